@@ -1,0 +1,1 @@
+"""The front door of Vector DERMS: OSCP endpoints, operators' API and pages, the `derms` command, the composition."""

@@ -1,0 +1,75 @@
+"""What flows between sources, rules and sinks: records read, values to write."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.facts import Value
+from schemas.topics import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Bytes of a record that are no known value, and why."""
+
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One decoded Kafka record. `topic` is the plain name (no prefix); `appended_at` is the broker's append time."""
+
+    topic: str
+    partition: int
+    offset: int
+    appended_at: datetime
+    key: str
+    value: Value | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """A value to be written to a topic under a key."""
+
+    topic: Topic
+    key: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has come: fed to a rule when its timer is due (by the engine), or by tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The share of one Kafka partition in a poll: `payloads[first : first + count]`, offsets rising from `offset`."""
+
+    partition: int
+    first: int
+    count: int
+    offsets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The broker has confirmed that everything in `partition` up to its end had been read; it has been silent since
+    `since` (clock time of the first such confirmation after the last reading), and `now` is the clock."""
+
+    partition: int
+    since: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One poll of telemetry: raw payloads of several partitions, never one object a reading (engine.md 2).
+
+    `partitions` are all partitions this lane reads, so that a partition which never spoke is known.
+    """
+
+    payloads: list[bytes]
+    runs: tuple[Run, ...]
+    marks: tuple[Mark, ...]
+    partitions: tuple[int, ...]
+    now: datetime

@@ -1,0 +1,92 @@
+"""Capacity as limits in W, whatever protocol it came by (semantics 3 and 4)."""
+
+from enum import StrEnum
+
+from schemas.facts import Fact, Value
+from schemas.units import Instant, Phase
+
+
+class LimitType(StrEnum):
+    """What a forecast's capacity limits. OPTIMUM is kept and shown, it limits nothing."""
+
+    IMPORT = "IMPORT"
+    EXPORT = "EXPORT"
+    FALLBACK_IMPORT = "FALLBACK_IMPORT"
+    FALLBACK_EXPORT = "FALLBACK_EXPORT"
+    OPTIMUM = "OPTIMUM"
+
+
+class CapacityBlock(Value):
+    """A limit for [start, end), with the words it was received in."""
+
+    start: Instant
+    end: Instant
+    limit_w: float
+    phase: Phase
+    received_capacity: float
+    received_unit: str
+    received_phase: str
+
+
+class CapacityForecast(Value):
+    """A forecast in neutral terms. `cause` is opaque here; `source_id` names the group (or operator) that speaks."""
+
+    cause: str
+    source_id: str
+    scope_id: str
+    type: LimitType
+    received_at: Instant
+    body_digest: str
+    blocks: list[CapacityBlock]
+
+
+class PieceKind(StrEnum):
+    """Why a limit holds: as forecast, as fallback, held from before, the safe floor, an operator's, or not known."""
+
+    FORECAST = "FORECAST"
+    FALLBACK = "FALLBACK"
+    HELD = "HELD"
+    SAFE = "SAFE"
+    OPERATOR = "OPERATOR"
+    UNKNOWN = "UNKNOWN"
+
+
+class EnvelopePiece(Value):
+    """The limits of [start, end). None means not known. `cause` and `kind` are those of the import limit where
+    there is one, else of the export limit; each direction's own stand beside them."""
+
+    start: Instant
+    end: Instant
+    import_limit_w: float | None = None
+    export_limit_w: float | None = None
+    phase: Phase = Phase.ALL
+    cause: str | None = None
+    kind: PieceKind = PieceKind.UNKNOWN
+    import_cause: str | None = None
+    import_kind: PieceKind = PieceKind.UNKNOWN
+    export_cause: str | None = None
+    export_kind: PieceKind = PieceKind.UNKNOWN
+
+
+class OperatingEnvelope(Fact):
+    """What a scope may import and export over time. From `effective_at` on it replaces every earlier revision;
+    what was in force before `effective_at` stays as it was (semantics 3.4)."""
+
+    scope_id: str
+    revision: int
+    effective_at: Instant
+    pieces: list[EnvelopePiece]
+
+
+class CircuitCapacity(Fact):
+    """One change of a circuit's available capacity. None means no value is known yet."""
+
+    circuit_id: str
+    scope_id: str
+    available_import_w: float | None
+    available_export_w: float | None
+    previous_import_w: float | None = None
+    previous_export_w: float | None = None
+    effective_from: Instant
+    cause: str | None = None
+    kind: PieceKind

@@ -1,0 +1,133 @@
+"""A partner's connection: its state, what it said, what people may want to read, what operators ask (semantics 6)."""
+
+from enum import StrEnum
+
+from schemas.facts import Fact, Value
+from schemas.units import Instant
+
+
+class ConnectionState(StrEnum):
+    """The states of a connection (semantics 6.1)."""
+
+    NEW = "NEW"
+    AWAITING_REGISTER = "AWAITING_REGISTER"
+    REPLYING = "REPLYING"
+    SENDING_REGISTER = "SENDING_REGISTER"
+    AWAITING_REGISTER_REPLY = "AWAITING_REGISTER_REPLY"
+    REGISTERED = "REGISTERED"
+    ACKING = "ACKING"
+    ONLINE = "ONLINE"
+    OFFLINE = "OFFLINE"
+    SUSPENDED = "SUSPENDED"
+    DEREGISTERED = "DEREGISTERED"
+    FAILED = "FAILED"
+
+
+class Credential(Value):
+    """One of our tokens that a partner may present: digest only.
+
+    `cause` is what the token was derived from (semantics 6.2), so dispatch can make it again; `role` is
+    A (first registration), CURRENT (C) or PREVIOUS (valid until the exchange is known to be complete).
+    """
+
+    digest: str
+    cause: str
+    role: str
+
+
+class Connection(Fact):
+    """Where a partner's connection stands; the last value of its key holds.
+
+    `peer_token` is AES-GCM ciphertext. Intervals are seconds. `peer_required_*` is what the partner asks
+    of us, `our_required_*` what our acknowledgement asked of it.
+    """
+
+    partner_id: str
+    state: ConnectionState
+    since: Instant
+    words: str = ""
+    peer_base_url: str | None = None
+    peer_version: str | None = None
+    peer_token: str | None = None
+    credentials: list[Credential] = []
+    peer_required_heartbeat_s: float | None = None
+    peer_required_measurements: list[str] = []
+    our_required_heartbeat_s: float | None = None
+    our_required_measurements: list[str] = []
+    liveness_deadline: Instant | None = None
+    registered_at: Instant | None = None
+    first_acknowledged_at: Instant | None = None
+    withheld_since: Instant | None = None
+
+
+class InboundMessage(Fact):
+    """What a partner sent, validated. `body` is JSON text with tokens replaced by ciphertext.
+
+    `credential_digest` is the digest of the token it came with, `body_digest` of the body as it came.
+    """
+
+    partner_id: str
+    action: str
+    method: str
+    request_id: str
+    correlation_id: str | None = None
+    received_at: Instant
+    group_id: str | None = None
+    body: str
+    body_digest: str
+    credential_digest: str
+
+
+class SubjectKind(StrEnum):
+    """What an event is about."""
+
+    PARTNER = "PARTNER"
+    SCOPE = "SCOPE"
+    CIRCUIT = "CIRCUIT"
+    ASSET = "ASSET"
+    SYSTEM = "SYSTEM"
+
+
+class Severity(StrEnum):
+    """How much an event matters to an operator."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ALARM = "ALARM"
+
+
+class Event(Fact):
+    """Something a person may want to read. `data` is a JSON object as text, without secrets."""
+
+    subject_kind: SubjectKind
+    subject_id: str
+    kind: str
+    severity: Severity = Severity.INFO
+    words: str
+    data: str = "{}"
+
+
+class CommandKind(StrEnum):
+    """What an operator can ask for."""
+
+    ISSUE_TOKEN = "ISSUE_TOKEN"  # noqa: S105 - the name of a command, not a token
+    REGISTER = "REGISTER"
+    HANDSHAKE = "HANDSHAKE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+    DEREGISTER = "DEREGISTER"
+    ADJUST = "ADJUST"
+    COMPLIANCE_ERROR = "COMPLIANCE_ERROR"
+    RETRY_MESSAGE = "RETRY_MESSAGE"
+    DROP_MESSAGE = "DROP_MESSAGE"
+    ENVELOPE = "ENVELOPE"
+
+
+class Command(Fact):
+    """An operator's request; `by` says whose. `payload` is a JSON object as text."""
+
+    partner_id: str
+    kind: CommandKind
+    by: str
+    group_id: str | None = None
+    payload: str = "{}"

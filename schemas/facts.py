@@ -1,0 +1,37 @@
+"""What every value on a topic but telemetry carries, and how ids are derived."""
+
+import hashlib
+import uuid
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.units import Instant
+
+_NAMESPACE = uuid.UUID("5b0f6a8e-2d4e-5c53-9b0a-3f1f6a1f7a11")
+
+
+class Value(BaseModel):
+    """A frozen message or part of one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Fact(Value):
+    """A value with an identity: the same fact has the same `event_id` on every run.
+
+    `at` is the clock's instant when it was stated; `cause_id` is the id of what made it, if anything did.
+    """
+
+    event_id: str
+    at: Instant
+    cause_id: str | None = None
+
+
+def derived_id(*parts: object) -> str:
+    """A UUIDv5 over `parts`: the same facts give the same id on every run (semantics 7.5)."""
+    return str(uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts)))
+
+
+def digest(text: str | bytes) -> str:
+    """The SHA-256 of a body or token as hex: what topics and state hold instead of the thing itself."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()

@@ -1,0 +1,63 @@
+"""The table of topics (contract 4). `derms topics create` makes them; the documentation is generated from it."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from schemas.capacity import CircuitCapacity, OperatingEnvelope
+from schemas.compliance import Breach, Verdict
+from schemas.config import ConfigChange
+from schemas.connection import Command, Connection, Event, InboundMessage
+from schemas.facts import Value
+from schemas.outbound import DeadLetter, Delivery, OutboundMessage
+from schemas.telemetry import LateMeasurement, Measurement, MeasurementBatch, QuarterHour
+
+DAY = timedelta(days=1)
+YEAR = 365 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic: its values' models, what its keys are, and how real clusters keep it.
+
+    `retention` None means kept for ever. `embedded_partitions` is for the embedded broker, which pays
+    for every partition it is asked about.
+    """
+
+    name: str
+    records: tuple[type[Value], ...]
+    key: str
+    partitions: int
+    retention: timedelta | None
+    compacted: bool = False
+    embedded_partitions: int = field(default=1)
+
+    def config(self) -> dict[str, str]:
+        """Kafka's topic settings: LogAppendTime, since event time is in the value (brokers.md)."""
+        policy = {(True, True): "compact", (True, False): "compact,delete"}.get((self.compacted, self.retention is None), "delete")
+        kept = -1 if self.retention is None else int(self.retention.total_seconds() * 1000)
+        return {"cleanup.policy": policy, "retention.ms": str(kept), "message.timestamp.type": "LogAppendTime"}
+
+
+TELEMETRY = Topic(
+    "derms.telemetry", (Measurement, MeasurementBatch), "any; one asset always on one partition", 16, 7 * DAY, embedded_partitions=2
+)
+QUARTER_HOURS = Topic("derms.quarter-hours", (QuarterHour,), "asset or group id", 16, 90 * DAY)
+LATE_TELEMETRY = Topic("derms.late-telemetry", (LateMeasurement,), "asset", 4, 30 * DAY)
+INBOUND = Topic("derms.inbound", (InboundMessage,), "partner", 4, YEAR)
+CONNECTIONS = Topic("derms.connections", (Connection,), "partner", 1, None, compacted=True)
+EVENTS = Topic("derms.events", (Event,), "partner, scope or circuit", 4, YEAR)
+ENVELOPES = Topic("derms.envelopes", (OperatingEnvelope,), "scope", 4, YEAR)
+CIRCUIT_CAPACITY = Topic("derms.circuit-capacity", (CircuitCapacity,), "circuit", 4, YEAR)
+COMPLIANCE = Topic("derms.compliance", (Verdict,), "group", 4, YEAR)
+BREACHES = Topic("derms.breaches", (Breach,), "group", 4, YEAR)
+COMMANDS = Topic("derms.commands", (Command,), "partner", 4, YEAR)
+OUTBOUND = Topic("derms.outbound", (OutboundMessage,), "partner", 4, YEAR)
+DELIVERIES = Topic("derms.deliveries", (Delivery,), "message id", 4, YEAR, compacted=True)
+CONFIG = Topic("derms.config", (ConfigChange,), "kind/id", 1, None, compacted=True)
+DEAD_LETTERS = Topic("derms.dead-letters", (DeadLetter,), "origin topic", 4, 30 * DAY)
+
+TOPICS: tuple[Topic, ...] = (
+    TELEMETRY, QUARTER_HOURS, LATE_TELEMETRY, INBOUND, CONNECTIONS, EVENTS, ENVELOPES, CIRCUIT_CAPACITY,
+    COMPLIANCE, BREACHES, COMMANDS, OUTBOUND, DELIVERIES, CONFIG, DEAD_LETTERS,
+)  # fmt: skip
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

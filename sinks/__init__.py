@@ -1,0 +1,1 @@
+"""The hands of Vector DERMS: everything that writes outside."""
