@@ -78,7 +78,7 @@ def run_rule(step_id: str, stream: KeyedStream[I], rule: Rule[Any, I, O], clock:
     return op.map(f"{step_id}_value", emitted, lambda pair: pair[1])
 
 
-def read_records(flow: Dataflow, source: Source[list[Record]], clock: Clock, step_id: str = "in") -> tuple[Stream[Record], Stream[Out]]:
+def read_records(flow: Dataflow, source: Source[Iterable[Record]], clock: Clock, step_id: str = "in") -> tuple[Stream[Record], Stream[Out]]:
     """The records `source` polls, one by one, and beside them a dead letter for each that cannot be read."""
     records = op.flatten(f"{step_id}_each", op.input(step_id, flow, source))
     sides = op.branch(f"{step_id}_readable", records, lambda record: not isinstance(record.value, Unreadable))
