@@ -1,7 +1,7 @@
 """Quarter hours and half-open intervals (semantics 1: a quarter is [start, start + 900 s), UTC, named by its start)."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from schemas.units import from_ms, to_ms
@@ -31,12 +31,14 @@ def quarters(start: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def local_day(day: datetime, time_zone: str) -> tuple[datetime, datetime]:
-    """The UTC bounds of the local calendar day that holds `day` in `time_zone`: 92, 96 or 100 quarters long."""
+    """The UTC bounds of the local calendar day that holds `day` in `time_zone`.
+
+    Such a day is 92, 96 or 100 quarters long, in zones that shift by half an hour 94 or 98 (semantics 2).
+    """
     zone = ZoneInfo(time_zone)
     midnight = day.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     following = (midnight + timedelta(days=1)).replace(fold=0)
-    utc = ZoneInfo("UTC")
-    return midnight.astimezone(utc), following.astimezone(utc)
+    return midnight.astimezone(UTC), following.astimezone(UTC)
 
 
 def overlap(start: datetime, end: datetime, other_start: datetime, other_end: datetime) -> timedelta:

@@ -13,13 +13,18 @@ Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\
 
 
 def iso_duration(duration: timedelta) -> str:
-    """`PT2M` and the like: how settings and the configuration write durations."""
-    seconds = duration.total_seconds()
-    return f"P{int(seconds // 86400)}D" if seconds and seconds % 86400 == 0 else f"PT{seconds:g}S"
+    """`PT120S`, `P7D` and the like, exact to the microsecond: how settings and the configuration write durations."""
+    if duration < timedelta(0):
+        return "-" + iso_duration(-duration)
+    if duration and duration % timedelta(days=1) == timedelta(0):
+        return f"P{duration.days}D"
+    seconds, microseconds = divmod(duration // timedelta(microseconds=1), 1_000_000)
+    fraction = f".{microseconds:06}".rstrip("0") if microseconds else ""
+    return f"PT{seconds}{fraction}S"
 
 
 Duration = Annotated[timedelta, PlainSerializer(iso_duration, return_type=str, when_used="json")]
-"""A duration; written as ISO 8601 (`PT2M`)."""
+"""A duration; written as ISO 8601 (`PT120S`), read in any of its forms (`PT2M`)."""
 
 
 class Item(BaseModel):

@@ -43,8 +43,14 @@ def from_ms(ms: int) -> datetime:
 
 
 def whole_ms(instant: datetime) -> datetime:
-    """The instant in UTC, floored to whole milliseconds (what topics and the wire carry)."""
-    return from_ms(to_ms(instant))
+    """The instant in UTC, floored to whole milliseconds (what topics and the wire carry).
+
+    ValueError for one that is outside the years 1 to 9999 once it is in UTC.
+    """
+    try:
+        return from_ms(to_ms(instant))
+    except OverflowError:
+        raise ValueError("the instant is outside the years 1 to 9999") from None
 
 
 def rfc3339(instant: datetime) -> str:

@@ -1,15 +1,18 @@
 """OSCP 2.0 messages, named and spelled as on the wire (reference: oscp-2.0 notes, section 2).
 
 Unknown properties are accepted; `null` is not a value of anything. What the OCA schemas let through and
-meaning forbids is refused here: end before start, heartbeat interval below 1, non-finite numbers.
+meaning forbids is refused here: end not after start, heartbeat interval below 1, non-finite numbers, times
+without a zone, an empty token or message, a base_url that is no URL, an asset without any measurement.
 """
 
+import re
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, field_validator, model_validator
 
-from schemas.units import Instant
+from schemas.units import Instant as AnyInstant
 
 VERSION = "2.0"
 BASE_PATH = "/oscp/fp/2.0"
@@ -40,6 +43,19 @@ PATHS: dict[str, str] = {
     Action.UPDATE_GROUP_MEASUREMENTS: "/update_group_measurements",
     Action.UPDATE_ASSET_MEASUREMENTS: "/update_asset_measurements",
 }
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_URL = re.compile(r"(https?://[^/\s?#]|/)[^\s?#]*", re.IGNORECASE)
+
+
+def _zoned(value: object) -> object:
+    if isinstance(value, datetime) or (isinstance(value, str) and _TIME.fullmatch(value)):
+        return value
+    raise ValueError("must be RFC 3339 text with a zone, such as 2026-10-20T10:00:00.000Z")
+
+
+Instant = Annotated[AnyInstant, BeforeValidator(_zoned)]
+"""An instant as text: read liberally, but never without a zone and never as a number (oscp-2.0 2.10)."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
@@ -134,6 +150,13 @@ class VersionUrl(Wire):
     version: StrictStr
     base_url: StrictStr
 
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not _URL.fullmatch(value):
+            raise ValueError("must be an absolute http(s) URL, or a path, without query or fragment")
+        return value
+
 
 class Register(Wire):
     """Credentials and endpoints, exchanged both ways."""
@@ -213,7 +236,7 @@ class AdjustGroupCapacityForecast(UpdateGroupCapacityForecast):
 class GroupCapacityComplianceError(Wire):
     """That a forecast cannot be, or was not, met; the forecast is named by X-Correlation-ID."""
 
-    message: StrictStr
+    message: StrictStr = Field(min_length=1)
     forecasted_blocks: Annotated[list[ForecastedBlock], Field(min_length=1)] | None = None
 
 
@@ -245,6 +268,12 @@ class AssetMeasurement(Wire):
     asset_category: AssetCategory
     energy_measurement: EnergyMeasurement | None = None
     instantaneous_measurement: InstantaneousMeasurement | None = None
+
+    @model_validator(mode="after")
+    def _something_measured(self) -> Self:
+        if self.energy_measurement is None and self.instantaneous_measurement is None:
+            raise ValueError("an asset needs an energy_measurement, an instantaneous_measurement or both")
+        return self
 
 
 class UpdateGroupMeasurements(Wire):
