@@ -1,0 +1,226 @@
+"""Keeps the live picture: follows the topics and folds each record into it."""
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from gateway import picture as p
+from gateway.picture import Heartbeats, MessageLine, Picture, Received, RowKey, Timeline
+from pipelines.records import Record
+from schemas.capacity import CircuitCapacity, OperatingEnvelope
+from schemas.clock import Clock
+from schemas.compliance import Breach, Verdict
+from schemas.connection import Command, Connection, Event, InboundMessage
+from schemas.facts import Fact
+from schemas.intervals import QUARTER
+from schemas.oscp.v20 import Action
+from schemas.outbound import DeadLetter, Delivery, OutboundMessage, Outcome
+from schemas.telemetry import QuarterHour
+
+log = logging.getLogger(__name__)
+
+KEEP = timedelta(hours=48)
+"""How far back rows, verdicts and envelope pieces are kept, in clock time."""
+MAX_ROWS = 200_000
+"""Never more rows than this in memory: where there are more, the oldest quarters go first."""
+OTHER_REASONS = "other reasons"
+
+F = TypeVar("F", bound=Fact)
+
+
+def fold(picture: Picture, record: Record) -> None:
+    """Take one record into `picture`, which is changed in place. No I/O, asks no clock; a record seen twice changes nothing
+    but counters. Bytes nobody can read are counted as dead letters of their topic, since their flow makes the letter."""
+    picture.records[record.topic] = picture.records.get(record.topic, 0) + 1
+    match record.value:
+        case Connection() as value:
+            picture.connections[value.partner_id] = value
+        case OperatingEnvelope() as value:
+            _envelope(picture, value)
+        case QuarterHour() as value:
+            _quarter(picture, value)
+        case Verdict() as value:
+            _verdict(picture, value)
+        case CircuitCapacity() as value:
+            _circuit(picture, value)
+        case Breach() as value:
+            _breach(picture, value)
+        case OutboundMessage() as value:
+            _outbound(picture, value)
+        case Delivery() as value:
+            _delivery(picture, value)
+        case InboundMessage() as value:
+            _inbound(picture, value)
+        case Event() as value:
+            picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
+        case Command() as value:
+            picture.commands = _newest(value, picture.commands, p.KEEP_COMMANDS)
+        case DeadLetter() as value:
+            _dead_letter(picture, value)
+        case _:
+            return
+
+
+def forget(picture: Picture, before: datetime) -> None:
+    """Drop the rows, verdicts and envelope pieces that lie wholly before `before`."""
+    picture.row_count = 0
+    for key, rows in list(picture.rows.items()):
+        kept = {start: row for start, row in rows.items() if start >= before}
+        picture.rows[key] = kept
+        picture.row_count += len(kept)
+        if not kept:
+            del picture.rows[key]
+    for group_id, verdicts in list(picture.verdicts.items()):
+        picture.verdicts[group_id] = {about: verdict for about, verdict in verdicts.items() if about[0] >= before}
+    for scope_id, line in list(picture.envelopes.items()):
+        picture.envelopes[scope_id] = replace(line, pieces=tuple(piece for piece in line.pieces if piece.end > before))
+
+
+def _envelope(picture: Picture, value: OperatingEnvelope) -> None:
+    """Semantics 3.4: what was in force before `effective_at` stays as it was."""
+    known = picture.envelopes.get(value.scope_id)
+    if known is not None and value.revision <= known.revision:
+        return
+    since = value.effective_at
+    before = () if known is None else known.pieces
+    past = [piece.model_copy(update={"end": min(piece.end, since)}) for piece in before if piece.start < since]
+    ahead = [piece.model_copy(update={"start": max(piece.start, since)}) for piece in value.pieces if piece.end > since]
+    picture.envelopes[value.scope_id] = Timeline(value.revision, since, tuple(past + ahead))
+
+
+def _quarter(picture: Picture, row: QuarterHour) -> None:
+    key = RowKey(row.level, row.id, row.phase)
+    rows = picture.rows.get(key, {})
+    known = rows.get(row.start)
+    running = picture.running.get(key)
+    if row.provisional:
+        if known is None and (running is None or row.start >= running.start):
+            picture.running[key] = row
+        return
+    if known is None or row.revision >= known.revision:
+        picture.rows[key] = {**rows, row.start: row}
+        picture.row_count += known is None
+    if running is not None and running.start <= row.start:
+        del picture.running[key]
+
+
+def _verdict(picture: Picture, value: Verdict) -> None:
+    verdicts = picture.verdicts.get(value.group_id, {})
+    about = (value.quarter, value.direction)
+    known = verdicts.get(about)
+    if known is None or value.revision >= known.revision:
+        picture.verdicts[value.group_id] = {**verdicts, about: value}
+
+
+def _circuit(picture: Picture, value: CircuitCapacity) -> None:
+    picture.circuits[value.circuit_id] = _newest(value, picture.circuits.get(value.circuit_id, ()), p.KEEP_CHANGES)
+
+
+def _breach(picture: Picture, value: Breach) -> None:
+    known = picture.breaches.get(value.breach_id)
+    if known is not None and value.revision < known.revision:
+        return
+    picture.breaches[value.breach_id] = value
+    closed = [breach for breach in picture.breaches.values() if breach.state not in p.OPEN_STATES]
+    if len(closed) > p.KEEP_CLOSED_BREACHES:
+        del picture.breaches[min(closed, key=lambda breach: breach.last_quarter).breach_id]
+
+
+def _outbound(picture: Picture, value: OutboundMessage) -> None:
+    lines, keep = _lines(picture, value.action)
+    known = lines.get(value.message_id, MessageLine(value.message_id))
+    _put(lines, value.message_id, replace(known, message=value), keep)
+
+
+def _delivery(picture: Picture, value: Delivery) -> None:
+    lines, keep = _lines(picture, value.action)
+    known = lines.get(value.message_id, MessageLine(value.message_id))
+    if known.delivery is not None and known.delivery.event_id == value.event_id:
+        return
+    _put(lines, value.message_id, replace(known, delivery=value), keep)
+    outcome = (value.partner_id, value.action, value.outcome.value)
+    picture.outcomes[outcome] = picture.outcomes.get(outcome, 0) + 1
+    if value.action == Action.HEARTBEAT and value.outcome is Outcome.DELIVERED:
+        beats = picture.heartbeats.get(value.partner_id, Heartbeats())
+        picture.heartbeats[value.partner_id] = replace(beats, delivered_at=_later(beats.delivered_at, value.at))
+
+
+def _inbound(picture: Picture, value: InboundMessage) -> None:
+    count = (value.partner_id, value.action)
+    picture.inbound_counts[count] = picture.inbound_counts.get(count, 0) + 1
+    if value.action == Action.HEARTBEAT:
+        beats = picture.heartbeats.get(value.partner_id, Heartbeats())
+        picture.heartbeats[value.partner_id] = replace(beats, received_at=_later(beats.received_at, value.received_at))
+        return
+    line = Received(value.partner_id, value.action, value.request_id, value.correlation_id, value.group_id, value.received_at)
+    picture.inbound = (line, *picture.inbound)[: p.KEEP_INBOUND]
+
+
+def _dead_letter(picture: Picture, value: DeadLetter) -> None:
+    counts = picture.dead_letter_counts
+    reason = value.reason if value.reason in counts or len(counts) < p.KEEP_REASONS else OTHER_REASONS
+    counts[reason] = counts.get(reason, 0) + value.count
+    picture.dead_letters = _newest(value, picture.dead_letters, p.KEEP_DEAD_LETTERS)
+
+
+def _newest(value: F, known: tuple[F, ...], keep: int) -> tuple[F, ...]:
+    """`value` before `known`, cut to `keep`; nothing changes if it is there already."""
+    return known if any(other.event_id == value.event_id for other in known) else (value, *known)[:keep]
+
+
+def _lines(picture: Picture, action: str) -> tuple[dict[str, MessageLine], int]:
+    """Heartbeats are kept apart, so that they do not push out what people look for."""
+    if action == Action.HEARTBEAT:
+        return picture.heartbeat_messages, p.KEEP_HEARTBEATS
+    return picture.messages, p.KEEP_MESSAGES
+
+
+def _put(lines: dict[str, MessageLine], message_id: str, line: MessageLine, keep: int) -> None:
+    lines[message_id] = line
+    if len(lines) > keep:
+        del lines[next(iter(lines))]
+
+
+def _later(known: datetime | None, instant: datetime) -> datetime:
+    return instant if known is None else max(known, instant)
+
+
+class Projection:
+    """The picture, kept by one thread (a follower's) and read by many. Implements `View[Picture]`.
+
+    Feed it with `take`; `current` gives a copy that stands still, the same one until something new has come.
+    """
+
+    def __init__(self, clock: Clock, *, keep: timedelta = KEEP, max_rows: int = MAX_ROWS) -> None:
+        self._clock, self._keep, self._max_rows = clock, keep, max_rows
+        self._lock = threading.Lock()
+        self._picture = Picture()
+        self._copy: Picture | None = None
+        self._swept = clock.now()
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Fold records in, and forget what has become too old. Blocks only for the lock."""
+        with self._lock:
+            for record in records:
+                fold(self._picture, record)
+            self._sweep()
+            self._copy = None
+
+    def current(self) -> Picture:
+        """A copy of the picture as it is now; the caller must not change it."""
+        with self._lock:
+            if self._copy is None:
+                self._copy = self._picture.copy()
+            return self._copy
+
+    def _sweep(self) -> None:
+        now = self._clock.now()
+        if now - self._swept >= QUARTER:
+            self._swept = now
+            forget(self._picture, now - self._keep)
+        while self._picture.row_count > self._max_rows:
+            starts = sorted({start for rows in self._picture.rows.values() for start in rows})
+            forget(self._picture, starts[len(starts) // 4] if len(starts) > 4 else starts[-1] + QUARTER)
