@@ -1,0 +1,64 @@
+"""Which network addresses may be reached: the fence around URLs that a partner or a file gives us (semantics 6.7).
+
+A partner names its own `base_url`, so without a fence it could make us call our own services (SSRF).
+Names are resolved here and the connection then goes to the very address that was judged: a name that
+changes its answer between the two (DNS rebinding) gains nothing.
+"""
+
+import asyncio
+import ipaddress
+import socket
+
+from sinks.errors import Refused, Unavailable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def _embedded(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64), else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def objection(address: Address, *, allow_private: bool) -> str | None:
+    """Why `address` may not be reached, in one word, or None if it may.
+
+    `allow_private` admits loopback and private ranges; link-local (where clouds keep their secrets),
+    multicast, reserved and unspecified addresses stay forbidden.
+    """
+    meant = _embedded(address)
+    if meant.is_loopback:
+        return None if allow_private else "loopback"
+    if meant.is_multicast:
+        return "multicast"
+    if meant.is_link_local:
+        return "link-local"
+    if meant.is_unspecified or meant.is_reserved:
+        return "reserved"
+    if meant.is_global:
+        return None
+    return None if allow_private else "private"
+
+
+async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """The permitted addresses of `host` (a name or an address literal), in the order to try them.
+
+    Asks the system's resolver in a thread; the caller sets the time-out. Raises Unavailable where the
+    name has no address now, Refused(0) where it has none that may be reached.
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as problem:
+        # UnicodeError: a label that is empty or longer than DNS allows
+        raise Unavailable(f"the name {host} has no address: {getattr(problem, 'strerror', None) or problem}") from None
+    addresses = list(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
+    objections = {text: objection(ipaddress.ip_address(text), allow_private=allow_private) for text in addresses}
+    permitted = [text for text, why in objections.items() if why is None]
+    if not permitted:
+        kinds = " and ".join(sorted({why for why in objections.values() if why}))
+        raise Refused(0, f"{host} is a {kinds} address, which is not allowed (allow_private_addresses admits loopback and private ones)")
+    return permitted

@@ -1,0 +1,265 @@
+"""The one HTTP client: what OSCP, OAuth, the circuit writer, the simulator and the commands send with (semantics 8.7).
+
+Connect 5 s, 30 s in all, no redirects, no proxies or credentials from the environment, TLS verified, at
+most 1 MiB of an answer read. All durations are wall time. Words of errors name the host, never a path,
+query, header or body, so they can be shown and stored.
+"""
+
+import asyncio
+import functools
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import httpcore
+import httpx
+
+from sinks.addresses import resolve
+from sinks.errors import Misconfigured, Refused, Unavailable
+
+CONNECT_S = 5.0
+TOTAL_S = 30.0
+MAX_ANSWER = 1024 * 1024
+KEEP_ALIVE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. Header names are lower case; `body` ends at 1 MiB; `duration_ms` is wall time, start to last byte."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    duration_ms: int
+
+
+class _FencedBackend(httpcore.AsyncNetworkBackend):
+    """Opens connections only to addresses that passed the fence, and to exactly those."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the library's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await resolve(host, port, allow_private=self._allow_private)
+                return await self._first(addresses, port, socket_options)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout from None
+
+    async def _first(
+        self, addresses: list[str], port: int, socket_options: Iterable[httpcore.SOCKET_OPTION] | None
+    ) -> httpcore.AsyncNetworkStream:
+        for address in addresses[:-1]:
+            try:
+                return await self._inner.connect_tcp(address, port, timeout=CONNECT_S / 2, socket_options=socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._inner.connect_tcp(addresses[-1], port, timeout=CONNECT_S, socket_options=socket_options)
+
+
+class _FencedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport over a pool whose connections are opened behind the fence."""
+
+    def __init__(self, context: ssl.SSLContext, *, allow_private: bool, max_connections: int) -> None:
+        super().__init__(verify=context, trust_env=False)
+        # httpx has no argument for the network backend; its pool is replaced by the same one with ours.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=KEEP_ALIVE_S,
+            network_backend=_FencedBackend(allow_private=allow_private),
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _public_authorities() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # costs tens of milliseconds and a megabyte: one for all that need no other
+
+
+def tls_context(ca_file: str | None, client_cert_file: str | None, client_key_file: str | None) -> ssl.SSLContext:
+    """A verifying TLS context; raises Misconfigured naming the file's setting when one cannot be used. Reads files."""
+    if not (ca_file or client_cert_file):
+        return _public_authorities()
+    try:
+        context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
+    except (OSError, ssl.SSLError):
+        raise Misconfigured("tls.ca_file", f"{ca_file} holds no usable certificates", "give a PEM file") from None
+    if client_cert_file:
+        try:
+            context.load_cert_chain(client_cert_file, client_key_file, password="")
+        except (OSError, ssl.SSLError):
+            raise Misconfigured(
+                "tls.client_cert_file", f"{client_cert_file} is not a certificate with its key", "give PEM files, the key without password"
+            ) from None
+    return context
+
+
+def _host(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        return "the given address"
+    return f"{parsed.host}:{parsed.port}" if parsed.port else parsed.host
+
+
+def _checked(url: str, *, plain: bool) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise Refused(0, "the address is not a URL") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise Refused(0, "the address is not an absolute http(s) URL")
+    if parsed.userinfo:
+        raise Refused(0, "the address carries credentials, which is not allowed")
+    if parsed.scheme == "http" and not plain:
+        raise Refused(0, f"{_host(url)} is addressed by plain http, which is not allowed (allow_private_addresses admits it)")
+    return parsed
+
+
+def _trouble(url: str, problem: Exception, timeout_s: float) -> Unavailable:
+    """The words of a failed exchange: kind and host only."""
+    host = _host(url)
+    match problem:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            words = f"no connection to {host} within {min(CONNECT_S, timeout_s):g} s"
+        case TimeoutError() | httpx.TimeoutException():
+            words = f"no answer from {host} within {timeout_s:g} s"
+        case httpx.ConnectError() if isinstance(tls := _cause(problem), ssl.SSLError):
+            words = f"TLS with {host} failed: {getattr(tls, 'verify_message', '') or tls.reason or 'no common ground'}"
+        case httpx.ConnectError():
+            words = f"cannot connect to {host}"
+        case httpx.ProtocolError():
+            words = f"{host} did not answer in HTTP, or closed the connection"
+        case _:
+            words = f"the connection to {host} broke"
+    return Unavailable(words)
+
+
+def _cause(problem: BaseException) -> BaseException | None:
+    """The first TLS error in the chain of causes, else None."""
+    seen: BaseException | None = problem
+    while seen is not None and not isinstance(seen, ssl.SSLError):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+def _timeouts(timeout_s: float) -> httpx.Timeout:
+    return httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
+
+
+def _headers(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    # no compression: the limit on what is read then is a limit on memory
+    named = {"Accept-Encoding": "identity", "User-Agent": "vector-derms", **(headers or {})}
+    # ids that peers chose come back as they were: header bytes are latin-1 on both ways
+    return [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in named.items()]
+
+
+def _answer(response: httpx.Response, body: bytes, started: float) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status_code, headers, body, round((time.monotonic() - started) * 1000))
+
+
+class HttpClient:
+    """A pool of at most `max_connections` connections with one TLS identity. Use within one event loop; not thread-safe.
+
+    `allow_private` admits loopback and private addresses and plain http; without it only public
+    addresses over TLS are reached. Raises Misconfigured when a TLS file cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca_file: str | None = None,
+        client_cert_file: str | None = None,
+        client_key_file: str | None = None,
+        allow_private: bool = False,
+        max_connections: int = 8,
+    ) -> None:
+        self._allow_private = allow_private
+        context = tls_context(ca_file, client_cert_file, client_key_file)
+        transport = _FencedTransport(context, allow_private=allow_private, max_connections=max_connections)
+        self._client = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        timeout_s: float = TOTAL_S,
+    ) -> Answer:
+        """Send once and return whatever status comes back; redirects are answers like others.
+
+        Raises Unavailable on connection trouble and time-outs, Refused(0) for a forbidden or malformed address.
+        """
+        target = _checked(url, plain=self._allow_private)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                stream = self._client.stream(method, target, headers=_headers(headers), content=content, timeout=_timeouts(timeout_s))
+                async with stream as response:
+                    return _answer(response, await _limited(response.aiter_raw()), started)
+        except (TimeoutError, httpx.TransportError) as problem:
+            raise _trouble(url, problem, timeout_s) from None
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way fail as Unavailable."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+
+async def _limited(chunks: AsyncIterator[bytes]) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) >= MAX_ANSWER:
+            break
+    return bytes(body[:MAX_ANSWER])
+
+
+def fetch(
+    method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None, timeout_s: float = TOTAL_S
+) -> Answer:
+    """One blocking exchange, for commands and tests: loopback, private addresses and plain http allowed.
+
+    Raises Unavailable on connection trouble and time-outs, Refused(0) for what is no http(s) URL.
+    `timeout_s` bounds each wait for the other side.
+    """
+    target = _checked(url, plain=True)
+    started = time.monotonic()
+    try:
+        with (
+            httpx.Client(verify=_public_authorities(), trust_env=False, timeout=_timeouts(timeout_s)) as client,
+            client.stream(method, target, headers=_headers(headers), content=content) as response,
+        ):
+            return _answer(response, _limited_now(response.iter_raw()), started)
+    except httpx.TransportError as problem:
+        raise _trouble(url, problem, timeout_s) from None
+
+
+def _limited_now(chunks: Iterator[bytes]) -> bytes:
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) >= MAX_ANSWER:
+            break
+    return bytes(body[:MAX_ANSWER])
