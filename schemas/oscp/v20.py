@@ -5,14 +5,13 @@ meaning forbids is refused here: end not after start, heartbeat interval below 1
 without a zone, an empty token or message, a base_url that is no URL, an asset without any measurement.
 """
 
-import re
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, field_validator, model_validator
+from pydantic import Field, StrictStr, field_validator, model_validator
 
-from schemas.units import Instant as AnyInstant
+from schemas.oscp.wire import BaseUrl, Finite, Instant
+from schemas.oscp.wire import Wire as Wire
 
 VERSION = "2.0"
 BASE_PATH = "/oscp/fp/2.0"
@@ -32,55 +31,8 @@ class Action(StrEnum):
     UPDATE_ASSET_MEASUREMENTS = "UpdateAssetMeasurements"
 
 
-PATHS: dict[str, str] = {
-    Action.REGISTER: "/register",
-    Action.HANDSHAKE: "/handshake",
-    Action.HANDSHAKE_ACKNOWLEDGE: "/handshake_acknowledge",
-    Action.HEARTBEAT: "/heartbeat",
-    Action.UPDATE_GROUP_CAPACITY_FORECAST: "/update_group_capacity_forecast",
-    Action.ADJUST_GROUP_CAPACITY_FORECAST: "/adjust_group_capacity_forecast",
-    Action.GROUP_CAPACITY_COMPLIANCE_ERROR: "/group_capacity_compliance_error",
-    Action.UPDATE_GROUP_MEASUREMENTS: "/update_group_measurements",
-    Action.UPDATE_ASSET_MEASUREMENTS: "/update_asset_measurements",
-}
-
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
-_URL = re.compile(r"(https?://[^/\s?#]|/)[^\s?#]*", re.IGNORECASE)
-
-
-def _zoned(value: object) -> object:
-    if isinstance(value, datetime) or (isinstance(value, str) and _TIME.fullmatch(value)):
-        return value
-    raise ValueError("must be RFC 3339 text with a zone, such as 2026-10-20T10:00:00.000Z")
-
-
-Instant = Annotated[AnyInstant, BeforeValidator(_zoned)]
-"""An instant as text: read liberally, but never without a zone and never as a number (oscp-2.0 2.10)."""
-
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-
-
-def _no_nulls(value: object) -> object:
-    if isinstance(value, dict):
-        for name, field in value.items():
-            if field is None:
-                raise ValueError(f"{name}: null is not allowed; leave the property out instead")
-    return value
-
-
-class Wire(BaseModel):
-    """A message or part of one; unknown properties are accepted and ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nulls_refused(cls, value: object) -> object:
-        return _no_nulls(value)
-
-    def wire(self) -> str:
-        """The JSON text of the message, absent properties left out."""
-        return self.model_dump_json(exclude_none=True)
+PATHS: dict[str, str] = {action: f"/{action.name.lower()}" for action in Action}
+"""Where each message goes, behind the base URL: `/update_group_capacity_forecast` and the like."""
 
 
 class Phase(StrEnum):
@@ -148,14 +100,7 @@ class VersionUrl(Wire):
     """One protocol version a party speaks, and where."""
 
     version: StrictStr
-    base_url: StrictStr
-
-    @field_validator("base_url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        if not _URL.fullmatch(value):
-            raise ValueError("must be an absolute http(s) URL, or a path, without query or fragment")
-        return value
+    base_url: BaseUrl
 
 
 class Register(Wire):
