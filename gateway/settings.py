@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     data: Path | None = None
     operators_file: Path | None = None
     incarnation: str = "kafka"
+    attribution: str | None = None
 
     @field_validator("secret")
     @classmethod

@@ -1,0 +1,1 @@
+"""The `derms` commands, one module a family; `gateway.cli` puts them together."""

@@ -1,0 +1,99 @@
+"""What a command works on: a running instance found by its directory, else what the settings name (contract 1)."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.instance_files import Endpoints, read_endpoints
+from gateway.settings import Settings, clock_of, load
+from schemas.clock import Clock, ScaledClock, SystemClock
+from sinks.errors import Misconfigured, Refused, Unavailable
+from sinks.http import fetch
+from sinks.settings import KafkaSettings
+
+DataOption = Annotated[
+    Path | None, typer.Option("--data", envvar="DERMS_DATA", help="Directory of a running instance (derms up); else the settings are used.")
+]
+
+
+@dataclass
+class Target:
+    """Addresses and clock of the system a command speaks to."""
+
+    data: Path | None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings from the environment."""
+        return load()
+
+    @cached_property
+    def endpoints(self) -> Endpoints | None:
+        """The running instance's endpoints, if there is one in the directory."""
+        directory = self.data or self.settings.data
+        return None if directory is None else read_endpoints(directory)
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """How to reach Kafka."""
+        if self.endpoints is None:
+            if self.data is not None and "bootstrap" not in self.settings.kafka.model_fields_set:
+                raise Misconfigured(
+                    "--data", f"no instance is running in {self.data}", "start one with derms up, or set DERMS_KAFKA__BOOTSTRAP"
+                )
+            return self.settings.kafka
+        if self.endpoints.kafka_bootstrap == self.settings.kafka.bootstrap:
+            return self.settings.kafka
+        return KafkaSettings(bootstrap=self.endpoints.kafka_bootstrap, embedded=True, replication=1, min_insync=1)
+
+    @property
+    def clock(self) -> Clock:
+        """The instance's clock."""
+        if self.endpoints is None:
+            return clock_of(self.settings)
+        found = self.endpoints.clock
+        if found["speed"] == 1 and found["origin"] == found["started"]:
+            return SystemClock()
+        return ScaledClock(datetime.fromisoformat(found["origin"]), datetime.fromisoformat(found["started"]), found["speed"])
+
+    @property
+    def history_url(self) -> str:
+        """Where the history answers over HTTP."""
+        url = self.endpoints.clickhouse_url if self.endpoints else self.settings.clickhouse.url
+        if not url:
+            raise Misconfigured(
+                "DERMS_CLICKHOUSE__URL", "is not set and no instance is running", "start derms up, or for example http://clickhouse:8123"
+            )
+        return url
+
+    def operations(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the operations API as the instance's operator and return its JSON.
+
+        Raises Refused with the API's words, Unavailable where nothing answers, Misconfigured where nothing runs.
+        """
+        if self.endpoints is None:
+            raise Misconfigured("--data", "no running instance found", "start one with derms up --data DIR and name the same DIR")
+        headers = {"Authorization": f"Bearer {self.endpoints.operator_token()}", "Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
+        answer = fetch(method, f"{self.endpoints.operations_url}/api/v1{path}", headers=headers, content=content)
+        try:
+            found = json.loads(answer.body) if answer.body else None
+        except ValueError:
+            raise Unavailable(f"the operations API answered {answer.status} without JSON") from None
+        if answer.status >= 400:
+            raise Refused(answer.status, _words(found))
+        return found
+
+
+def _words(problem: Any) -> str:
+    if not isinstance(problem, dict):
+        return "refused without words"
+    words = str(problem.get("detail") or problem.get("title") or "refused")
+    for error in problem.get("errors", []):
+        words += f"; {error.get('path', '')}: {error.get('message', '')}"
+    return words

@@ -1,0 +1,231 @@
+"""`derms up`: everything on this machine, as processes under one supervisor (contract 1)."""
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from gateway.auth import add_operator
+from gateway.config_file import plan, publish, read_configuration
+from gateway.embedded import EmbeddedBroker, incarnation
+from gateway.instance_files import Directory, Endpoints, write_private
+from gateway.journal import Journal
+from gateway.settings import ClockSettings, Settings, clock_of, environment_of
+from gateway.supervisor import Child, Supervisor
+from pipelines.views import ConfigView
+from schemas.config import Configuration
+from schemas.oscp.v20 import BASE_PATH
+from schemas.units import rfc3339
+from sinks.errors import Unavailable
+from sinks.kafka import Producer, create_topics
+from sinks.settings import ClickHouseSettings, KafkaSettings
+
+log = logging.getLogger(__name__)
+
+READY_WITHIN_S = 60.0
+DRAIN_S = 12.0
+PREFERRED_PORTS = (8480, 8481)
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A port nobody listens on at loopback: `preferred` if it is free, else any."""
+    for port in (preferred, 0):
+        if port is None:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise Unavailable("no free port on loopback")
+
+
+@dataclass
+class Options:
+    """What `derms up` was asked for."""
+
+    directory: Path
+    config_file: Path | None = None
+    speed: float = 1.0
+    origin: datetime | None = None
+    force: bool = False
+    prefer_ports: bool = False
+    attribution: str | None = None
+
+
+@dataclass
+class Instance:
+    """One running system. `start`, then `run` until stopped, then `stop`; each blocks."""
+
+    settings: Settings
+    options: Options
+    say: Callable[[str], None] = field(default=print)
+
+    def __post_init__(self) -> None:
+        self.directory = Directory(self.options.directory)
+        self._broker: EmbeddedBroker | None = None
+        self._journal: Journal | None = None
+        self._supervisor: Supervisor | None = None
+        self.endpoints: Endpoints | None = None
+
+    def start(self) -> Endpoints:
+        """Bring everything up and write `endpoints.json`. Raises Misconfigured, Unavailable."""
+        self.directory.lock()
+        wanted = read_configuration(self.options.config_file) if self.options.config_file else None
+        self._fix_settings()
+        self._begin_life()
+        if wanted is not None:
+            self._apply(wanted)
+        self._start_children()
+        self.endpoints = self._endpoints()
+        self.directory.write_endpoints(self.endpoints)
+        return self.endpoints
+
+    def _fix_settings(self) -> None:
+        """Decide once what all lives of this instance share: secret, ports, clock, operator token."""
+        gateway, clock = self.settings.gateway, self.settings.clock
+        ports = [
+            getattr(gateway, name) if name in gateway.model_fields_set else free_port(preferred if self.options.prefer_ports else None)
+            for name, preferred in zip(("oscp_port", "operations_port"), PREFERRED_PORTS, strict=True)
+        ]
+        gateway = gateway.model_copy(update={"oscp_port": ports[0], "operations_port": ports[1]})
+        if self.options.origin is not None or self.options.speed != 1.0:
+            started = datetime.now(UTC)
+            clock = ClockSettings(floor=clock.floor, origin=self.options.origin or started, started=started, speed=self.options.speed)
+        operators = self.settings.operators_file or self.directory / "operators.json"
+        token_file = self.directory / "operator-token"
+        if not token_file.exists() or not operators.exists():
+            write_private(token_file, add_operator(operators, "instance", "admin"))
+        secret = self.settings.secret or SecretStr(self.directory.secret())
+        changes = {"gateway": gateway, "clock": clock, "operators_file": operators, "secret": secret, "data": self.directory.path}
+        self.settings = _with(self.settings, **changes)
+
+    def _begin_life(self) -> None:
+        """Start the embedded broker and history (unless real ones are named) and give the broker back what it should remember."""
+        kafka, clickhouse = self.settings.kafka, self.settings.clickhouse
+        life = "kafka"
+        if "bootstrap" not in kafka.model_fields_set or kafka.embedded:
+            self._broker = EmbeddedBroker(self.settings.embedded.broker)
+            kafka = KafkaSettings(bootstrap=self._broker.start(), embedded=True, replication=1, min_insync=1)
+            life = incarnation()
+        if not clickhouse.url or clickhouse.path:
+            clickhouse = ClickHouseSettings(url=clickhouse.url or f"http://127.0.0.1:{free_port()}", path=self.directory / "history")
+        self.settings = _with(self.settings, kafka=kafka, clickhouse=clickhouse, incarnation=life)
+        create_topics(kafka)
+        if self._broker is not None:
+            self._journal = Journal(self.directory / "journal")
+            self._journal.restore(kafka)
+            self._journal.follow(kafka)
+
+    def _apply(self, wanted: Configuration) -> None:
+        clock = clock_of(self.settings)
+        view = ConfigView(self.settings.kafka, clock)
+        view.start()
+        try:
+            view.wait_ready(10)
+            applied = plan(view.changes(), wanted, at=clock.now(), force=self.options.force)
+        finally:
+            view.stop()
+        producer = Producer(self.settings.kafka, "derms-up")
+        try:
+            publish(applied.changes, producer)
+        finally:
+            producer.close()
+        for key in applied.kept:
+            self.say(f"kept {key} as it was changed since; --force lets the file win")
+
+    def _start_children(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DERMS_")}
+        environment |= environment_of(self.settings)
+        if self.options.attribution:
+            environment["DERMS_ATTRIBUTION"] = self.options.attribution
+        roles = ["history", "telemetry", "control", "gateway"]
+        if self.settings.clickhouse.path is None:
+            roles[0] = "archive"
+        run = self.directory / "run"
+        run.mkdir(exist_ok=True)
+        children = [
+            Child(
+                name=role,
+                arguments=[sys.executable, "-m", "gateway.processes", role, "--ready", str(run / role)],
+                environment=environment,
+                log_file=self.directory / "logs" / f"{role}.log",
+                ready_file=run / role,
+            )
+            for role in roles
+        ]
+        self._supervisor = Supervisor(children)
+        self._supervisor.start()
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self._supervisor.ready():
+            for words in self._supervisor.tick():
+                self.say(words)
+            if time.monotonic() > deadline:
+                late = [child.name for child in children if not child.ready_file.exists()]
+                raise Unavailable(f"not ready within {READY_WITHIN_S:g} s: {', '.join(late)}; see {self.directory / 'logs'}")
+            time.sleep(0.05)
+
+    def _endpoints(self) -> Endpoints:
+        gateway, clock = self.settings.gateway, self.settings.clock
+        now = datetime.now(UTC)
+        origin, started = clock.origin or now, clock.started or now
+        public = gateway.public_url or f"http://127.0.0.1:{gateway.oscp_port}"
+        return Endpoints(
+            kafka_bootstrap=self.settings.kafka.bootstrap,
+            oscp_url=public.rstrip("/") + BASE_PATH,
+            operations_url=f"http://127.0.0.1:{gateway.operations_port}",
+            clickhouse_url=self.settings.clickhouse.url,
+            operator_token_file=str(self.directory / "operator-token"),
+            pid=os.getpid(),
+            clock={"origin": rfc3339(origin), "speed": clock.speed, "started": rfc3339(started)},
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Watch over the processes until `stop` is set."""
+        while not stop.wait(0.25):
+            self.watch()
+
+    def watch(self) -> None:
+        """Start again what died. A broker that died forgot everything: then a new life begins for all."""
+        if self._broker is not None and not self._broker.alive():
+            self.say("the embedded broker ended and forgot everything; starting all again")
+            self._end_life()
+            self._begin_life()
+            self._start_children()
+            self.endpoints = self._endpoints()
+            self.directory.write_endpoints(self.endpoints)
+        elif self._supervisor is not None:
+            for words in self._supervisor.tick():
+                self.say(words)
+
+    def _end_life(self) -> list[str]:
+        killed: list[str] = []
+        if self._supervisor is not None:
+            killed = self._supervisor.stop(DRAIN_S)
+        if self._journal is not None:
+            self._journal.stop()
+        if self._broker is not None:
+            self._broker.stop()
+        self._supervisor = self._journal = self._broker = None
+        return killed
+
+    def stop(self) -> list[str]:
+        """Drain and end everything; the names of processes that had to be killed."""
+        self.directory.endpoints_file.unlink(missing_ok=True)
+        killed = self._end_life()
+        self.directory.unlock()
+        return killed
+
+
+def _with(settings: Settings, **changes: object) -> Settings:
+    return settings.model_copy(update=changes)
