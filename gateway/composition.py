@@ -33,9 +33,6 @@ from sinks.errors import Misconfigured
 from sinks.kafka import KafkaSink
 from sinks.secrets import Secrets
 
-FLOWS = ("telemetry", "lifecycle", "envelopes", "circuits", "compliance", "reporting", "dispatch", "archive")
-
-
 @dataclass
 class Wiring:
     """The settings, clock, views and stop event that all flows of a process share."""

@@ -5,14 +5,14 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.compliance import Breach
 from schemas.facts import Value
 from schemas.intervals import QUARTER
-from schemas.outbound import Delivery, Outcome, OutboundMessage
+from schemas.outbound import Delivery, OutboundMessage, Outcome
 from schemas.telemetry import Level, QuarterHour
 from schemas.units import rfc3339
 
@@ -103,9 +103,9 @@ def untold(story: Story, partner: Mapping[str, Any]) -> list[str]:
     if not story.breaches:
         found.append("no breach was opened")
     delivered = [d for d in story.deliveries.values() if d.outcome is Outcome.DELIVERED]
-    for action in ("UpdateAssetMeasurements", "GroupCapacityComplianceError"):
-        if not any(delivery.action == action and delivery.status == 204 for delivery in delivered):
-            found.append(f"no {action} was delivered with 204")
+    answered = {delivery.action for delivery in delivered if delivery.status == 204}
+    owed = ("UpdateAssetMeasurements", "GroupCapacityComplianceError")
+    found.extend(f"no {action} was delivered with 204" for action in owed if action not in answered)
     found.extend(f"refused: {d.action} {d.status} {d.words}" for d in story.deliveries.values() if d.outcome is Outcome.REFUSED)
     found.extend(f"not delivered: {message.action} {message.message_id}" for message in story.waiting())
     found.extend(f"the partner found: {problem}" for problem in partner.get("problems", []))
@@ -150,4 +150,4 @@ def report(story: Story, truth: list[Truth], partner: Mapping[str, Any], history
 
 
 def _end(truth: list[Truth]) -> datetime:
-    return max((true.start + QUARTER for true in truth), default=datetime.max.replace(tzinfo=None) - timedelta(days=1))
+    return max(true.start + QUARTER for true in truth)

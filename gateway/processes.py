@@ -22,6 +22,7 @@ from sinks.errors import Misconfigured, OutsideError
 log = logging.getLogger(__name__)
 
 CONTROL = ("lifecycle", "envelopes", "circuits", "compliance", "reporting", "dispatch")
+FLOWS = ("telemetry", *CONTROL, "archive")
 DRAIN_S = 8.0
 
 

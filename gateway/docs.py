@@ -1,0 +1,118 @@
+"""Documentation that follows from the code: topics, settings, commands, configuration. `make docs` writes it, a test checks it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+from pydantic import BaseModel, SecretStr
+from pydantic_core import PydanticUndefined
+
+from gateway.cli import app
+from gateway.settings import EXAMPLES, PREFIX, SECRETS, Settings
+from schemas.config import Configuration
+from schemas.topics import TOPICS
+
+HEAD = "<!-- generated from the code by `make docs`; do not edit -->\n\n"
+INTERNAL = {"DERMS_INCARNATION", "DERMS_KAFKA__EMBEDDED", "DERMS_CLICKHOUSE__PATH", "DERMS_ATTRIBUTION"}
+
+
+def topics_page() -> str:
+    """The table of topics."""
+    lines = ["# Topics\n", "Values are Avro in single-object encoding; the schemas are in `schemas/avsc/`. Keys are UTF-8 strings.\n"]
+    lines += ["| topic | key | values | partitions | kept |", "| --- | --- | --- | --- | --- |"]
+    for topic in TOPICS:
+        kept = "for ever" if topic.retention is None else f"{topic.retention.days} days"
+        kept = f"last value of a key, {kept}" if topic.compacted else kept
+        values = ", ".join(f"`{record.__name__}`" for record in topic.records)
+        lines.append(f"| `{topic.name}` | {topic.key} | {values} | {topic.partitions} | {kept} |")
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def _settings(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any, str]]:
+    for name, field in model.model_fields.items():
+        full = f"{prefix}{name.upper()}"
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from _settings(type(default), f"{full}__")
+        elif full not in INTERNAL:
+            yield full, default, EXAMPLES.get(full, "")
+
+
+def settings_page() -> str:
+    """Every setting with its default."""
+    lines = ["# Settings\n", "Environment variables. A secret may also come from a file named in the variable with `_FILE` behind it.\n"]
+    lines += ["| setting | default | example |", "| --- | --- | --- |"]
+    for name, default, example in _settings(Settings, PREFIX):
+        shown = "" if default in (None, PydanticUndefined) or isinstance(default, SecretStr) else f"`{default}`"
+        secret = " (secret)" if name.removeprefix(PREFIX) in SECRETS else ""
+        lines.append(f"| `{name}`{secret} | {shown} | {f'`{example}`' if example and ' ' not in example else example} |")
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name in sorted(command.commands):
+            yield from _commands(command.commands[name], f"{path} {name}")
+    else:
+        yield path, command
+
+
+def commands_page() -> str:
+    """Every command with its arguments and options."""
+    lines = ["# Commands\n", "Exit code 0: done; 1: failed, with one sentence of cause and one of cure; 2: wrong usage.\n"]
+    for path, command in _commands(typer.main.get_command(app), "derms"):
+        lines.append(f"## `{path}`\n")
+        lines.append(f"{(command.help or '').strip()}\n")
+        rows = []
+        for parameter in command.params:
+            record = parameter.get_help_record(click.Context(command)) if isinstance(parameter, click.Option) else None
+            if record is not None and "--help" not in record[0]:
+                rows.append(f"- `{record[0]}`: {record[1].split('  [')[0]}")
+            elif isinstance(parameter, click.Argument):
+                rows.append(f"- `{(parameter.name or '').upper()}`: {getattr(parameter, 'help', '') or 'required'}")
+        lines += [*rows, ""] if rows else []
+    return HEAD + "\n".join(lines).rstrip() + "\n"
+
+
+def configuration_page() -> str:
+    """Every field of the configuration file with its default."""
+    lines = ["# Configuration file\n", "YAML, checked as a whole before anything is applied. Durations are ISO 8601 (`PT2M`).\n"]
+    for kind, field in Configuration.model_fields.items():
+        model = _item(field.annotation)
+        lines += [f"## `{kind}`\n", f"{(model.__doc__ or '').strip().splitlines()[0]}\n", "| field | default |", "| --- | --- |"]
+        plain = model.model_construct().model_dump(mode="json", warnings=False)
+        for name, part in model.model_fields.items():
+            shown = "required" if part.is_required() else f"`{plain.get(name)}`"
+            lines.append(f"| `{name}` | {shown} |")
+        lines.append("")
+    return HEAD + "\n".join(lines).rstrip() + "\n"
+
+
+def _item(annotation: Any) -> type[BaseModel]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = annotation.__args__[0]
+    assert issubclass(found, BaseModel)  # noqa: S101 - Configuration holds tuples of items
+    return found
+
+
+PAGES = {
+    "topics.md": topics_page,
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "configuration.md": configuration_page,
+}
+
+
+def write(directory: Path) -> None:
+    """Write all generated pages into `directory`."""
+    directory.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (directory / name).write_text(page())
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))
