@@ -13,6 +13,8 @@ from schemas.telemetry import LateMeasurement, Measurement, MeasurementBatch, Qu
 
 DAY = timedelta(days=1)
 YEAR = 365 * DAY
+MAX_BYTES = 4 * 1024 * 1024
+"""The largest value a topic takes: a body of 1 MiB (semantics 6.6) fits after translation, with room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Topic:
     """A topic: its values' models, what its keys are, and how real clusters keep it.
 
     `retention` None means kept for ever. `embedded_partitions` is for the embedded broker, which pays
-    for every partition it is asked about.
+    for every partition it is asked about. `max_bytes` is the largest value it takes.
     """
 
     name: str
@@ -30,12 +32,15 @@ class Topic:
     retention: timedelta | None
     compacted: bool = False
     embedded_partitions: int = field(default=1)
+    max_bytes: int = MAX_BYTES
 
     def config(self) -> dict[str, str]:
         """Kafka's topic settings: LogAppendTime, since event time is in the value (brokers.md)."""
         policy = {(True, True): "compact", (True, False): "compact,delete"}.get((self.compacted, self.retention is None), "delete")
         kept = -1 if self.retention is None else int(self.retention.total_seconds() * 1000)
-        return {"cleanup.policy": policy, "retention.ms": str(kept), "message.timestamp.type": "LogAppendTime"}
+        # 512 bytes for the key and the record's own header, which the broker counts too.
+        size = str(self.max_bytes + 512)
+        return {"cleanup.policy": policy, "retention.ms": str(kept), "message.timestamp.type": "LogAppendTime", "max.message.bytes": size}
 
 
 TELEMETRY = Topic(
@@ -54,7 +59,7 @@ COMMANDS = Topic("derms.commands", (Command,), "partner", 4, YEAR)
 OUTBOUND = Topic("derms.outbound", (OutboundMessage,), "partner", 4, YEAR)
 DELIVERIES = Topic("derms.deliveries", (Delivery,), "message id", 4, YEAR, compacted=True)
 CONFIG = Topic("derms.config", (ConfigChange,), "kind/id", 1, None, compacted=True)
-DEAD_LETTERS = Topic("derms.dead-letters", (DeadLetter,), "origin topic", 4, 30 * DAY)
+DEAD_LETTERS = Topic("derms.dead-letters", (DeadLetter,), "origin topic", 4, 30 * DAY, max_bytes=MAX_BYTES + 64 * 1024)
 
 TOPICS: tuple[Topic, ...] = (
     TELEMETRY, QUARTER_HOURS, LATE_TELEMETRY, INBOUND, CONNECTIONS, EVENTS, ENVELOPES, CIRCUIT_CAPACITY,
