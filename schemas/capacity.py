@@ -79,7 +79,11 @@ class OperatingEnvelope(Fact):
 
 
 class CircuitCapacity(Fact):
-    """One change of a circuit's available capacity. None means no value is known yet."""
+    """One change of a circuit's available capacity. None means no value is known yet.
+
+    `kind` is that of the import value where there is one, else of the export value; each direction's own
+    stands beside it. UNKNOWN flags a value that only stays because the limit is not known (semantics 3.3).
+    """
 
     circuit_id: str
     scope_id: str
@@ -90,3 +94,5 @@ class CircuitCapacity(Fact):
     effective_from: Instant
     cause: str | None = None
     kind: PieceKind
+    import_kind: PieceKind = PieceKind.UNKNOWN
+    export_kind: PieceKind = PieceKind.UNKNOWN
