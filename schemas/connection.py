@@ -39,7 +39,10 @@ class Connection(Fact):
     """Where a partner's connection stands; the last value of its key holds.
 
     `peer_token` is AES-GCM ciphertext. Intervals are seconds. `peer_required_*` is what the partner asks
-    of us, `our_required_*` what our acknowledgement asked of it.
+    of us, `our_required_*` what our acknowledgement asked of it. `handshake_id` is the message id of a handshake
+    of ours that waits for its acknowledgement (else one is refused with 409). `taken` are the X-Request-IDs of the
+    last registrations and acknowledgements that took effect: the gateway waits for them (semantics 6.3). `memory`
+    is the lifecycle's own notes as JSON text, so that it can go on from here where its recovery store is gone.
     """
 
     partner_id: str
@@ -58,6 +61,9 @@ class Connection(Fact):
     registered_at: Instant | None = None
     first_acknowledged_at: Instant | None = None
     withheld_since: Instant | None = None
+    handshake_id: str | None = None
+    taken: list[str] = []
+    memory: str = ""
 
 
 class InboundMessage(Fact):
