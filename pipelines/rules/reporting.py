@@ -1,0 +1,240 @@
+"""What the partners are told of one scope: measurements, compliance errors, operators' messages (semantics 7).
+
+The state machine of one scope. Beside it: `reporting_plan` (who is told about what), `reporting_standing`
+(what a connection allows), `reporting_quarters` (which rows go together, and when), `reporting_entries`
+(rows as OSCP entries), `reporting_compliance` (errors and manual messages), `reporting_messages` (ids, expiry).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pipelines.records import Tick
+from pipelines.rules.reporting_compliance import Told, by_hand, compliance_errors, keep_forecast
+from pipelines.rules.reporting_entries import Entry, Row, asset_entries, bodies, fingerprint, group_entries, row_of, whole
+from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, owed
+from pipelines.rules.reporting_plan import Plan, Plans, reported
+from pipelines.rules.reporting_quarters import GroupQuarter, Waits, complete, first_seen, forgettable, next_batch, take
+from pipelines.rules.reporting_standing import Standing, style_for
+from schemas.compliance import Verdict
+from schemas.config import Configuration, Measurements, ReportMessage, Style
+from schemas.connection import Command, Connection, Event, InboundMessage
+from schemas.intervals import QUARTER_MS
+from schemas.oscp.v20 import Action
+from schemas.outbound import OutboundMessage
+from schemas.telemetry import Level, QuarterHour
+from schemas.topology import Group
+from schemas.units import Phase, from_ms, rfc3339
+
+Item = QuarterHour | Verdict | Connection | InboundMessage | Command
+Owed = OutboundMessage | Event
+_MS = timedelta(milliseconds=1)
+
+
+@dataclass(slots=True)
+class ScopeState:
+    """What reporting remembers of one scope; `quarters` by (group, start in ms)."""
+
+    scope_id: str
+    standings: dict[str, Standing] = field(default_factory=dict)
+    quarters: dict[tuple[str, int], GroupQuarter] = field(default_factory=dict)
+    newest_ms: int = 0
+    told: Told = field(default_factory=Told)
+    version: int = 1
+
+
+class ReportingRule:
+    """From rows, verdicts, connections, forecasts and commands of one scope to messages owed.
+
+    `connection_of` gives a partner's present connection for a scope that has seen no change of it yet
+    (a group bound after the partner came online).
+    """
+
+    def __init__(
+        self,
+        configuration: Callable[[], Configuration],
+        waits: Waits | None = None,
+        connection_of: Callable[[str], Connection | None] = lambda partner_id: None,
+    ) -> None:
+        self._plans = Plans(configuration)
+        self._waits = waits or Waits()
+        self._connection_of = connection_of
+
+    @property
+    def plan(self) -> Plan:
+        """The configuration in force, indexed."""
+        return self._plans.current()
+
+    def start(self, key: str) -> ScopeState:
+        """A scope never seen before."""
+        return ScopeState(key)
+
+    def due(self, state: ScopeState) -> datetime | None:
+        """When the next message has waited long enough."""
+        return min((quarter.due for quarter in state.quarters.values() if quarter.due), default=None)
+
+    def step(self, state: ScopeState, item: Item | Tick, now: datetime) -> Iterable[Owed]:
+        """Take in one item and say what is owed to whom."""
+        match item:
+            case QuarterHour():
+                return [] if item.provisional else self._row(state, row_of(item), now)
+            case Verdict():
+                return self._verdict(state, item, now)
+            case InboundMessage():
+                keep_forecast(state.told, item)
+                return []
+            case Command():
+                return by_hand(item, now)
+            case Connection():
+                return self._connection(state, item, now)
+            case Tick():
+                return self._due(state, now)
+
+    def _connection(self, state: ScopeState, connection: Connection, now: datetime) -> list[Owed]:
+        partner = self.plan.partners.get(connection.partner_id)
+        if partner is None:
+            return []
+        standing = state.standings.setdefault(connection.partner_id, Standing())
+        standing.take(connection, partner.measurements, partner.measurements.report_horizon)
+        if standing.first_acknowledged_at is None:
+            return []
+        for quarter in state.quarters.values():
+            if quarter.undecided:
+                quarter.undecided, quarter.due = False, now
+        return self._due(state, now)
+
+    def _standing(self, state: ScopeState, partner_id: str) -> Standing:
+        if partner_id not in state.standings and (connection := self._connection_of(partner_id)) is not None:
+            standing = Standing()
+            standing.take(connection, self.plan.partners[partner_id].measurements, timedelta(0))
+            state.standings[partner_id] = standing
+        return state.standings.get(partner_id, Standing())
+
+    def _verdict(self, state: ScopeState, verdict: Verdict, now: datetime) -> list[Owed]:
+        partner = self.plan.partners.get(verdict.partner_id)
+        if partner is None or self._standing(state, verdict.partner_id).silent(verdict.quarter):
+            return []
+        state.told.prune(now - partner.measurements.report_horizon)
+        return [*compliance_errors(state.told, verdict, partner.compliance_errors, now)]
+
+    def _row(self, state: ScopeState, row: Row, now: datetime) -> list[Owed]:
+        messages: list[Owed] = []
+        if from_ms(row.at_ms) + MEASUREMENTS_OWED <= now:
+            return messages  # a replay of long ago: whatever it made has expired
+        for group in self.plan.groups_by_scope.get(state.scope_id, ()):
+            if row.level == Level.GROUP.value and row.id != group.group_id:
+                continue
+            key = (group.group_id, row.start_ms)
+            if key not in state.quarters:
+                state.quarters[key] = first_seen(row, now, self._waits)
+                self._forget(state, row.start_ms, now)
+            quarter = state.quarters[key]
+            take(quarter, row, now, self._waits)
+            members = self.plan.members(state.scope_id, from_ms(row.start_ms))
+            expected = frozenset(asset.id for asset in members if reported(asset, members))
+            if complete(quarter, expected, len(members), self._waits):
+                messages += self._tell(state, group, row.start_ms, quarter, now)
+        return messages
+
+    def _forget(self, state: ScopeState, start_ms: int, now: datetime) -> None:
+        state.newest_ms = max(state.newest_ms, start_ms)
+        for key, quarter in list(state.quarters.items()):
+            if forgettable(quarter, key[1], state.newest_ms, now, self._waits):
+                del state.quarters[key]
+
+    def _due(self, state: ScopeState, now: datetime) -> list[Owed]:
+        messages: list[Owed] = []
+        for (group_id, start_ms), quarter in sorted(state.quarters.items(), key=lambda pair: pair[0][1]):
+            while quarter.due is not None and quarter.due <= now:
+                group = self.plan.groups.get(group_id)
+                if group is None or group.scope_id != state.scope_id:
+                    quarter.pending, quarter.due = [], None  # the group went away
+                    break
+                messages += self._tell(state, group, start_ms, quarter, now)
+        return messages
+
+    def _tell(self, state: ScopeState, group: Group, start_ms: int, quarter: GroupQuarter, now: datetime) -> list[Owed]:
+        """The messages of the quarter's next batch; sets when to look again."""
+        owed_now = self._standing(state, group.partner_id).measurements_owed(from_ms(start_ms))
+        if owed_now is None:
+            quarter.undecided, quarter.due = True, None
+            return []
+        batch = next_batch(quarter, now, self._waits)
+        wanted = self.plan.partners[group.partner_id].measurements
+        style = style_for(self._standing(state, group.partner_id).required, wanted.styles)
+        horizon_ms = start_ms + QUARTER_MS + wanted.report_horizon // _MS
+        rows = [row for row in batch if row.at_ms <= horizon_ms]
+        if not owed_now or style is None or not rows:
+            return []
+        messages: list[Owed] = []
+        if ReportMessage.ASSET in wanted.messages:
+            changed = self._changed_assets(state, quarter, rows, wanted, style)
+            messages += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, rows, changed, now)
+        if ReportMessage.GROUP in wanted.messages:
+            own = [row for row in rows if row.level == Level.GROUP.value]
+            changed = [(row, entry) for row in own for key, entry in group_entries(row, style, wanted) if _news(quarter, key, entry)]
+            messages += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, rows, changed, now)
+        return messages
+
+    def _changed_assets(
+        self, state: ScopeState, quarter: GroupQuarter, rows: list[Row], wanted: Measurements, style: Style
+    ) -> list[tuple[Row, Entry]]:
+        by_asset: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.level == Level.ASSET.value:
+                by_asset.setdefault(row.id, []).append(row)
+        members = self.plan.members(state.scope_id, from_ms(rows[0].start_ms))
+        changed: list[tuple[Row, Entry]] = []
+        for asset in members:
+            found = by_asset.get(asset.id)
+            if not found or not reported(asset, members):
+                continue
+            total = whole(_with_phases(quarter, found))
+            entries = asset_entries(asset, total, style, wanted) if total else ()
+            changed += [(found[0], entry) for key, entry in entries if _news(quarter, key, entry)]
+        return changed
+
+
+def _with_phases(quarter: GroupQuarter, found: list[Row]) -> list[Row]:
+    """The asset's rows, with those of its other phases as known from before."""
+    for row in found:
+        if row.phase != Phase.ALL.value:
+            quarter.phased[row.id, row.phase] = row
+    asset_id = found[0].id
+    if not any(held == asset_id for held, _ in quarter.phased):
+        return found
+    return [row for row in found if row.phase == Phase.ALL.value] + [row for (held, _), row in quarter.phased.items() if held == asset_id]
+
+
+def _news(quarter: GroupQuarter, key: str, entry: Entry) -> bool:
+    """Whether the entry differs from what was told under its key; from now on it is told."""
+    mark = fingerprint(entry)
+    if quarter.told.get(key) == mark:
+        return False
+    quarter.told[key] = mark
+    return True
+
+
+def _messages(
+    group: Group, action: Action, start_ms: int, batch: list[Row], changed: list[tuple[Row, Entry]], now: datetime
+) -> list[OutboundMessage]:
+    """The changed entries as messages owed.
+
+    They are about the group's quarter in just these revisions, so that a value that returns is told again.
+    """
+    revisions = ";".join(sorted({f"{row.id}:{row.phase}:{row.revision}" for row, _ in changed}))
+    return [
+        message
+        for body in bodies(group.group_id, [entry for _, entry in changed])
+        for message in owed(
+            partner_id=group.partner_id,
+            group_id=group.group_id,
+            action=action.value,
+            about=f"{group.group_id}/{rfc3339(from_ms(start_ms))}/{revisions}",
+            body=body,
+            now=now,
+            stated_at=from_ms(max(row.at_ms for row, _ in changed)),
+            owed_for=MEASUREMENTS_OWED,
+            cause_id=next((row.event_id for row in batch if row.level == Level.GROUP.value), batch[0].event_id),
+        )
+    ]

@@ -1,0 +1,213 @@
+"""Breaches in words to the partner, and what operators tell it by hand (semantics 7.3, 7.4)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.rules.reporting_messages import WORDS_OWED, owed
+from schemas.compliance import Verdict, VerdictKind
+from schemas.config import ComplianceErrors
+from schemas.connection import Command, CommandKind, Event, InboundMessage, Severity, SubjectKind
+from schemas.facts import derived_id
+from schemas.intervals import QUARTER, overlap
+from schemas.oscp.v20 import (
+    Action,
+    AdjustGroupCapacityForecast,
+    CapacityUnit,
+    ForecastedBlock,
+    ForecastType,
+    GroupCapacityComplianceError,
+    UpdateGroupCapacityForecast,
+)
+from schemas.outbound import OutboundMessage
+from schemas.units import W_PER_KW, from_ms, mean_w, rfc3339, to_ms
+
+BREACH_GAP = timedelta(hours=2)
+"""A breach stays open over quarters nobody can judge, at most this long (semantics 5)."""
+_ENERGY = frozenset({CapacityUnit.WH.value, CapacityUnit.KWH.value})
+
+
+class Block(NamedTuple):
+    """A forecasted block as received."""
+
+    start_ms: int
+    end_ms: int
+    capacity: float
+    unit: str
+    phase: str
+
+
+@dataclass(slots=True)
+class Told:
+    """What compliance errors need to remember for one scope.
+
+    `forecasts` by (partner, request id); `errors` are the (partner, forecast, direction) already told, by
+    quarter in ms; `breached` the last breached quarter of each (group, direction) whose breach is open.
+    """
+
+    forecasts: dict[tuple[str, str], tuple[Block, ...]] = field(default_factory=dict)
+    errors: dict[int, set[tuple[str, str, str]]] = field(default_factory=dict)
+    breached: dict[tuple[str, str], datetime] = field(default_factory=dict)
+
+    def prune(self, before: datetime) -> None:
+        """Forget what concerns only quarters before `before`."""
+        ms = to_ms(before)
+        self.forecasts = {key: blocks for key, blocks in self.forecasts.items() if max(block.end_ms for block in blocks) > ms}
+        self.errors = {quarter: told for quarter, told in self.errors.items() if quarter >= ms}
+
+
+def keep_forecast(told: Told, message: InboundMessage) -> None:
+    """Keep a forecast's blocks under its request id; what is no forecast (the gateway lets none pass) is left alone."""
+    try:
+        forecast = UpdateGroupCapacityForecast.model_validate_json(message.body)
+    except ValidationError:
+        return
+    blocks = tuple(
+        Block(to_ms(b.start_time), to_ms(b.end_time), b.capacity, b.unit.value, b.phase.value) for b in forecast.forecasted_blocks
+    )
+    told.forecasts[message.partner_id, message.request_id] = blocks
+
+
+def blocks_within(blocks: Iterable[Block], quarter: datetime) -> list[ForecastedBlock]:
+    """The part of the blocks inside the quarter, in their own unit; an energy is shared out by duration."""
+    parts = []
+    for block in blocks:
+        start, end = from_ms(block.start_ms), from_ms(block.end_ms)
+        inside = overlap(start, end, quarter, quarter + QUARTER)
+        if not inside:
+            continue
+        share = inside / (end - start) if block.unit in _ENERGY else 1.0
+        part = {"capacity": round(block.capacity * share, 6) if share < 1 else block.capacity, "phase": block.phase, "unit": block.unit}
+        times = {"start_time": max(start, quarter), "end_time": min(end, quarter + QUARTER)}
+        parts.append(ForecastedBlock.model_validate({**part, **times}))
+    return parts
+
+
+def words(verdict: Verdict) -> str:
+    """What happened, for people at the partner's: group, direction, quarter, energies and mean powers."""
+    used, allowed = verdict.used_wh, verdict.allowed_wh or 0.0
+    mean_kw, limit_kw = (mean_w(wh, QUARTER) / W_PER_KW for wh in (used, allowed))
+    return (
+        f"Group {verdict.group_id}: {verdict.direction.value.lower()} of {_kwh(used)} kWh (mean {mean_kw:.3f} kW) "
+        f"in the quarter hour from {rfc3339(verdict.quarter)} is {_kwh(used - allowed)} kWh over "
+        f"the {_kwh(allowed)} kWh ({limit_kw:.3f} kW) allowed"
+    )
+
+
+def error_body(message: str, blocks: list[ForecastedBlock] | None) -> str:
+    """The body of a compliance error; without blocks the property is left out."""
+    return GroupCapacityComplianceError.model_validate({"message": message, **({"forecasted_blocks": blocks} if blocks else {})}).wire()
+
+
+def _kwh(wh: float) -> str:
+    return f"{wh / W_PER_KW:.3f}"
+
+
+def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, now: datetime) -> list[OutboundMessage]:
+    """The errors a verdict asks for: one for each forecast that concerns it, each told once for its quarter and direction."""
+    if verdict.at_risk or not _news(told, verdict, policy):
+        return []
+    done = told.errors.setdefault(to_ms(verdict.quarter), set())
+    messages: list[OutboundMessage] = []
+    for forecast in verdict.reportable_forecasts:
+        identity = (verdict.partner_id, forecast, verdict.direction.value)
+        if identity in done or _of_another(told, verdict.partner_id, forecast):
+            continue
+        done.add(identity)
+        blocks = blocks_within(told.forecasts.get((verdict.partner_id, forecast), ()), verdict.quarter)
+        messages += owed(
+            partner_id=verdict.partner_id,
+            group_id=verdict.group_id,
+            action=Action.GROUP_CAPACITY_COMPLIANCE_ERROR.value,
+            about=f"{verdict.group_id}/{forecast}/{rfc3339(verdict.quarter)}/{verdict.direction.value}",
+            body=error_body(words(verdict), blocks),
+            now=now,
+            stated_at=verdict.at,
+            owed_for=WORDS_OWED,
+            cause_id=verdict.event_id,
+            correlation_id=forecast,
+        )
+    return messages
+
+
+def _of_another(told: Told, partner_id: str, forecast: str) -> bool:
+    """Whether the forecast is known to come from another partner with a group on this scope, whom alone it concerns."""
+    senders = {sender for sender, request_id in told.forecasts if request_id == forecast}
+    return bool(senders) and partner_id not in senders
+
+
+def _news(told: Told, verdict: Verdict, policy: ComplianceErrors) -> bool:
+    """Whether the policy wants this verdict told; keeps account of open breaches."""
+    key = (verdict.group_id, verdict.direction.value)
+    last = told.breached.get(key)
+    if verdict.verdict is not VerdictKind.BREACHED:
+        if verdict.verdict is VerdictKind.WITHIN and last is not None and verdict.quarter >= last:
+            del told.breached[key]
+        return False
+    same_breach = last is not None and abs(verdict.quarter - last) <= BREACH_GAP + QUARTER
+    told.breached[key] = max(last or verdict.quarter, verdict.quarter)
+    if policy is ComplianceErrors.ONCE_PER_BREACH:
+        return not same_breach
+    return policy is ComplianceErrors.EACH_QUARTER
+
+
+class _Adjust(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: ForecastType
+    forecasted_blocks: list[ForecastedBlock]
+
+
+class _Error(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    forecast: str
+    message: str
+    forecasted_blocks: list[ForecastedBlock] | None = None
+
+
+def by_hand(command: Command, now: datetime) -> list[OutboundMessage | Event]:
+    """An operator's ADJUST or COMPLIANCE_ERROR as a message; an event that says why not where its payload is wrong."""
+    group_id = command.group_id or ""
+    correlation_id: str | None = None
+    try:
+        if command.kind is CommandKind.ADJUST:
+            wanted = _Adjust.model_validate_json(command.payload)
+            plain: dict[str, Any] = {"group_id": group_id, **wanted.model_dump()}
+            body, action = AdjustGroupCapacityForecast.model_validate(plain).wire(), Action.ADJUST_GROUP_CAPACITY_FORECAST
+        else:
+            error = _Error.model_validate_json(command.payload)
+            correlation_id = error.forecast
+            body, action = error_body(error.message, error.forecasted_blocks), Action.GROUP_CAPACITY_COMPLIANCE_ERROR
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        return [refused(command, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", now)]
+    return [
+        *owed(
+            partner_id=command.partner_id,
+            group_id=group_id,
+            action=action.value,
+            about=command.event_id,
+            body=body,
+            now=now,
+            stated_at=command.at,
+            owed_for=WORDS_OWED,
+            cause_id=command.event_id,
+            correlation_id=correlation_id,
+        )
+    ]
+
+
+def refused(command: Command, why: str, now: datetime) -> Event:
+    """The event that tells an operator why a command came to nothing."""
+    return Event(
+        event_id=derived_id("command-refused", command.event_id),
+        at=now,
+        cause_id=command.event_id,
+        subject_kind=SubjectKind.PARTNER,
+        subject_id=command.partner_id,
+        kind="command.refused",
+        severity=Severity.WARNING,
+        words=f"{command.kind.value} by {command.by} was not carried out: {why}",
+    )

@@ -1,0 +1,110 @@
+"""When the rows of one group's quarter make a message, and which rows go in it (semantics 7.2).
+
+Rows of assets and of the group come by different partitions, so their order of arrival says nothing.
+What goes together is decided by `at`, the instant each row was written, so that a replay makes the same
+messages: the first message holds the asset rows written up to the group's row (and `settle` after it),
+each further one what was written within `settle` of the first row that is still untold. Arrival decides
+only how long to wait: not at all where every expected member is there.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pipelines.rules.reporting_entries import Row
+from schemas.intervals import QUARTER_MS
+from schemas.telemetry import Level, Method
+from schemas.units import Phase, from_ms, to_ms
+
+_MS = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long reporting waits, in clock time."""
+
+    settle: timedelta = timedelta(seconds=0.5)
+    """For rows of other partitions, written at the same time."""
+    patience: timedelta = timedelta(seconds=30)
+    """The same when the rows are old: a replay reads partitions at different speeds."""
+    live: timedelta = timedelta(minutes=1)
+    """Rows written less than this ago are read as they are written."""
+    orphans: timedelta = timedelta(minutes=6)
+    """For the group's row, which may never come, when an old quarter gets its first row."""
+    recent: timedelta = timedelta(hours=2)
+    """Quarters that began no longer than this before the newest are remembered entry by entry."""
+    idle: timedelta = timedelta(minutes=10)
+    """A remembered quarter is kept at least this long after its last row arrived."""
+
+
+@dataclass(slots=True)
+class GroupQuarter:
+    """What is known and told of one quarter to one group.
+
+    `opened`: the first message went, so each further change is told by itself. `told` holds a fingerprint
+    of each entry as told last. `phased` keeps the rows of single phases: an asset metered by phases is told
+    as their sum, so a change of one needs the others. `undecided`: due, but no handshake was acknowledged yet.
+    """
+
+    old: bool
+    touched: datetime
+    opened: bool = False
+    undecided: bool = False
+    due: datetime | None = None
+    pending: list[Row] = field(default_factory=list)
+    told: dict[str, int] = field(default_factory=dict)
+    phased: dict[tuple[str, str], Row] = field(default_factory=dict)
+
+
+def first_seen(row: Row, now: datetime, waits: Waits) -> GroupQuarter:
+    """A quarter of which nothing is remembered, met by `row`: an old one if it ended long before the row was written."""
+    return GroupQuarter(old=row.at_ms - row.start_ms - QUARTER_MS > waits.recent // _MS, touched=now)
+
+
+def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
+    """Take in a final row as pending and set when to look at the quarter.
+
+    A row by itself waits for the group's row; in an old quarter not for ever, and not at all if it is a
+    correction, since the first message is history then.
+    """
+    quarter.pending.append(row)
+    quarter.touched = now
+    if quarter.old and row.revision > 1:
+        quarter.opened = True
+    if quarter.opened or row.level == Level.GROUP.value:
+        wait = waits.settle if now - from_ms(row.at_ms) < waits.live else waits.patience
+        quarter.due = min(quarter.due or now + wait, now + wait)
+    elif quarter.old and quarter.due is None:
+        quarter.due = now + waits.orphans
+
+
+def complete(quarter: GroupQuarter, expected: frozenset[str], members: int, waits: Waits) -> bool:
+    """Whether nothing more is to be waited for before the first message.
+
+    `expected` are the assets to be told, `members` how many belong to the scope. A group that is the sum of
+    its members says how many have no row at all; a metered group says nothing about its other members.
+    """
+    group = next((row for row in quarter.pending if row.level == Level.GROUP.value), None)
+    if quarter.opened or group is None:
+        return False
+    cut = group.at_ms + waits.settle // _MS
+    there = {r.id for r in quarter.pending if r.at_ms <= cut and r.level == Level.ASSET.value and r.phase == Phase.ALL.value}
+    return expected <= there or (group.method == Method.SUM.value and len(there) >= members - group.missing_members)
+
+
+def next_batch(quarter: GroupQuarter, now: datetime, waits: Waits) -> list[Row]:
+    """Take the rows of the next message out of `quarter`, the highest revision of each; sets when to look again."""
+    group_at = [row.at_ms for row in quarter.pending if row.level == Level.GROUP.value]
+    base = group_at if group_at and not quarter.opened else [row.at_ms for row in quarter.pending]
+    cut = min(base, default=0) + waits.settle // _MS
+    batch: dict[tuple[str, str, str], Row] = {}
+    for row in sorted((row for row in quarter.pending if row.at_ms <= cut), key=lambda row: row.revision):
+        batch[row.level, row.id, row.phase] = row
+    quarter.pending = [row for row in quarter.pending if row.at_ms > cut]
+    quarter.opened = True
+    quarter.due = now + waits.settle if quarter.pending else None
+    return list(batch.values())
+
+
+def forgettable(quarter: GroupQuarter, start_ms: int, newest_ms: int, now: datetime, waits: Waits) -> bool:
+    """Whether the quarter need not be remembered any longer."""
+    return quarter.due is None and start_ms < newest_ms - waits.recent // _MS and to_ms(now) - to_ms(quarter.touched) > waits.idle // _MS
