@@ -1,0 +1,220 @@
+"""A partner's connection as a state machine: registration, handshake, heartbeats both ways, offline and back (semantics 6).
+
+Key: partner id. One step takes in a message, a delivery, a command, a change of the configuration, an own
+`Connection` read back, or the news that time has come, and says what follows on `derms.connections` (only what
+changed, never one a heartbeat), `derms.outbound` and `derms.events`. Ids are derived from causes, so a replay
+makes the same ones. Parts: `lifecycle_registration`, `lifecycle_handshake`, `lifecycle_beats`, `lifecycle_tokens`.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from pipelines.records import Out, Tick
+from pipelines.rules import lifecycle_beats as beats
+from pipelines.rules import lifecycle_handshake as handshake
+from pipelines.rules import lifecycle_registration as registration
+from pipelines.rules.heartbeats import interval_of
+from pipelines.rules.lifecycle_state import PartnerState, S, adopt
+from pipelines.rules.lifecycle_turn import SETTLE, Surroundings, Turn
+from schemas.config import ConfigChange, Partner
+from schemas.connection import Command, CommandKind, Connection, InboundMessage, Severity
+from schemas.facts import digest
+from schemas.oscp.v20 import Action
+from schemas.outbound import FINAL_OUTCOMES, Delivery, Outcome
+
+Item = InboundMessage | Delivery | Command | ConfigChange | Connection
+
+REMEMBERED = timedelta(days=7)
+MOST_REMEMBERED = 512
+"""Request ids are remembered for P7D, but never more than so many; heartbeats, which may be repeated without harm, not at all."""
+
+
+class LifecycleRule:
+    """The rule of `lifecycle_flow`; see the module. `around` is what it may ask."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    def start(self, key: str) -> PartnerState:
+        """A partner never heard of."""
+        return PartnerState(partner_id=key)
+
+    def due(self, state: PartnerState) -> datetime | None:
+        """The earliest of: our next heartbeat, the partner's deadline, giving up on its answer, announcing it as new."""
+        silence, ours = beats.offline_at(state, self._around), beats.next_beat_at(state)
+        instants = (state.announce_at, registration.gives_up_at(state.notes), silence, ours)
+        return min((instant for instant in instants if instant is not None), default=None)
+
+    def step(self, state: PartnerState, item: Item | Tick, now: datetime) -> Iterable[Out]:
+        """One step; see the module. A message whose body cannot be read (it was checked before) is an alarm, no exception."""
+        at, cause_id = _when(item, now)
+        turn = Turn(self._around, state, now, at, cause_id)
+        match item:
+            case InboundMessage():
+                _inbound(turn, item)
+            case Delivery():
+                _delivery(turn, item)
+            case Command():
+                _command(turn, item)
+            case ConfigChange():
+                _configured(turn, item)
+            case Connection():
+                _read_back(turn, item)
+            case Tick():
+                _announce(turn)
+        registration.watch(turn)
+        beats.watch(turn)
+        registration.flush(turn)
+        handshake.flush(turn)
+        beats.beat(turn)
+        return turn.outputs()
+
+
+def _when(item: Item | Tick, now: datetime) -> tuple[datetime, str | None]:
+    match item:
+        case InboundMessage():
+            return item.received_at, item.event_id
+        case Tick():
+            return now, None
+        case _:
+            return item.at, item.event_id
+
+
+def _inbound(turn: Turn, message: InboundMessage) -> None:
+    state, notes = turn.state, turn.notes
+    if state.skip_inbound_through is not None and message.received_at <= state.skip_inbound_through:
+        return
+    if turn.now - message.received_at > turn.allowance(SETTLE):
+        state.settle_until = turn.now + turn.allowance(SETTLE)
+    state.touched = True
+    if notes.registration is S.DEREGISTERED and not state.credentials:
+        return  # it was let in a moment before the connection ended
+    first_use = registration.used(turn, message.credential_digest)
+    if message.action == Action.UPDATE_GROUP_CAPACITY_FORECAST:
+        return
+    if message.action != Action.HEARTBEAT and _repeated(turn, message):
+        return
+    notes.inbound_through = max(notes.inbound_through or message.received_at, message.received_at)
+    try:
+        match message.action:
+            case Action.REGISTER:
+                registration.take_register(turn, message, first_use=first_use)
+            case Action.HANDSHAKE:
+                handshake.take_handshake(turn, message)
+            case Action.HANDSHAKE_ACKNOWLEDGE:
+                handshake.take_acknowledgement(turn, message)
+            case Action.HEARTBEAT:
+                beats.take_heartbeat(turn, message)
+    except ValidationError:
+        turn.say("message.unreadable", f"a {message.action} of {turn.name} was let in but cannot be read", Severity.ALARM)
+
+
+def _repeated(turn: Turn, message: InboundMessage) -> bool:
+    """Whether this very message was applied before (semantics 6.6); another body under the same id is new, with an event."""
+    seen = turn.notes.seen
+    key, body = digest(f"{message.method} {message.action} {message.request_id}")[:24], message.body_digest[:24]
+    known = seen.pop(key, None)
+    seen[key] = (body, message.received_at)
+    for old in [old for old, (_, at) in seen.items() if at < message.received_at - REMEMBERED]:
+        del seen[old]
+    while len(seen) > MOST_REMEMBERED:
+        del seen[next(iter(seen))]
+    if known is None or known[1] < message.received_at - REMEMBERED:
+        return False
+    if known[0] != body:
+        words = f"{turn.name} used the X-Request-ID {message.request_id} for two different messages; both are taken"
+        turn.say("request-id.reused", words, Severity.WARNING, request_id=message.request_id)
+        return False
+    if message.request_id not in turn.state.taken:
+        registration.taken(turn, message.request_id)
+    return True
+
+
+def _delivery(turn: Turn, delivery: Delivery) -> None:
+    if delivery.action == Action.HEARTBEAT:
+        beats.outcome(turn, delivery)
+        return
+    notes = turn.notes
+    candidates = (notes.answer, notes.opening, notes.acknowledgement, notes.handshake, notes.farewell)
+    found = [owed for owed in candidates if owed is not None and owed.message_id == delivery.message_id]
+    if not found:
+        return
+    (owed,) = found
+    given_up = delivery.outcome in FINAL_OUTCOMES or delivery.outcome is Outcome.PARKED
+    if owed is notes.farewell:
+        if given_up:
+            turn.state.peer_token = notes.farewell = None
+    elif delivery.outcome is Outcome.DELIVERED:
+        if owed in (notes.answer, notes.opening):
+            registration.arrived(turn, owed)
+        elif owed is notes.acknowledgement:
+            handshake.acknowledged(turn)
+    elif given_up and not owed.failed:
+        words = delivery.words or delivery.outcome.lower()
+        if owed in (notes.answer, notes.opening):
+            registration.refused(turn, owed, words)
+        else:
+            handshake.refused(turn, owed, words)
+
+
+def _command(turn: Turn, command: Command) -> None:
+    state, notes = turn.state, turn.notes
+    if state.skip_commands_through is not None and command.at <= state.skip_commands_through:
+        return
+    state.touched = True
+    notes.commands_through = max(notes.commands_through or command.at, command.at)
+    match command.kind:
+        case CommandKind.ISSUE_TOKEN:
+            registration.issue_token(turn, command)
+        case CommandKind.REGISTER:
+            registration.start_registration(turn, command)
+        case CommandKind.HANDSHAKE:
+            handshake.start_handshake(turn, command)
+        case CommandKind.DEREGISTER:
+            registration.deregister(turn, command)
+        case CommandKind.SUSPEND if notes.registration is not S.DEREGISTERED:
+            notes.suspended = True
+            turn.because(f"{command.by} suspended the connection: nothing is sent to {turn.name}, what it sends is still taken")
+        case CommandKind.RESUME:
+            tried_again = registration.again(turn, command) | handshake.again(turn, command)
+            if notes.suspended or tried_again:
+                notes.suspended = False
+                turn.because(f"{command.by} resumed the connection")
+
+
+def _configured(turn: Turn, change: ConfigChange) -> None:
+    state, notes = turn.state, turn.notes
+    if change.body is None:
+        state.announce_at = None
+        # An old removal may be read again after the partner has come back: the configuration now decides.
+        if state.touched and turn.around.partner(state.partner_id) is None and notes.registration is not S.DEREGISTERED:
+            registration.removed(turn)
+        return
+    if not state.touched and state.announce_at is None:
+        state.announce_at = turn.now + timedelta(seconds=1)
+    handshake.reconsider(turn, Partner.model_validate_json(change.body))
+
+
+def _announce(turn: Turn) -> None:
+    state = turn.state
+    if state.announce_at is not None and state.announce_at <= turn.now:
+        state.announce_at = None
+        if not state.touched:
+            state.touched = True
+            turn.because(f"{turn.name} is configured; issue a token for it to register with, or start the registration")
+
+
+def _read_back(turn: Turn, connection: Connection) -> None:
+    """Our own word from before, when nothing else is left of it: after a restart without a recovery store."""
+    state = turn.state
+    if state.touched:
+        return
+    adopt(state, connection)
+    turn.notes = state.notes
+    if state.liveness_deadline is not None:
+        # Heartbeats are not on the connection: it may have beaten since. It gets the time until its next one.
+        asked = state.our_required_heartbeat_s or 0.0
+        wait = turn.allowance(interval_of(asked)) + turn.allowance(turn.partner.heartbeat_grace)
+        state.liveness_deadline = max(state.liveness_deadline, turn.now + wait)

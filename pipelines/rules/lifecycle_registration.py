@@ -1,0 +1,239 @@
+"""Registration, both ways: who sends Register to whom, what answers it, and how it ends (semantics 6.1 to 6.3)."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+from pipelines.rules import lifecycle_tokens as tokens
+from pipelines.rules.lifecycle_state import Notes, Owed, S
+from pipelines.rules.lifecycle_turn import EXCHANGE_EXPIRES, FAREWELL_EXPIRES, REPLY_AFTER, Turn, message_id
+from schemas.connection import Command, InboundMessage, Severity
+from schemas.oscp.v20 import VERSION, Action, Register
+
+KEPT_TAKEN = 8
+"""The last registrations and acknowledgements a `Connection` names in `taken`."""
+
+
+def used(turn: Turn, credential_digest: str) -> bool:
+    """The partner presented one of our tokens. The first use of C completes the exchange it came from.
+
+    Returns whether it was C's first use. A token that has become void between gateway and here changes nothing.
+    """
+    credential = tokens.presented(turn.state.credentials, credential_digest)
+    if credential is None:
+        return False
+    notes = turn.notes
+    turn.state.credentials = tokens.proven(turn.state.credentials, credential.cause)
+    carried = [owed for owed in (notes.answer, notes.opening) if owed is not None and owed.about == credential.cause]
+    for owed in carried:
+        arrived(turn, owed)
+    return bool(carried)
+
+
+def arrived(turn: Turn, owed: Owed) -> None:
+    """A Register of ours is known to have reached the partner: it used the token in it, or answered 2xx."""
+    notes = turn.notes
+    turn.state.credentials = tokens.proven(turn.state.credentials, owed.about)
+    if owed is notes.answer:
+        notes.answer = None
+        _registered(turn)
+    elif owed is notes.opening:
+        owed.failed = False
+        if notes.registration in (S.SENDING_REGISTER, S.FAILED):
+            notes.registration = S.AWAITING_REGISTER_REPLY
+            turn.because(f"{turn.name} took our registration; we wait for its own")
+
+
+def _registered(turn: Turn) -> None:
+    notes = turn.notes
+    if notes.registration is not S.DEREGISTERED:
+        notes.registration = S.REGISTERED
+    turn.state.former_peer = None
+    turn.state.registered_at = turn.at
+    turn.because(f"{turn.name} and we have exchanged tokens")
+
+
+def take_register(turn: Turn, message: InboundMessage, *, first_use: bool) -> None:
+    """POST answers with our own Register unless it is itself an answer; PUT only replaces; DELETE ends the connection."""
+    if message.method == "DELETE":
+        _end(turn, f"{turn.name} ended the connection")
+        turn.state.peer_token = None
+        taken(turn, message.request_id)
+        return
+    register = Register.model_validate_json(message.body)
+    state, notes = turn.state, turn.notes
+    chosen = next((entry for entry in register.version_url if entry.version == VERSION), register.version_url[0])
+    state.peer_base_url, state.peer_version, state.peer_token = chosen.base_url, chosen.version, register.token
+    state.former_peer = notes.farewell = None
+    taken(turn, message.request_id)
+    if message.method == "PUT":
+        words = f"{turn.name} changed its token or address; it is reached at {state.peer_base_url}"
+        turn.say("register.updated", words, request_id=message.request_id)
+    elif _answers_opening(turn, message):
+        notes.opening = None
+        _registered(turn)
+        turn.say("register.answered", f"{turn.name} answered our registration", request_id=message.request_id)
+    elif first_use or message.correlation_id in notes.registers:
+        # Not answered again: a peer that answers every Register would otherwise play ping-pong with us for ever.
+        turn.say("register.updated", f"{turn.name} answered our answer; its token and address are taken", request_id=message.request_id)
+    else:
+        _owe_answer(turn, message)
+
+
+def _answers_opening(turn: Turn, message: InboundMessage) -> bool:
+    """Whether a Register answers ours, by correlation or, from peers that send none, by the token it came with."""
+    opening = turn.notes.opening
+    if opening is None:
+        return False
+    credential = tokens.presented(turn.state.credentials, message.credential_digest)
+    return message.correlation_id == opening.message_id or (credential is not None and credential.cause == opening.about)
+
+
+def _owe_answer(turn: Turn, message: InboundMessage) -> None:
+    state, notes, cause = turn.state, turn.notes, message.event_id
+    state.credentials = tokens.with_exchange_token(state.credentials, turn.around.token_digest(state.partner_id, cause), cause)
+    notes.answer = _register_owed(turn, cause, message.received_at, message.request_id)
+    notes.registration = S.REPLYING
+    turn.because(f"{turn.name} registered; our registration goes back to it")
+    turn.say("register.received", f"{turn.name} registered, to be reached at {state.peer_base_url}", request_id=message.request_id)
+
+
+def _register_owed(turn: Turn, cause: str, at: datetime, correlation_id: str | None = None) -> Owed:
+    owed = Owed(message_id(turn.state.partner_id, Action.REGISTER, cause), cause, at, correlation_id)
+    turn.notes.registers = [*turn.notes.registers, owed.message_id][-KEPT_TAKEN:]
+    return owed
+
+
+def issue_token(turn: Turn, command: Command) -> None:
+    """A registration token (A) for the operator to hand over: valid from now on, beside those in use."""
+    state, notes = turn.state, turn.notes
+    digest = turn.around.token_digest(state.partner_id, command.event_id)
+    state.credentials = tokens.with_registration_token(state.credentials, digest, command.event_id)
+    words = f"{command.by} issued a registration token; {turn.name} has to register with it"
+    if notes.registration in (S.NEW, S.DEREGISTERED, S.FAILED):
+        notes.registration, notes.link = S.AWAITING_REGISTER, None
+        turn.because(words)
+    turn.say("token.issued", words)
+
+
+def start_registration(turn: Turn, command: Command) -> None:
+    """We start: the payload may hold `base_url` and the initial token's ciphertext `peer_token`; else what is known is used."""
+    state, notes = turn.state, turn.notes
+    payload = json.loads(command.payload)
+    base_url = payload.get("base_url") or turn.partner.base_url or state.peer_base_url
+    peer_token = payload.get("peer_token") or state.peer_token
+    if not base_url or not peer_token:
+        missing = "base_url" if not base_url else "initial_token_file"
+        turn.say("register.impossible", f"we cannot register with {turn.name}: it has no {missing} in the configuration", Severity.ALARM)
+        return
+    if notes.registration is S.REGISTERED:
+        state.former_peer = (state.peer_base_url, state.peer_token)
+    state.peer_base_url, state.peer_token = base_url.rstrip("/"), peer_token
+    cause = command.event_id
+    state.credentials = tokens.with_exchange_token(state.credentials, turn.around.token_digest(state.partner_id, cause), cause)
+    notes.opening = _register_owed(turn, cause, command.at)
+    notes.registration, notes.farewell = S.SENDING_REGISTER, None
+    words = f"{command.by} started the registration with {turn.name}"
+    turn.because(words)
+    turn.say("register.started", words, peer_base_url=state.peer_base_url)
+
+
+def deregister(turn: Turn, command: Command) -> None:
+    """Our tokens are void at once; the partner is told with a DELETE where we know how."""
+    state = turn.state
+    known = state.peer_base_url is not None and state.peer_token is not None
+    cause = state.credentials[-1].cause if state.credentials else command.event_id
+    _end(turn, f"{command.by} ended the connection with {turn.name}")
+    if known:
+        farewell = Owed(message_id(state.partner_id, Action.REGISTER, command.event_id), cause, command.at)
+        turn.notes.farewell = farewell
+
+
+def removed(turn: Turn) -> None:
+    """The partner is no longer in the configuration; nothing is sent any more, its tokens are void."""
+    _end(turn, f"{turn.state.partner_id} was taken out of the configuration")
+    turn.state.peer_token = None
+
+
+def _end(turn: Turn, words: str) -> None:
+    state, notes = turn.state, turn.notes
+    state.credentials, state.former_peer = [], None
+    state.first_acknowledged_at = state.withheld_since = state.liveness_deadline = state.registered_at = None
+    through = notes.inbound_through, notes.commands_through
+    state.notes = turn.notes = Notes(S.DEREGISTERED, seen=notes.seen, inbound_through=through[0], commands_through=through[1])
+    turn.because(words)
+
+
+def refused(turn: Turn, owed: Owed, words: str) -> None:
+    """A Register of ours was refused or expired. Every token stays valid; a connection that works goes on working."""
+    state, notes = turn.state, turn.notes
+    owed.failed = True
+    if notes.link is not None or (owed is notes.opening and state.former_peer is not None):
+        notes.registration = S.REGISTERED
+        if owed is notes.opening and state.former_peer is not None:
+            (state.peer_base_url, state.peer_token), state.former_peer = state.former_peer, None
+    else:
+        notes.registration = S.FAILED
+    turn.because(f"our registration did not reach {turn.name}: {words}")
+    turn.say("register.failed", f"our registration did not reach {turn.name}: {words}", Severity.ALARM)
+
+
+def gives_up_at(notes: Notes) -> datetime | None:
+    """When we stop waiting for the partner to answer our Register; None while we do not wait."""
+    waiting = notes.registration is S.AWAITING_REGISTER_REPLY and notes.opening is not None
+    return notes.opening.at + EXCHANGE_EXPIRES if waiting and notes.opening else None
+
+
+def watch(turn: Turn) -> None:
+    """Give up waiting when the time has come. Its answer is still taken, should it come after all."""
+    until = gives_up_at(turn.notes)
+    if until is not None and until <= turn.now and turn.notes.opening is not None:
+        turn.at = until
+        refused(turn, turn.notes.opening, "it took it, but has not sent its own")
+
+
+def again(turn: Turn, command: Command) -> bool:
+    """An operator wants what failed tried once more, under a new id since the old one is done with. Whether anything had."""
+    notes, found = turn.notes, False
+    for name, state in (("answer", S.REPLYING), ("opening", S.SENDING_REGISTER)):
+        owed: Owed | None = getattr(notes, name)
+        if owed is not None and owed.failed:
+            fresh = message_id(turn.state.partner_id, Action.REGISTER, f"{owed.about} {command.event_id}")
+            notes.registers = [*notes.registers, fresh][-KEPT_TAKEN:]
+            setattr(notes, name, replace(owed, message_id=fresh, at=command.at, emitted=False, failed=False))
+            notes.registration, found = state, True
+    return found
+
+
+def taken(turn: Turn, request_id: str) -> None:
+    """Say on the connection that this request has taken effect; the gateway may be waiting to answer it."""
+    kept = [known for known in turn.state.taken if known != request_id]
+    turn.state.taken = [*kept, request_id][-KEPT_TAKEN:]
+
+
+def flush(turn: Turn) -> None:
+    """Put the Registers that are owed on the topic, as soon as they may go and we know where to."""
+    state, notes = turn.state, turn.notes
+    if state.peer_base_url is None or state.peer_token is None:
+        return
+    for owed, wait in ((notes.answer, turn.allowance(REPLY_AFTER)), (notes.opening, None), (notes.farewell, None)):
+        if owed is None or owed.emitted or (notes.suspended and owed is not notes.farewell):
+            continue
+        farewell = owed is notes.farewell
+        turn.send(
+            Action.REGISTER,
+            register_body(owed.about, turn.around.base_url),
+            message_id=owed.message_id,
+            cause_id=owed.about,
+            method="DELETE" if farewell else "POST",
+            correlation_id=owed.correlation_id,
+            not_before=owed.at + wait if wait else owed.at,
+            expires_at=max(owed.at, turn.at) + (FAREWELL_EXPIRES if farewell else EXCHANGE_EXPIRES),
+        )
+        owed.emitted = True
+
+
+def register_body(token_cause: str, base_url: str) -> str:
+    """The JSON text of our Register; the token stands as a reference that dispatch resolves (semantics 6.2)."""
+    body = {"token": {"$token": token_cause}, "version_url": [{"version": VERSION, "base_url": base_url}]}
+    return json.dumps(body, separators=(",", ":"))

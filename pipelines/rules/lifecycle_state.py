@@ -1,0 +1,179 @@
+"""What the lifecycle remembers of one partner, and how that becomes a `Connection` and comes back from one.
+
+Registration and link are kept apart although people see one state: a partner that is ONLINE may exchange its
+tokens anew without ceasing to be ONLINE, and what goes on beneath SUSPENDED is there again after it.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipelines.rules.heartbeats import Grid
+from schemas.connection import Connection, ConnectionState, Credential
+from schemas.facts import derived_id, digest
+
+S = ConnectionState
+LINKS = frozenset({S.ACKING, S.ONLINE, S.OFFLINE})
+KEPT_IN_MEMORY = 16
+"""So many of the request ids seen last travel with a `Connection`; the rest are in the recovery store."""
+
+
+@dataclass(slots=True)
+class Owed:
+    """One message of an exchange that we owe.
+
+    `about` is the event id of what made it due; for a Register also what its token is derived from.
+    `emitted` says it is on `derms.outbound`, `failed` that it was refused or expired there.
+    """
+
+    message_id: str
+    about: str
+    at: datetime
+    correlation_id: str | None = None
+    emitted: bool = False
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Notes:
+    """The part of the state that a `Connection` does not show; it travels as its `memory`.
+
+    `answer` is our Register that answers theirs, `opening` the one that starts, `registers` the message ids of the
+    last of either. `seen` holds digests of request ids with that of their body (semantics 6.6).
+    """
+
+    registration: ConnectionState = S.NEW
+    link: ConnectionState | None = None
+    suspended: bool = False
+    answer: Owed | None = None
+    opening: Owed | None = None
+    acknowledgement: Owed | None = None
+    handshake: Owed | None = None
+    farewell: Owed | None = None
+    registers: list[str] = field(default_factory=list)
+    grid: Grid | None = None
+    beat_seen: bool = False
+    beats_failing: bool = False
+    clock_off: bool = False
+    seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    inbound_through: datetime | None = None
+    commands_through: datetime | None = None
+
+
+@dataclass(slots=True)
+class PartnerState:
+    """Everything about one partner; plain types only. Fields named as in `Connection` mean the same there.
+
+    `announced` is what was last said on `derms.connections`; `touched` that something has happened since the key
+    was first seen, so that a `Connection` read from the topic is our own echo and no longer news.
+    """
+
+    partner_id: str
+    version: int = 1
+    since: datetime | None = None
+    words: str = ""
+    peer_base_url: str | None = None
+    peer_version: str | None = None
+    peer_token: str | None = None
+    credentials: list[Credential] = field(default_factory=list)
+    peer_required_heartbeat_s: float | None = None
+    peer_required_measurements: list[str] = field(default_factory=list)
+    our_required_heartbeat_s: float | None = None
+    our_required_measurements: list[str] = field(default_factory=list)
+    liveness_deadline: datetime | None = None
+    registered_at: datetime | None = None
+    first_acknowledged_at: datetime | None = None
+    withheld_since: datetime | None = None
+    taken: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+    former_peer: tuple[str | None, str | None] | None = None
+    announced: str = ""
+    touched: bool = False
+    announce_at: datetime | None = None
+    settle_until: datetime | None = None
+    skip_inbound_through: datetime | None = None
+    skip_commands_through: datetime | None = None
+
+
+_SHOWN = (
+    "peer_base_url", "peer_version", "peer_token", "credentials", "peer_required_heartbeat_s", "peer_required_measurements",
+    "our_required_heartbeat_s", "our_required_measurements", "liveness_deadline", "registered_at", "first_acknowledged_at",
+    "withheld_since", "taken",
+)  # fmt: skip
+_UNWATCHED = frozenset({"liveness_deadline"})
+_MEMORY: TypeAdapter[Notes] = TypeAdapter(Notes)
+
+
+def shown(state: PartnerState) -> ConnectionState:
+    """The one state people see (semantics 6.1)."""
+    notes = state.notes
+    if notes.suspended:
+        return S.SUSPENDED
+    if notes.registration in (S.DEREGISTERED, S.FAILED) or notes.link is None:
+        return notes.registration
+    return notes.link
+
+
+def fingerprint(state: PartnerState) -> str:
+    """A digest of what makes a new `Connection` necessary: everything but the deadline, which every heartbeat moves."""
+    notes = state.notes
+    owed = (notes.answer, notes.opening, notes.acknowledgement, notes.handshake, notes.farewell)
+    grid = notes.grid and (notes.grid.since, notes.grid.interval_s)
+    parts: list[Any] = [getattr(state, name) for name in _SHOWN if name not in _UNWATCHED]
+    parts += [shown(state), notes.registration, notes.link, state.since, state.words, notes.registers, grid, *owed]
+    return digest(repr(parts))
+
+
+def connection_of(state: PartnerState, at: datetime, cause_id: str | None) -> Connection:
+    """The state as its `Connection`, stated at `at` because of `cause_id`."""
+    return Connection(
+        event_id=derived_id("connection", state.partner_id, cause_id, state.announced),
+        at=at,
+        cause_id=cause_id,
+        partner_id=state.partner_id,
+        state=shown(state),
+        since=state.since or at,
+        words=state.words,
+        handshake_id=state.notes.handshake.message_id if state.notes.handshake else None,
+        memory=_memory(state.notes),
+        **{name: getattr(state, name) for name in _SHOWN},
+    )
+
+
+def _memory(notes: Notes) -> str:
+    seen = dict(list(notes.seen.items())[-KEPT_IN_MEMORY:])
+    return _MEMORY.dump_json(replace(notes, seen=seen)).decode()
+
+
+def adopt(state: PartnerState, connection: Connection) -> None:
+    """Go on from a `Connection` read from its topic: our own state is gone, or never was here.
+
+    What it had already taken in will come again from the topics and is skipped; what it still owed is owed again,
+    under the same ids.
+    """
+    for name in _SHOWN:
+        setattr(state, name, getattr(connection, name))
+    state.credentials, state.taken = list(connection.credentials), list(connection.taken)
+    state.since, state.words = connection.since, connection.words
+    try:
+        state.notes = _MEMORY.validate_json(connection.memory)
+    except ValidationError:
+        state.notes = _from_state_alone(connection)
+    for owed in (state.notes.answer, state.notes.opening, state.notes.acknowledgement, state.notes.handshake, state.notes.farewell):
+        if owed is not None:
+            owed.emitted = owed.failed
+    state.skip_inbound_through, state.skip_commands_through = state.notes.inbound_through, state.notes.commands_through
+    state.touched, state.announce_at = True, None
+    state.announced = fingerprint(state)
+
+
+def _from_state_alone(connection: Connection) -> Notes:
+    """Notes for a `Connection` that carries none this version can read."""
+    if connection.state in LINKS:
+        return Notes(registration=S.REGISTERED, link=connection.state)
+    if connection.state is S.SUSPENDED:
+        link = S.ONLINE if connection.first_acknowledged_at else None
+        return Notes(registration=S.REGISTERED, link=link, suspended=True)
+    return Notes(registration=connection.state)

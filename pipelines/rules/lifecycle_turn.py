@@ -1,0 +1,140 @@
+"""One step of a connection's life: what it may ask while it decides, and what it collects to say."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+from pipelines.records import Out
+from pipelines.rules.lifecycle_state import PartnerState, connection_of, fingerprint, shown
+from schemas.config import Partner
+from schemas.connection import ConnectionState, Event, Severity, SubjectKind
+from schemas.facts import derived_id
+from schemas.oscp.v20 import Action
+from schemas.outbound import OutboundMessage
+from schemas.topics import CONNECTIONS, EVENTS, OUTBOUND
+
+REPLY_AFTER = timedelta(seconds=1)
+"""Our answering message goes not before this after the request, so that the peer has our 204 first (semantics 6.3, 6.4)."""
+EXCHANGE_EXPIRES = timedelta(hours=12)
+"""A registration or acknowledgement is retried for so long (semantics 8.3)."""
+FAREWELL_EXPIRES = timedelta(minutes=15)
+"""Our DELETE is not tried for long: a partner that registers anew meanwhile must not be sent it."""
+SETTLE = timedelta(seconds=10)
+"""After a start, or while old messages are still coming in, nobody is declared OFFLINE for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the rule is given from outside. `base_url` is our own FP base URL.
+
+    `token_digest(partner_id, cause)` is the digest of the token derived from a cause; `allowance` is the clock's,
+    for what slow machinery is allowed; `local_zone` is for peers with naive times (None: this machine's);
+    `started_at` is when this process began.
+    """
+
+    partner: Callable[[str], Partner | None]
+    token_digest: Callable[[str, str], str]
+    base_url: str
+    allowance: Callable[[timedelta], timedelta]
+    started_at: datetime
+    local_zone: tzinfo | None = None
+
+
+class Turn:
+    """`at` is the instant of what happened (of a message, its receipt), `now` the clock; `cause_id` its id."""
+
+    def __init__(self, around: Surroundings, state: PartnerState, now: datetime, at: datetime, cause_id: str | None) -> None:
+        self.around, self.state, self.notes = around, state, state.notes
+        self.now, self.at, self.cause_id = now, at, cause_id
+        self.partner = around.partner(state.partner_id) or Partner(id=state.partner_id)
+        self.allowance = around.allowance
+        self._before = shown(state)
+        self._words: str | None = None
+        self._sent: list[Out] = []
+        self._said: list[Out] = []
+
+    @property
+    def name(self) -> str:
+        """What people call the partner."""
+        return self.partner.name or self.partner.id
+
+    def because(self, words: str) -> None:
+        """The words of this step's transition, if it turns out to be one."""
+        self._words = words
+
+    def say(self, kind: str, words: str, severity: Severity = Severity.INFO, **data: object) -> None:
+        """Something a person may want to read. Never a token, and no body."""
+        event = Event(
+            event_id=derived_id("event", self.state.partner_id, kind, self.cause_id or self.at),
+            at=self.now,
+            cause_id=self.cause_id,
+            subject_kind=SubjectKind.PARTNER,
+            subject_id=self.state.partner_id,
+            kind=kind,
+            severity=severity,
+            words=words,
+            data=json.dumps(data),
+        )
+        self._said.append(Out(EVENTS, self.state.partner_id, event))
+
+    def send(
+        self,
+        action: Action,
+        body: str,
+        *,
+        message_id: str,
+        cause_id: str,
+        not_before: datetime,
+        expires_at: datetime,
+        method: str = "POST",
+        correlation_id: str | None = None,
+    ) -> None:
+        """Owe the partner a message."""
+        message = OutboundMessage(
+            event_id=message_id,
+            at=self.now,
+            cause_id=cause_id,
+            message_id=message_id,
+            partner_id=self.state.partner_id,
+            action=action,
+            method=method,
+            correlation_id=correlation_id,
+            body=body,
+            not_before=not_before,
+            expires_at=expires_at,
+        )
+        self._sent.append(Out(OUTBOUND, self.state.partner_id, message))
+
+    def outputs(self) -> list[Out]:
+        """What this step says, a change of the connection first: dispatch and gateway must know a token before it travels."""
+        state, after = self.state, shown(self.state)
+        if after is not self._before:
+            state.since, state.words = self.at, self._words or f"{self.name} is {after}"
+            self.say(f"connection.{after.lower()}", state.words, _severity(after), before=self._before, after=after)
+        elif self._words is not None:
+            state.words = self._words
+        out: list[Out] = []
+        if (print_now := fingerprint(state)) != state.announced and not self._unannounced():
+            state.announced = print_now
+            out.append(Out(CONNECTIONS, state.partner_id, connection_of(state, self.now, self.cause_id)))
+        return [*out, *self._sent, *self._said]
+
+    def _unannounced(self) -> bool:
+        """A partner only just configured is announced a little later, in case its connection is read back (see `adopt`)."""
+        return not self.state.touched
+
+
+def message_id(partner_id: str, action: Action, about: str) -> str:
+    """The X-Request-ID of a message of the exchange: from what it is about alone.
+
+    Its body depends on the configuration and our public URL; were it part of the id, a replay under another
+    configuration would not know its own message again.
+    """
+    return derived_id(partner_id, action, about)
+
+
+def _severity(state: ConnectionState) -> Severity:
+    if state is ConnectionState.FAILED:
+        return Severity.ALARM
+    return Severity.WARNING if state in (ConnectionState.OFFLINE, ConnectionState.DEREGISTERED) else Severity.INFO
