@@ -1,0 +1,170 @@
+"""A circuit's available capacity: min(limit in force, rating), changed when its time comes (semantics 4)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from pipelines.records import Out, Tick
+from pipelines.rules.limits import Limit, Stretch
+from pipelines.rules.patience import AT_ONCE, Patience
+from schemas.capacity import CircuitCapacity, PieceKind
+from schemas.facts import derived_id
+from schemas.topics import CIRCUIT_CAPACITY
+from schemas.units import from_ms, to_ms
+
+
+class CircuitTerms(NamedTuple):
+    """A circuit and its ratings in W. `keep`: an unknown limit keeps the last value instead of giving the rating."""
+
+    circuit_id: str
+    rated_import_w: float
+    rated_export_w: float
+    keep: bool = True
+
+
+class Plan(NamedTuple):
+    """What is known from `as_of_ms` on about a scope's limits for phase ALL, and the circuit it is for, if any.
+
+    `cause_id` is the id of the fact that made it.
+    """
+
+    scope_id: str
+    terms: CircuitTerms | None
+    as_of_ms: int
+    stretches: tuple[Stretch, ...]
+    cause_id: str
+
+
+class Step(NamedTuple):
+    """From `at_ms` on, these limits."""
+
+    at_ms: int
+    imports: Limit | None = None
+    exports: Limit | None = None
+
+
+class Available(NamedTuple):
+    """A circuit's values in W (None: none yet) and why they hold."""
+
+    import_w: float | None = None
+    export_w: float | None = None
+    import_kind: PieceKind = PieceKind.UNKNOWN
+    export_kind: PieceKind = PieceKind.UNKNOWN
+
+
+START, NOTHING = Step(0), Available()
+
+
+@dataclass
+class CircuitState:
+    """One scope's circuit: what it has now, and what is to come."""
+
+    scope_id: str
+    terms: CircuitTerms | None = None
+    cause_id: str = ""
+    step: Step = START
+    coming: list[Step] = field(default_factory=list)
+    stated_ms: int = 0
+    wait_until_ms: int = 0
+    available: Available = NOTHING
+
+
+class CircuitRule:
+    """Turns `Plan`s and time into `CircuitCapacity` changes, one scope a key.
+
+    Every boundary makes its own change with its own `effective_from`, also when it is stated late; what was stated
+    is never taken back: news about the past changes the value from the last statement on.
+    """
+
+    def __init__(self, patience: Patience = AT_ONCE) -> None:
+        self._patience = patience
+
+    def start(self, key: str) -> CircuitState:
+        """A scope without circuit and values."""
+        return CircuitState(key)
+
+    def step(self, state: CircuitState, item: Plan | Tick, now: datetime) -> Iterator[Out]:
+        """Changes up to now (a tick) or up to the plan's instant, then the plan's own."""
+        if isinstance(item, Plan):
+            state.wait_until_ms = max(state.wait_until_ms, self._patience.after(item.as_of_ms, now))
+            yield from self._until(state, item.as_of_ms, now)
+            yield from self._planned(state, item, now)
+        elif self._waits(state) <= to_ms(now):
+            yield from self._until(state, to_ms(now), now)
+
+    def due(self, state: CircuitState) -> datetime | None:
+        """The next boundary."""
+        return from_ms(max(state.coming[0].at_ms, self._waits(state))) if state.coming else None
+
+    def _waits(self, state: CircuitState) -> int:
+        return max(state.wait_until_ms, self._patience.at_first())
+
+    def _until(self, state: CircuitState, until_ms: int, now: datetime) -> Iterator[Out]:
+        while state.coming and state.coming[0].at_ms <= until_ms:
+            state.step = state.coming.pop(0)
+            yield from _stated(state, state.step.at_ms, now)
+
+    def _planned(self, state: CircuitState, plan: Plan, now: datetime) -> Iterator[Out]:
+        if plan.terms is None or state.terms is None or plan.terms.circuit_id != state.terms.circuit_id:
+            state.available, state.stated_ms = NOTHING, 0
+        at_ms = max(plan.as_of_ms, state.stated_ms)
+        steps = _steps(plan.stretches)
+        state.terms, state.cause_id = plan.terms, plan.cause_id
+        state.step = next((step for step in reversed(steps) if step.at_ms <= at_ms), Step(at_ms))
+        state.coming = [step for step in steps if step.at_ms > at_ms] if plan.terms else []
+        yield from _stated(state, at_ms, now)
+
+
+def available(step: Step, terms: CircuitTerms, last: Available) -> Available:
+    """min(limit, rating) a direction; ignorance never raises a circuit: an unknown limit keeps the last value, flagged
+    UNKNOWN, unless `keep` is off (semantics 3.3)."""
+    import_w, import_kind = _one(step.imports, terms.rated_import_w, last.import_w, terms.keep)
+    export_w, export_kind = _one(step.exports, terms.rated_export_w, last.export_w, terms.keep)
+    return Available(import_w, export_w, import_kind, export_kind)
+
+
+def _one(limit: Limit | None, rated_w: float, last_w: float | None, keep: bool) -> tuple[float | None, PieceKind]:
+    if limit is not None:
+        return min(limit.watts, rated_w), limit.kind
+    if not keep:
+        return rated_w, PieceKind.UNKNOWN
+    return None if last_w is None else min(last_w, rated_w), PieceKind.UNKNOWN
+
+
+def _steps(stretches: Sequence[Stretch]) -> list[Step]:
+    """The boundaries of the stretches; where one is followed by nothing, nothing is known from its end on."""
+    steps = []
+    for index, stretch in enumerate(stretches):
+        steps.append(Step(stretch.start_ms, stretch.imports, stretch.exports))
+        if index + 1 == len(stretches) or stretches[index + 1].start_ms > stretch.end_ms:
+            steps.append(Step(stretch.end_ms))
+    return steps
+
+
+def _stated(state: CircuitState, at_ms: int, now: datetime) -> Iterator[Out]:
+    if state.terms is None:
+        return
+    before, state.stated_ms = state.available, at_ms
+    state.available = available(state.step, state.terms, before)
+    if state.available == before:
+        return
+    found, circuit_id = state.available, state.terms.circuit_id
+    ruling = state.step.imports or state.step.exports
+    change = CircuitCapacity(
+        event_id=derived_id("circuit-capacity", circuit_id, at_ms, *found, *before),
+        at=now,
+        cause_id=state.cause_id,
+        circuit_id=circuit_id,
+        scope_id=state.scope_id,
+        available_import_w=found.import_w,
+        available_export_w=found.export_w,
+        previous_import_w=before.import_w,
+        previous_export_w=before.export_w,
+        effective_from=from_ms(at_ms),
+        cause=ruling.cause if ruling else None,
+        kind=found.export_kind if found.import_kind is PieceKind.UNKNOWN else found.import_kind,
+        import_kind=found.import_kind,
+        export_kind=found.export_kind,
+    )
+    yield Out(CIRCUIT_CAPACITY, circuit_id, change)

@@ -1,0 +1,189 @@
+"""The operating envelope of a scope: what its groups' and its operator's limits come to over time (semantics 3).
+
+Knows no protocol: forecasts arrive as `CapacityForecast`, connections as present or away. The envelope is a pure
+function of what is known, so time alone never makes a revision; news does, from the first instant it changes anything.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import NamedTuple
+
+from pipelines.records import Out, Tick
+from pipelines.rules import in_force
+from pipelines.rules.circuits import Plan
+from pipelines.rules.in_force import Ladder, Link
+from pipelines.rules.limits import Stretch, first_difference, piece_of, within
+from pipelines.rules.schedules import Origin, Schedule, from_receipt, lowest, pruned, splice
+from pipelines.rules.scope_items import OPERATOR, Item, Linked, ScopeTerms, Spoken
+from schemas.capacity import CapacityForecast, LimitType, OperatingEnvelope
+from schemas.connection import Event, Severity, SubjectKind
+from schemas.facts import derived_id
+from schemas.topics import ENVELOPES, EVENTS
+from schemas.units import Phase, from_ms, to_ms
+
+REPEATS_KNOWN_MS = timedelta(days=7) // timedelta(milliseconds=1)
+"""How long a forecast is recognised when it comes again (semantics 6.6)."""
+
+PAST_KEPT_MS = timedelta(days=1) // timedelta(milliseconds=1)
+"""How much of the past stays in state at least, for news that comes late."""
+
+
+Courses = dict[Phase, list[Stretch]]
+
+
+class ScheduleKey(NamedTuple):
+    """Who says what about which conductor."""
+
+    source_id: str
+    type: LimitType
+    phase: Phase
+
+
+@dataclass
+class EnvelopeState:
+    """What is known about one scope. `links` are by partner, `origins` by (source, cause, digest)."""
+
+    scope_id: str
+    revision: int = 0
+    newest_ms: int = 0
+    terms: ScopeTerms | None = None
+    schedules: dict[ScheduleKey, Schedule] = field(default_factory=dict)
+    links: dict[str, list[Link]] = field(default_factory=dict)
+    origins: dict[tuple[str, str, str], Origin] = field(default_factory=dict)
+
+
+class EnvelopeRule:
+    """Turns `Item`s into `OperatingEnvelope` revisions, `Event`s for oddities and `Plan`s for the scope's circuit."""
+
+    def start(self, key: str) -> EnvelopeState:
+        """A scope nobody has spoken about."""
+        return EnvelopeState(key)
+
+    def step(self, state: EnvelopeState, item: Item | Tick, now: datetime) -> Iterator[Out | Plan]:
+        """Take in one item; says nothing if it changes nothing."""
+        if isinstance(item, Tick):
+            return
+        instant_ms, terms = item.instant_ms, state.terms
+        before = courses(state, instant_ms)
+        yield from _oddities(state, item, _learn(state, item), now)
+        after = courses(state, instant_ms)
+        effective_ms = _first_change(before, after, instant_ms)
+        if effective_ms is not None:
+            state.revision += 1
+            yield Out(ENVELOPES, state.scope_id, _envelope(state, after, effective_ms, item.event_id, now))
+        if effective_ms is not None or item.terms != terms:
+            yield Plan(state.scope_id, item.terms.circuit, instant_ms, tuple(after[Phase.ALL]), item.event_id)
+        _forget(state, instant_ms)
+
+    def due(self, state: EnvelopeState) -> datetime | None:
+        """Never: what time will bring stands in the pieces."""
+        return None
+
+
+def courses(state: EnvelopeState, from_ms: int) -> Courses:
+    """What limits the scope from `from_ms` to the end of what is known, by phase; ALL is always there."""
+    terms = state.terms or ScopeTerms()
+    found = {}
+    for phase in {Phase.ALL: None, **dict.fromkeys(key.phase for key in state.schedules)}:
+        imports = _course(state, terms, LimitType.IMPORT, LimitType.FALLBACK_IMPORT, phase)
+        exports = _course(state, terms, LimitType.EXPORT, LimitType.FALLBACK_EXPORT, phase)
+        found[phase] = in_force.stretches(imports, exports, from_ms)
+    return found
+
+
+def _course(state: EnvelopeState, terms: ScopeTerms, normal: LimitType, fallback: LimitType, phase: Phase) -> in_force.Course:
+    said = []
+    if (own := state.schedules.get(ScheduleKey(OPERATOR, normal, phase))) is not None:
+        said.append(in_force.of_operator(own))
+    for group in terms.groups:
+        safe_w = group.safe_import_w if normal is LimitType.IMPORT else group.safe_export_w
+        course = in_force.of_group(
+            state.schedules.get(ScheduleKey(group.group_id, normal, phase), []),
+            state.schedules.get(ScheduleKey(group.group_id, fallback, phase), []),
+            state.links.get(group.partner_id, []),
+            Ladder(group.hold_ms, safe_w if phase is Phase.ALL else None),
+        )
+        said.append(course if group.keep else in_force.silent_when_unknown(course))
+    return in_force.lowest_of(said)
+
+
+def _learn(state: EnvelopeState, item: Item) -> tuple[str, ...]:
+    """Take the item into the state; what was odd about it."""
+    state.terms = item.terms
+    if isinstance(item, Spoken):
+        return _spoken(state, item.forecast)
+    if isinstance(item, Linked):
+        _linked(state.links.setdefault(item.partner_id, []), Link(item.instant_ms, item.away))
+    return ()
+
+
+def _linked(links: list[Link], link: Link) -> None:
+    if links and link.since_ms < links[-1].since_ms:
+        return  # told before, and told again after a restart
+    while links and links[-1].since_ms == link.since_ms:
+        links.pop()
+    if link.away != (links[-1].away if links else False):
+        links.append(link)
+
+
+def _spoken(state: EnvelopeState, forecast: CapacityForecast) -> tuple[str, ...]:
+    identity = (forecast.source_id, forecast.cause, forecast.body_digest)
+    if identity in state.origins:
+        return ()
+    odd = []
+    if any(known[:2] == identity[:2] for known in state.origins):
+        odd.append(f"forecast {forecast.cause} of {forecast.source_id} came again with other contents; it was applied as new")
+    origin = state.origins[identity] = Origin(forecast.cause, forecast.body_digest, to_ms(forecast.received_at))
+    for phase in sorted({block.phase for block in forecast.blocks}):
+        newer, overlapping = lowest((block for block in forecast.blocks if block.phase is phase), origin)
+        if overlapping:
+            odd.append(f"blocks of forecast {forecast.cause} of {forecast.source_id} overlap; where they do, the lower limit counts")
+        key = ScheduleKey(forecast.source_id, forecast.type, phase)
+        state.schedules[key] = splice(state.schedules.get(key, []), from_receipt(newer))
+    return tuple(odd)
+
+
+def _oddities(state: EnvelopeState, item: Item, odd: tuple[str, ...], now: datetime) -> Iterator[Out]:
+    for words in dict.fromkeys(odd):
+        event = Event(
+            event_id=derived_id("forecast odd", state.scope_id, item.event_id, words),
+            at=now,
+            cause_id=item.event_id,
+            subject_kind=SubjectKind.SCOPE,
+            subject_id=state.scope_id,
+            kind="forecast odd",
+            severity=Severity.WARNING,
+            words=words,
+        )
+        yield Out(EVENTS, state.scope_id, event)
+
+
+def _first_change(before: Mapping[Phase, list[Stretch]], after: Mapping[Phase, list[Stretch]], from_ms: int) -> int | None:
+    changes = (first_difference(before.get(phase, []), after.get(phase, []), from_ms) for phase in {**before, **after})
+    return min((change for change in changes if change is not None), default=None)
+
+
+def _envelope(state: EnvelopeState, found: Courses, effective_ms: int, cause_id: str, now: datetime) -> OperatingEnvelope:
+    pieces = chain.from_iterable((piece_of(stretch, phase) for stretch in within(found[phase], effective_ms)) for phase in found)
+    return OperatingEnvelope(
+        event_id=derived_id("envelope", state.scope_id, state.revision, cause_id),
+        at=now,
+        cause_id=cause_id,
+        scope_id=state.scope_id,
+        revision=state.revision,
+        effective_at=from_ms(effective_ms),
+        pieces=list(pieces),
+    )
+
+
+def _forget(state: EnvelopeState, instant_ms: int) -> None:
+    state.newest_ms = max(state.newest_ms, instant_ms)
+    before_ms = state.newest_ms - max([PAST_KEPT_MS, *(group.hold_ms for group in (state.terms or ScopeTerms()).groups)])
+    state.schedules = {key: kept for key, schedule in state.schedules.items() if (kept := pruned(schedule, before_ms))}
+    for partner_id, links in state.links.items():
+        past = [link for link in links if link.since_ms <= before_ms]
+        state.links[partner_id] = links[max(len(past) - 1, 0) :]
+    repeats_ms = state.newest_ms - REPEATS_KNOWN_MS
+    state.origins = {identity: origin for identity, origin in state.origins.items() if origin.received_ms > repeats_ms}

@@ -1,0 +1,110 @@
+"""Schedules: what one source has said about one limit, piecewise constant over time (semantics 3.1).
+
+A schedule is a list of spans in order of time and without overlap. Instants are milliseconds since 1970 UTC.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+from itertools import pairwise
+from typing import NamedTuple
+
+from pipelines.rules.limits import FOREVER_MS
+from schemas.capacity import CapacityBlock
+from schemas.units import to_ms
+
+
+class Origin(NamedTuple):
+    """The message a span comes from: its opaque cause, the digest of its body, when it was received."""
+
+    cause: str
+    digest: str
+    received_ms: int
+
+
+class Span(NamedTuple):
+    """A limit in W for [start_ms, end_ms)."""
+
+    start_ms: int
+    end_ms: int
+    limit_w: float
+    origin: Origin
+
+
+Schedule = list[Span]
+
+
+def lowest(blocks: Iterable[CapacityBlock], origin: Origin) -> tuple[Schedule, bool]:
+    """One message's blocks of one phase as a schedule, and whether blocks overlapped: there the lower limit wins."""
+    ends = ((to_ms(block.start), min(to_ms(block.end), FOREVER_MS), block.limit_w) for block in blocks)
+    spans = sorted(Span(start, end, limit, origin) for start, end, limit in ends if start < end)
+    if all(one.end_ms <= other.start_ms for one, other in pairwise(spans)):
+        return merged(spans), False
+    found: Schedule = []
+    ahead = iter([*spans, Span(FOREVER_MS + 1, FOREVER_MS + 1, 0.0, origin)])
+    coming = next(ahead)
+    open_spans: list[tuple[float, int]] = []  # a heap of (limit, end); what has ended is dropped when it comes up
+    for start, end in pairwise(sorted({mark for span in spans for mark in span[:2]})):
+        while coming.start_ms <= start:
+            heappush(open_spans, (coming.limit_w, coming.end_ms))
+            coming = next(ahead)
+        while open_spans and open_spans[0][1] <= start:
+            heappop(open_spans)
+        if open_spans:
+            found.append(Span(start, end, open_spans[0][0], origin))
+    return merged(found), True
+
+
+def splice(older: Sequence[Span], newer: Sequence[Span]) -> Schedule:
+    """The newer schedule where it speaks, the older one elsewhere."""
+    covered = _union(newer)
+    ends = [end for _, end in covered]
+    kept = [part for span in older for part in _outside(span, covered[bisect_right(ends, span.start_ms) :])]
+    return merged(sorted([*kept, *newer]))
+
+
+def from_receipt(schedule: Sequence[Span]) -> Schedule:
+    """What of a schedule can come to be in force: the part of a block before its receipt never does (semantics 3.3)."""
+    return [
+        span._replace(start_ms=max(span.start_ms, span.origin.received_ms)) for span in schedule if span.end_ms > span.origin.received_ms
+    ]
+
+
+def pruned(schedule: Schedule, before_ms: int) -> Schedule:
+    """Without the spans that ended at or before `before_ms`, except the last of them: it may have to be held."""
+    ended = bisect_right([span.end_ms for span in schedule], before_ms)
+    return schedule[max(ended - 1, 0) :]
+
+
+def merged(spans: Iterable[Span]) -> Schedule:
+    """Adjacent spans of equal limit and origin as one."""
+    found: Schedule = []
+    for span in spans:
+        last = found[-1] if found else None
+        if last is not None and last.end_ms == span.start_ms and last[2:] == span[2:]:
+            found[-1] = last._replace(end_ms=span.end_ms)
+        else:
+            found.append(span)
+    return found
+
+
+def _union(schedule: Sequence[Span]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for span in schedule:
+        if found and found[-1][1] == span.start_ms:
+            found[-1] = (found[-1][0], span.end_ms)
+        else:
+            found.append((span.start_ms, span.end_ms))
+    return found
+
+
+def _outside(span: Span, covered: Sequence[tuple[int, int]]) -> Iterator[Span]:
+    at = span.start_ms
+    for start, end in covered:
+        if start >= span.end_ms:
+            break
+        if start > at:
+            yield span._replace(start_ms=at, end_ms=start)
+        at = end
+    if at < span.end_ms:
+        yield span._replace(start_ms=at)
