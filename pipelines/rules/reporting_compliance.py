@@ -155,13 +155,13 @@ def _news(told: Told, verdict: Verdict, policy: ComplianceErrors) -> bool:
 
 
 class _Adjust(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
     type: ForecastType
     forecasted_blocks: list[ForecastedBlock]
 
 
 class _Error(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
     forecast: str
     message: str
     forecasted_blocks: list[ForecastedBlock] | None = None

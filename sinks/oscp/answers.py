@@ -1,0 +1,83 @@
+"""What an answer means for the message it answers (semantics 8.3). Pure."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+from schemas.oscp.v20 import Action
+from schemas.outbound import Outcome
+from sinks.http import Answer
+
+MAX_WORDS = 300
+MAX_RETRY_AFTER_S = 86_400.0
+_AGAIN = frozenset({408, 425, 429})
+_CREDENTIALS = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What became of one attempt. `words` are for people and hold no secrets; `retry_after_s` is wall time, as the partner asked."""
+
+    outcome: Outcome
+    status: int | None = None
+    words: str = ""
+    retry_after_s: float | None = None
+    duration_ms: int = 0
+
+
+def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, secrets: Collection[str] = ()) -> Judgement:
+    """The meaning of an answer to a message of `action`.
+
+    2xx is delivered, flagged in words if it is not 204; so is a 409 to a compliance error. 401 and 403 hold the
+    queue. 501 and the other 4xx are refusals. Everything else is to be tried again, a redirect too: it is not
+    followed, and is more likely a mistake on the way than an answer. `now` (wall) is for a Retry-After that is
+    a date; `secrets` are blanked in the partner's words.
+    """
+    status = answer.status
+    said = words_of(answer, secrets)
+    words = f"answered {status}" + (f": {said}" if said else "")
+    if 200 <= status < 300:
+        return Judgement(
+            Outcome.DELIVERED, status, "" if status == HTTPStatus.NO_CONTENT else f"{words} (204 was expected)", None, answer.duration_ms
+        )
+    if status == HTTPStatus.CONFLICT and action == Action.GROUP_CAPACITY_COMPLIANCE_ERROR:
+        return Judgement(Outcome.DELIVERED, status, f"{words} (taken note of, but objected to)", None, answer.duration_ms)
+    if status in _CREDENTIALS:
+        return Judgement(Outcome.HELD, status, words, None, answer.duration_ms)
+    if status == HTTPStatus.NOT_IMPLEMENTED or (400 <= status < 500 and status not in _AGAIN):
+        return Judgement(Outcome.REFUSED, status, words, None, answer.duration_ms)
+    return Judgement(Outcome.RETRY, status, words, retry_after_of(answer, now or datetime.now(UTC)), answer.duration_ms)
+
+
+def retry_after_of(answer: Answer, now: datetime) -> float | None:
+    """Seconds of wall time the partner asks us to wait, at most a day; None if it says nothing readable."""
+    text = answer.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - now).total_seconds()
+    except (TypeError, ValueError):  # no date, or one without a zone
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def words_of(answer: Answer, secrets: Collection[str] = ()) -> str:
+    """The partner's own words: `message` of its error body, else the beginning of the text; one line, no secrets."""
+    text = answer.body[: 16 * MAX_WORDS].decode("utf-8", "replace")
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        text = next((str(found[name]) for name in ("message", "error_description", "detail", "error") if found.get(name)), text)
+    return trimmed(text, secrets)
+
+
+def trimmed(text: str, secrets: Collection[str] = ()) -> str:
+    """`text` on one line, printable, at most `MAX_WORDS` characters, each of `secrets` blanked."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= MAX_WORDS else f"{line[: MAX_WORDS - 1]}…"

@@ -1,0 +1,164 @@
+"""One attempt of one outbound message to its partner: address, headers, tokens, and what the answer means (semantics 8.3, 8.4, 8.7)."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.config import Configuration, Legacy, Partner
+from schemas.connection import Connection
+from schemas.oscp.v20 import PATHS, Action
+from schemas.outbound import OutboundMessage, Outcome
+from sinks.errors import Misconfigured, Refused, Unavailable
+from sinks.http import HttpClient
+from sinks.oscp.answers import Judgement, outcome_of
+from sinks.oscp.oauth import OAuthTokens
+from sinks.secrets import Secrets, WrongSecret
+
+CONNECTIONS_PER_PARTNER = 8
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is kept for one partner between messages: its connections and its OAuth token."""
+
+    partner: Partner
+    http: HttpClient
+    oauth: OAuthTokens | None
+
+
+class OscpClient:
+    """Sends messages to partners as they are configured and connected now. Use within one event loop; not thread-safe.
+
+    `configuration` and `connections` are asked at each attempt, so a new address, token or header counts from
+    the next one on. `secrets` opens peers' tokens and makes ours.
+    """
+
+    def __init__(
+        self, configuration: Callable[[], Configuration], connections: Callable[[], Mapping[str, Connection]], secrets: Secrets
+    ) -> None:
+        self._configuration, self._connections, self._secrets = configuration, connections, secrets
+        self._peers: dict[str, _Peer] = {}
+
+    async def attempt(self, message: OutboundMessage) -> Judgement:
+        """Send the message once (once more with a new OAuth token after 401 or 403) and say what became of it.
+
+        Never raises for what happens outside: what only a person can mend is HELD. Takes at most 30 s a request.
+        """
+        try:
+            peer = await self._peer(message.partner_id)
+            return await self._send(peer, message)
+        except Unavailable as problem:
+            return Judgement(Outcome.RETRY, None, problem.words, problem.retry_after_s)
+        except (Refused, Misconfigured, WrongSecret) as problem:
+            return Judgement(Outcome.HELD, getattr(problem, "status", None) or None, getattr(problem, "words", None) or str(problem))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for peer in self._peers.values():
+            await peer.http.aclose()
+        self._peers.clear()
+
+    async def _peer(self, partner_id: str) -> _Peer:
+        partner = self._configuration().partner(partner_id)
+        if partner is None:
+            raise Misconfigured(f"partners/{partner_id}", "is not in the configuration")
+        known = self._peers.get(partner_id)
+        if known is not None and known.partner == partner:
+            return known
+        tls = partner.tls
+        http = HttpClient(
+            ca_file=tls.ca_file,
+            client_cert_file=tls.client_cert_file,
+            client_key_file=tls.client_key_file,
+            allow_private=partner.allow_private_addresses,
+            max_connections=CONNECTIONS_PER_PARTNER,
+        )
+        oauth = None
+        if partner.oauth is not None:
+            secret_file = partner.oauth.client_secret_file
+            oauth = OAuthTokens(
+                partner.oauth,
+                http,
+                client_secret=lambda: file_text("oauth.client_secret_file", secret_file),
+                headers=lambda: static_headers(partner),
+            )
+        self._peers[partner_id] = _Peer(partner, http, oauth)
+        if known is not None:
+            await known.http.aclose()
+        return self._peers[partner_id]
+
+    async def _send(self, peer: _Peer, message: OutboundMessage) -> Judgement:
+        connection = self._connections().get(message.partner_id)
+        if connection is None or connection.peer_base_url is None:
+            raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
+        url = address(connection.peer_base_url, peer.partner, message.action)
+        own = self._own_token(message)
+        content = body_of(message, own)
+        answer, blank = await self._once(peer, connection, message, url, content)
+        if answer.status in (401, 403) and peer.oauth is not None:
+            peer.oauth.spent(blank)
+            answer, blank = await self._once(peer, connection, message, url, content)
+        secrets = [blank, *([own] if own else []), *static_headers(peer.partner).values()]
+        return outcome_of(answer, message.action, secrets=secrets)
+
+    async def _once(self, peer: _Peer, connection: Connection, message: OutboundMessage, url: str, content: bytes) -> tuple[Answer, str]:
+        """The answer, and the credential the request was made with."""
+        if peer.oauth is not None:
+            credential = await peer.oauth.token()
+            authorization = f"Bearer {credential}"
+        else:
+            if connection.peer_token is None:
+                raise Misconfigured(f"partners/{message.partner_id}", "its token is not known yet", "the partner has to register")
+            credential = self._secrets.decrypt(connection.peer_token, message.partner_id)
+            authorization = credential if Legacy.BARE_TOKEN in peer.partner.legacy else f"Token {credential}"
+        headers = static_headers(peer.partner) | {
+            "Authorization": authorization,
+            "Content-Type": "application/json",
+            "X-Request-ID": message.message_id,
+        }
+        if message.correlation_id is not None:
+            headers["X-Correlation-ID"] = message.correlation_id
+        return await peer.http.request(message.method, url, headers=headers, content=content), credential
+
+    def _own_token(self, message: OutboundMessage) -> str | None:
+        cause = token_cause(message)
+        return None if cause is None else self._secrets.token(message.partner_id, cause)
+
+
+def address(base_url: str, partner: Partner, action: str) -> str:
+    """Where a message goes: the partner's base URL and the action's path, or the one configured in its place."""
+    path = partner.paths.get(action) or PATHS[action]
+    return f"{base_url.rstrip('/')}/{path.lstrip('/')}"
+
+
+def token_cause(message: OutboundMessage) -> str | None:
+    """What our token in a Register is derived from; None for other messages (semantics 6.2)."""
+    if message.action != Action.REGISTER:
+        return None
+    token: Any = json.loads(message.body).get("token")
+    return token.get("$token") if isinstance(token, dict) else None
+
+
+def body_of(message: OutboundMessage, own_token: str | None) -> bytes:
+    """The bytes to send: as stored, but with our token in place of its reference."""
+    if own_token is None:
+        return message.body.encode()
+    return json.dumps({**json.loads(message.body), "token": own_token}, separators=(",", ":")).encode()
+
+
+def static_headers(partner: Partner) -> dict[str, str]:
+    """The partner's static headers, read from their files. Raises Misconfigured naming the header."""
+    return {name: file_text(f"headers.{name}", source.file) for name, source in partner.headers.items()}
+
+
+def file_text(setting: str, path: str) -> str:
+    """A secret's file, without the line end. Raises Misconfigured naming `setting` where it cannot be read or is empty."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError):
+        raise Misconfigured(setting, f"the file {path} cannot be read") from None
+    if not text or not text.isprintable():
+        raise Misconfigured(setting, f"the file {path} does not hold one line of text")
+    return text

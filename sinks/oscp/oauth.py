@@ -1,0 +1,96 @@
+"""OAuth 2.0 client credentials for partners' APIs (semantics 8.4), with the transport-free parts of Authlib.
+
+A token is kept in memory until 30 s before its end and fetched by one request at a time, however many
+messages wait for it. All durations are wall time.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from authlib.oauth2.auth import ClientAuth
+
+from schemas.clock import wall_seconds
+from schemas.config import OAuth
+from sinks.errors import Misconfigured, Refused, Unavailable
+from sinks.http import Answer, HttpClient
+from sinks.oscp.answers import retry_after_of, trimmed, words_of
+
+LEEWAY_S = 30.0
+UNSTATED_S = 300.0
+"""How long a token is used whose answer does not say when it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    usable_until: float
+
+
+class OAuthTokens:
+    """The access token of one partner. Use within one event loop.
+
+    `client_secret` and `headers` (the partner's static ones) are asked at each fetch, so that files may change.
+    """
+
+    def __init__(
+        self,
+        settings: OAuth,
+        http: HttpClient,
+        *,
+        client_secret: Callable[[], str],
+        headers: Callable[[], Mapping[str, str]] = dict,
+        wall: Callable[[], float] = wall_seconds,
+    ) -> None:
+        self._settings, self._http, self._client_secret, self._headers, self._wall = settings, http, client_secret, headers, wall
+        self._lock = asyncio.Lock()
+        self._token: _Token | None = None
+
+    async def token(self) -> str:
+        """A token that is good for at least the next seconds; fetched where none is at hand.
+
+        Raises Unavailable when the token server is away, Refused with its words when it says no, Misconfigured
+        when the secret's file cannot be read.
+        """
+        async with self._lock:
+            if self._token is None or self._wall() >= self._token.usable_until:
+                self._token = await self._fetch()
+            return self._token.text
+
+    def spent(self, token: str) -> None:
+        """The partner did not take `token`: the next call fetches another one (unless that has happened already)."""
+        if self._token is not None and self._token.text == token:
+            self._token = None
+
+    async def _fetch(self) -> _Token:
+        started = self._wall()
+        secret = self._client_secret()
+        form = {"grant_type": "client_credentials"}
+        form |= {name: value for name, value in (("scope", self._settings.scope), ("audience", self._settings.audience)) if value}
+        plain = {**self._headers(), "Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        auth = ClientAuth(self._settings.client_id, secret, f"client_secret_{self._settings.client_authentication}")
+        try:
+            url, headers, body = auth.prepare("POST", self._settings.token_url, plain, urlencode(form))
+        except UnicodeError:
+            raise Misconfigured("oauth.client_secret_file", "holds characters that HTTP Basic cannot carry", "use post") from None
+        answer = await self._http.request("POST", url, headers=headers, content=body.encode())
+        return self._read(answer, started, secret)
+
+    def _read(self, answer: Answer, started: float, secret: str) -> _Token:
+        if answer.status >= 500 or answer.status in (408, 425, 429):
+            after = retry_after_of(answer, datetime.now(UTC))
+            raise Unavailable(f"the token server answered {answer.status}: {words_of(answer, (secret,))}", after)
+        if answer.status != 200:
+            raise Refused(answer.status, f"the token server answered {answer.status}: {words_of(answer, (secret,))}")
+        try:
+            found = json.loads(answer.body)
+            text, kind, lasts = found["access_token"], found.get("token_type", "Bearer"), found.get("expires_in")
+            lasts_s = UNSTATED_S if lasts is None else float(lasts)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise Unavailable("the token server's answer holds no access token") from None
+        if not isinstance(text, str) or not text.isprintable() or not text or str(kind).lower() != "bearer":
+            raise Unavailable(f"the token server's answer holds no bearer token (type {trimmed(str(kind), (secret,))})")
+        return _Token(text, started + lasts_s - LEEWAY_S)
