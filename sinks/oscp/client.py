@@ -94,37 +94,30 @@ class OscpClient:
         if connection is None or connection.peer_base_url is None:
             raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
         url = address(connection.peer_base_url, peer.partner, message.action)
-        own = self._own_token(message)
+        cause = token_cause(message)
+        own = None if cause is None else self._secrets.token(message.partner_id, cause)
         content = body_of(message, own)
-        answer, blank = await self._once(peer, connection, message, url, content)
-        if answer.status in (401, 403) and peer.oauth is not None:
-            peer.oauth.spent(blank)
-            answer, blank = await self._once(peer, connection, message, url, content)
-        secrets = [blank, *([own] if own else []), *static_headers(peer.partner).values()]
-        return outcome_of(answer, message.action, secrets=secrets)
-
-    async def _once(self, peer: _Peer, connection: Connection, message: OutboundMessage, url: str, content: bytes) -> tuple[Answer, str]:
-        """The answer, and the credential the request was made with."""
-        if peer.oauth is not None:
-            credential = await peer.oauth.token()
-            authorization = f"Bearer {credential}"
-        else:
-            if connection.peer_token is None:
-                raise Misconfigured(f"partners/{message.partner_id}", "its token is not known yet", "the partner has to register")
-            credential = self._secrets.decrypt(connection.peer_token, message.partner_id)
-            authorization = credential if Legacy.BARE_TOKEN in peer.partner.legacy else f"Token {credential}"
-        headers = static_headers(peer.partner) | {
-            "Authorization": authorization,
-            "Content-Type": "application/json",
-            "X-Request-ID": message.message_id,
-        }
+        static = static_headers(peer.partner)
+        headers = static | {"Content-Type": "application/json", "X-Request-ID": message.message_id}
         if message.correlation_id is not None:
             headers["X-Correlation-ID"] = message.correlation_id
-        return await peer.http.request(message.method, url, headers=headers, content=content), credential
 
-    def _own_token(self, message: OutboundMessage) -> str | None:
-        cause = token_cause(message)
-        return None if cause is None else self._secrets.token(message.partner_id, cause)
+        scheme, credential = await self._credential(peer, connection)
+        answer = await peer.http.request(message.method, url, headers=headers | {"Authorization": scheme + credential}, content=content)
+        if answer.status in (401, 403) and peer.oauth is not None:
+            peer.oauth.spent(credential)
+            scheme, credential = await self._credential(peer, connection)
+            answer = await peer.http.request(message.method, url, headers=headers | {"Authorization": scheme + credential}, content=content)
+        return outcome_of(answer, message.action, secrets=[credential, own or "", *static.values()])
+
+    async def _credential(self, peer: _Peer, connection: Connection) -> tuple[str, str]:
+        """What the Authorization header is made of: its beginning, and the token."""
+        if peer.oauth is not None:
+            return "Bearer ", await peer.oauth.token()
+        if connection.peer_token is None:
+            raise Misconfigured(f"partners/{connection.partner_id}", "its token is not known yet", "the partner has to register")
+        token = self._secrets.decrypt(connection.peer_token, connection.partner_id)
+        return "" if Legacy.BARE_TOKEN in peer.partner.legacy else "Token ", token
 
 
 def address(base_url: str, partner: Partner, action: str) -> str:
