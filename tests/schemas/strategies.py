@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import annotated_types
+from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
@@ -13,6 +14,9 @@ from pydantic.fields import FieldInfo
 from schemas.oscp.v20 import AssetMeasurement, EnergyMeasurement, ForecastedBlock, RequiredBehaviour, VersionUrl, Wire
 from schemas.telemetry import Measurement
 from schemas.units import from_ms
+
+law = settings(max_examples=40, deadline=None, derandomize=True)
+"""How laws are tried: the same examples on every run, however slow the machine."""
 
 FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 and 9999
 instants = st.integers(FIRST_MS, LAST_MS).map(from_ms)

@@ -12,7 +12,7 @@ from schemas.clock import FrozenClock, ScaledClock, SystemClock, wall_seconds
 from schemas.topology import Duration, iso_duration
 from schemas.units import Instant, energy_wh, from_ms, mean_w, rfc3339, to_ms, whole_ms
 from tests.builders import T0
-from tests.schemas.strategies import instants
+from tests.schemas.strategies import instants, law
 
 STARTED = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
@@ -24,6 +24,7 @@ def test_a_scaled_clock_reads_origin_plus_what_passed_times_speed():
     assert clock.wall_at(T0 + timedelta(hours=2)) == STARTED + timedelta(seconds=30)
 
 
+@law
 @given(instant=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), speed=st.floats(0.01, 1000))  # noqa: DTZ001
 def test_the_wall_instant_of_an_instant_is_when_the_clock_reads_it(instant: datetime, speed: float):
     clock = ScaledClock(origin=instant, started=STARTED, speed=speed)
@@ -61,6 +62,7 @@ def test_the_system_clock_is_utc_and_a_frozen_one_moves_when_told():
     assert wall_seconds() <= wall_seconds()
 
 
+@law
 @given(instants)
 def test_instants_survive_milliseconds_and_text(instant: datetime):
     assert from_ms(to_ms(instant)) == instant
@@ -83,6 +85,7 @@ def test_power_and_energy():
     assert energy_wh(1000, quarter) == 250
 
 
+@law
 @given(st.timedeltas(timedelta(days=-1000), timedelta(days=1000)))
 def test_durations_survive_iso_8601(duration: timedelta):
     assert TypeAdapter(Duration).validate_json(TypeAdapter(Duration).dump_json(duration)) == duration

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.avro import records
@@ -14,7 +14,7 @@ from schemas.topics import BY_NAME, TELEMETRY
 from sinks.codec import decode, encode
 from tests.schemas.golden import EXAMPLES, NAMES, example, example_bytes, oscp_example
 from tests.schemas.oca import complaints, schema_name
-from tests.schemas.strategies import models
+from tests.schemas.strategies import law, models
 
 
 def test_there_is_one_example_of_everything_and_nothing_else():
@@ -31,7 +31,7 @@ def test_the_example_has_exactly_its_golden_bytes(name: str):
 
 
 @pytest.mark.parametrize("model", records().values(), ids=records().keys())
-@settings(max_examples=25)
+@law
 @given(data=st.data())
 def test_any_value_survives_the_topic(model: type[Value], data: st.DataObject):
     value = data.draw(models(model))
@@ -46,7 +46,7 @@ def test_the_oscp_example_is_valid_and_comes_back_as_it_was(action: Action):
 
 
 @pytest.mark.parametrize("action", Action)
-@settings(max_examples=25)
+@law
 @given(data=st.data())
 def test_any_oscp_message_is_valid_on_the_wire_and_comes_back(action: Action, data: st.DataObject):
     message: Wire = data.draw(models(MODELS[action]))

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from schemas.intervals import QUARTER, local_day, next_quarter, overlap, quarter_of, quarters
 from tests.builders import T0
+from tests.schemas.strategies import law
 
 some_time = st.datetimes(datetime(1960, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
+@law
 @given(some_time)
 def test_a_quarter_holds_its_instants(instant: datetime):
     start = quarter_of(instant)
@@ -52,6 +54,7 @@ def test_local_days_have_as_many_quarters_as_they_are_long(zone: str, day: str, 
     assert len(list(quarters(start, end))) == count
 
 
+@law
 @given(some_time, st.sampled_from(["Pacific/Auckland", "Australia/Lord_Howe", "America/Havana", "America/Sao_Paulo", "Asia/Tehran"]))
 def test_every_instant_is_in_its_local_day_and_days_meet(instant: datetime, zone: str):
     start, end = local_day(instant, zone)

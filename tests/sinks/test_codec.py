@@ -8,7 +8,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.capacity import EnvelopePiece
@@ -18,6 +18,7 @@ from schemas.topics import OUTBOUND, QUARTER_HOURS, TELEMETRY
 from sinks import codec
 from tests.schemas.golden import EXAMPLES, NAMES, example_bytes
 from tests.schemas.golden import example as golden
+from tests.schemas.strategies import law
 
 AVSC = EXAMPLES.parent / "avsc"
 EMPTY = 0xC15D213AA4D7A795
@@ -149,7 +150,7 @@ def test_the_bytes_are_never_in_the_words():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40)
+@law
 @given(data=st.data())
 def test_spoiled_bytes_are_a_value_or_undecodable_and_nothing_else(name: str, data: st.DataObject):
     raw = bytearray(example_bytes(name))
@@ -160,6 +161,7 @@ def test_spoiled_bytes_are_a_value_or_undecodable_and_nothing_else(name: str, da
         codec.decode(kept)
 
 
+@law
 @given(st.binary(max_size=40))
 @example(b"\xc3\x01")
 def test_any_bytes_behind_a_known_header_are_a_value_or_undecodable(datum: bytes):
