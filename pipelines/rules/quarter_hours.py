@@ -1,0 +1,138 @@
+"""The quarter-hour rule: what a set of readings amounts to (semantics 1.1 to 1.7). Pure arithmetic on columns.
+
+Rows are a function of the readings alone: order of arrival, duplicates and the cut of polls do not show in them.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.rules.quarter_power import power_energy
+from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, STORED, Floats, Ints, Table, in_order, position
+from pipelines.rules.quarter_registers import HOUR_MS, counted, register_energy
+from schemas.clock import Clock
+from schemas.config import Timing
+from schemas.intervals import MINUTES_PER_QUARTER, QUARTER_MS
+from schemas.telemetry import Method
+
+DEFAULT_MAX_W = 1_000_000.0
+"""How much power a fallen register may stand for where an asset has no `max_w` (semantics 1.2)."""
+
+METHODS = (Method.POWER, Method.REGISTER)
+
+CONTENT = ("import_wh", "export_wh", "mean_w", "min_w", "max_w", "stored_wh", "import_register_wh", "export_register_wh", "coverage")
+ROW = np.dtype(
+    [
+        ("key", np.int32), ("start", np.int64), *((name, np.float64) for name in CONTENT), ("last_minute_w", np.float64),
+        ("samples", np.int32), ("left_out", np.int32), ("method", np.int8), ("estimated", np.bool_), ("reset", np.bool_),
+    ],
+    align=True,
+)  # fmt: skip
+"""One quarter of one key. NaN where a `QuarterHour` has None; `method` indexes `METHODS`; `left_out` counts register values left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterTiming:
+    """The durations of semantics 1 in ms, allowances already widened by the clock.
+
+    `horizon` is how long before the watermark a quarter may end and still be revised.
+    """
+
+    lateness: int = 60_000
+    idle_after: int = 10_000
+    register_wait: int = 120_000
+    max_interpolation: int = 3_600_000
+    max_hold: int = 300_000
+    horizon: int = 3_600_000
+    future: int = 120_000
+    provisional_every: int = 60_000
+    report_deadline: int = 300_000
+
+    @classmethod
+    def of(cls, timing: Timing, clock: Clock) -> "MeterTiming":
+        """The configured durations; those for slow machinery at least the clock's floor (semantics, head)."""
+        wait = clock.allowance(timing.register_wait)
+        return cls(
+            lateness=_ms(clock.allowance(timing.lateness)),
+            idle_after=_ms(clock.allowance(timing.idle_after)),
+            register_wait=_ms(wait),
+            max_interpolation=_ms(timing.max_interpolation),
+            max_hold=_ms(timing.max_hold),
+            # A quarter must not leave before it can have been closed.
+            horizon=_ms(max(timing.correction_horizon, timing.max_interpolation, wait)),
+            future=_ms(clock.allowance(timing.future)),
+            provisional_every=_ms(timing.provisional_every),
+            report_deadline=_ms(clock.allowance(timing.report_deadline)),
+        )
+
+
+def rows_of(
+    readings: Table, key: NDArray[Any], start: Ints, max_w: Floats, timing: MeterTiming, until: int | None = None
+) -> NDArray[np.void]:
+    """The rows (`ROW`) of the quarters (key, start), given in that order; quarters without energy have none.
+
+    `readings` are all that are known of these keys, at any instants, in order of arrival; `max_w` is by key.
+    With `until`, an instant in ms, only minutes that ended by then count: the row of a quarter still running.
+    """
+    readings = in_order(readings).readings
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd but finite values must not stop a batch
+        return _rows(readings, key.astype(np.int32), start, max_w, timing, until)
+
+
+def _rows(readings: Table, key: NDArray[np.int32], start: Ints, max_w: Floats, timing: MeterTiming, until: int | None) -> NDArray[np.void]:
+    power = power_energy(readings, key, start, timing.max_hold, until)
+    values = {name: counted(readings, name, flag, max_w) for name, flag in (("import_wh", IMPORT), ("export_wh", EXPORT))}
+    given = {name: register_energy(value, key, start, timing.max_interpolation) for name, value in values.items()}
+    imported, exported = given["import_wh"], given["export_wh"]
+    by_register = ~np.isnan(imported.wh) | ~np.isnan(exported.wh)
+
+    rows = np.zeros(len(key), ROW)
+    rows["key"], rows["start"], rows["method"] = key, start, by_register
+    rows["import_wh"] = np.where(np.isnan(imported.wh), power.import_wh, imported.wh)
+    rows["export_wh"] = np.where(np.isnan(exported.wh), power.export_wh, exported.wh)
+    net = rows["import_wh"] - rows["export_wh"]
+    rows["mean_w"] = np.where((power.inside > 0) & ~np.isnan(power.mean_w), power.mean_w, net * (HOUR_MS / QUARTER_MS))
+    rows["min_w"], rows["max_w"] = power.min_w, power.max_w
+    rows["import_register_wh"], rows["export_register_wh"] = imported.register_wh, exported.register_wh
+    of_registers = np.fmin(*(np.where(np.isnan(one.wh), np.nan, one.coverage) for one in (imported, exported)))
+    rows["coverage"] = np.where(by_register, of_registers, power.covered / MINUTES_PER_QUARTER)
+    rows["reset"] = imported.reset | exported.reset
+
+    own, quarter = _own(readings, key, start)
+    rows["samples"] = np.bincount(quarter, minlength=len(key))
+    rows["estimated"] = np.bincount(quarter[(own["flags"] & ESTIMATED) != 0], minlength=len(key)) > 0
+    stored = (own["flags"] & STORED) != 0
+    rows["stored_wh"] = np.nan
+    rows["stored_wh"][quarter[stored]] = own["stored_wh"][stored]  # in order: the last one stays
+    for value in values.values():
+        rows["left_out"] += np.bincount(_own(readings[value.left_out], key, start)[1], minlength=len(key)).astype(np.int32)
+
+    rows["last_minute_w"] = power.last_minute_w
+    if until is not None:
+        _project(rows, power.inside, own, quarter)
+    return rows[by_register | (power.inside > 0)]
+
+
+def _own(readings: Table, key: NDArray[np.int32], start: Ints) -> tuple[Table, Ints]:
+    """The readings inside one of the quarters, and for each the quarter's index."""
+    quarter = np.searchsorted(position(key, start), position(readings["key"], readings["at"]), side="right") - 1
+    own = np.flatnonzero(quarter >= 0)
+    which = quarter[own]
+    own = own[(readings["key"][own] == key[which]) & (readings["at"][own] < start[which] + QUARTER_MS)]
+    return readings[own], quarter[own]
+
+
+def _project(rows: NDArray[np.void], inside: Ints, own: Table, quarter: Ints) -> None:
+    """Without power, `last_minute_w` of a running quarter is the mean since its start (semantics 5, at risk)."""
+    newest = np.zeros(len(rows), np.int64)
+    newest[quarter] = own["at"]
+    elapsed = newest - rows["start"]
+    mean = (rows["import_wh"] - rows["export_wh"]) * HOUR_MS / np.maximum(elapsed, 1)
+    rows["last_minute_w"] = np.where(inside > 0, rows["last_minute_w"], np.where(elapsed > 0, mean, np.nan))
+
+
+def _ms(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
