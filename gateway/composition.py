@@ -1,12 +1,14 @@
 """What is wired to what: each flow with its sources and sinks (architecture, "The way of data")."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bytewax.dataflow import Dataflow
 
-from gateway.settings import Settings, clock_of
+from gateway.settings import Settings, clock_of, public_url
+from pipelines.archive import READS, archive_flow
 from pipelines.circuits import circuits_flow
 from pipelines.compliance import compliance_flow
 from pipelines.envelopes import envelopes_flow
@@ -29,9 +31,11 @@ from schemas.topics import (
     TELEMETRY,
     Topic,
 )
+from sinks.clickhouse.sink import HistorySink
 from sinks.errors import Misconfigured
 from sinks.kafka import KafkaSink
 from sinks.secrets import Secrets
+
 
 @dataclass
 class Wiring:
@@ -95,6 +99,21 @@ def _reporting(w: Wiring) -> Dataflow:
     return reporting_flow(records=records, out=w.out("reporting"), clock=w.clock, config=w.config)
 
 
+def _dispatch(w: Wiring) -> Dataflow:
+    return dispatch_flow(w)
+
+
+def _archive(w: Wiring) -> Dataflow:
+    kafka = w.settings.kafka
+    return archive_flow(
+        records=w.records("archive", *READS),
+        polls=PayloadSource(kafka, TELEMETRY, clock=w.clock, stop=w.stop, group="derms-archive"),
+        history=HistorySink(w.settings.clickhouse, w.settings.incarnation),
+        out=w.out("archive"),
+        clock=w.clock,
+    )
+
+
 BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
     "telemetry": _telemetry,
     "lifecycle": _lifecycle,
@@ -102,4 +121,17 @@ BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
     "circuits": _circuits,
     "compliance": _compliance,
     "reporting": _reporting,
+    "dispatch": _dispatch,
+    "archive": _archive,
 }
+
+
+@contextmanager
+def flows(names: Iterable[str], settings: Settings, stop: threading.Event) -> Iterator[list[Dataflow]]:
+    """The named flows, wired, for as long as the context lasts."""
+    wired = wiring(settings, stop)
+    try:
+        yield [BUILDERS[name](wired) for name in names]
+    finally:
+        wired.config.stop()
+        wired.connections.stop()

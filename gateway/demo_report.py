@@ -10,6 +10,7 @@ from typing import Any
 
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.compliance import Breach
+from schemas.connection import Connection
 from schemas.facts import Value
 from schemas.intervals import QUARTER
 from schemas.outbound import Delivery, OutboundMessage, Outcome
@@ -48,6 +49,7 @@ class Story:
     breaches: dict[str, Breach] = field(default_factory=dict)
     messages: dict[str, OutboundMessage] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    connection: Connection | None = None
 
     def take(self, value: Value) -> None:
         """Fold one value of any topic."""
@@ -68,6 +70,8 @@ class Story:
                 self.messages[value.message_id] = value
             case Delivery():
                 self.deliveries[value.message_id] = value
+            case Connection():
+                self.connection = value
             case _:
                 pass
 

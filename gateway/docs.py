@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
@@ -52,12 +51,14 @@ def settings_page() -> str:
     return HEAD + "\n".join(lines) + "\n"
 
 
-def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            yield from _commands(command.commands[name], f"{path} {name}")
-    else:
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The commands below a group (typer brings its own click, so they are known by what they have)."""
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
         yield path, command
+        return
+    for name in sorted(subcommands):
+        yield from _commands(subcommands[name], f"{path} {name}")
 
 
 def commands_page() -> str:
@@ -68,11 +69,10 @@ def commands_page() -> str:
         lines.append(f"{(command.help or '').strip()}\n")
         rows = []
         for parameter in command.params:
-            record = parameter.get_help_record(click.Context(command)) if isinstance(parameter, click.Option) else None
-            if record is not None and "--help" not in record[0]:
-                rows.append(f"- `{record[0]}`: {record[1].split('  [')[0]}")
-            elif isinstance(parameter, click.Argument):
-                rows.append(f"- `{(parameter.name or '').upper()}`: {getattr(parameter, 'help', '') or 'required'}")
+            if parameter.name == "help":
+                continue
+            names = ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
+            rows.append(f"- `{names}`{' (required)' if parameter.required else ''}: {getattr(parameter, 'help', None) or ''}".rstrip(": "))
         lines += [*rows, ""] if rows else []
     return HEAD + "\n".join(lines).rstrip() + "\n"
 
@@ -95,7 +95,7 @@ def _item(annotation: Any) -> type[BaseModel]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     found = annotation.__args__[0]
-    assert issubclass(found, BaseModel)  # noqa: S101 - Configuration holds tuples of items
+    assert isinstance(found, type) and issubclass(found, BaseModel)  # noqa: S101, PT018 - Configuration holds tuples of items
     return found
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from gateway.auth import add_operator
 from gateway.config_file import plan, publish, read_configuration
-from gateway.embedded import EmbeddedBroker, incarnation
+from gateway.embedded import EmbeddedBroker
 from gateway.instance_files import Directory, Endpoints, write_private
 from gateway.journal import Journal
 from gateway.settings import ClockSettings, Settings, clock_of, environment_of
@@ -115,9 +115,11 @@ class Instance:
         kafka, clickhouse = self.settings.kafka, self.settings.clickhouse
         life = "kafka"
         if "bootstrap" not in kafka.model_fields_set or kafka.embedded:
-            self._broker = EmbeddedBroker(self.settings.embedded.broker)
+            # A broker that is started again keeps its address: producers have it.
+            port = int(kafka.bootstrap.rpartition(":")[2]) if kafka.embedded else None
+            self._broker = EmbeddedBroker(self.settings.embedded.broker, port=port, log=self.directory / "logs" / "broker.log")
             kafka = KafkaSettings(bootstrap=self._broker.start(), embedded=True, replication=1, min_insync=1)
-            life = incarnation()
+            life = self._broker.incarnation
         if not clickhouse.url or clickhouse.path:
             clickhouse = ClickHouseSettings(url=clickhouse.url or f"http://127.0.0.1:{free_port()}", path=self.directory / "history")
         self.settings = _with(self.settings, kafka=kafka, clickhouse=clickhouse, incarnation=life)

@@ -58,9 +58,9 @@ def run_gateway(settings: Settings, stop: threading.Event, ready: Callable[[], N
 
 def run_history(settings: Settings, stop: threading.Event, ready: Callable[[], None]) -> int:
     """Own the embedded store: fill it from every topic and serve it read-only. Blocks."""
-    from gateway.serving import serve_history
+    from gateway.history import serving_history
 
-    with serve_history(settings):
+    with serving_history(settings.clickhouse):
         return run_flows(("archive",), settings, stop, ready)
 
 

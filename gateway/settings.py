@@ -145,6 +145,12 @@ def clock_of(settings: Settings) -> Clock:
     return ScaledClock(clock.origin or started, started, clock.speed, clock.floor)
 
 
+def public_url(settings: Settings) -> str:
+    """The URL partners reach the OSCP side under, without the OSCP path."""
+    gateway = settings.gateway
+    return (gateway.public_url or f"http://127.0.0.1:{gateway.oscp_port}").rstrip("/")
+
+
 def environment_of(settings: Settings) -> dict[str, str]:
     """The settings as environment variables, for a child process. Secrets are passed in the environment, never on a command line."""
     found: dict[str, str] = {}

@@ -25,9 +25,10 @@ ACTIONS = {
 @partner.command("list")
 def list_partners(data: DataOption = None) -> None:
     """Partners with their state."""
-    table = Table("partner", "state", "since", "last heartbeat in", "words")
-    for found in Target(data).operations("GET", "/partners"):
-        table.add_row(*(str(found.get(name) or "") for name in ("id", "state", "since", "last_heartbeat_in", "words")))
+    table = Table("partner", "state", "since", "last heartbeat in", "last heartbeat out", "words")
+    columns = ("id", "state", "since", "last_heartbeat_received_at", "last_heartbeat_delivered_at", "words")
+    for found in Target(data).operations("GET", "/partners")["items"]:
+        table.add_row(*(str(found.get(name) or "") for name in columns))
     Console(width=max(100, Console().width)).print(table)
 
 
@@ -42,7 +43,7 @@ def token(partner_id: PartnerArgument, data: DataOption = None) -> None:
 def _action(name: str, words: str) -> None:
     def act(partner_id: PartnerArgument, data: DataOption = None) -> None:
         found = Target(data).operations("POST", f"/partners/{partner_id}/{name}")
-        typer.echo(f"{name} asked for {partner_id} (command {found['command_id']})")
+        typer.echo(f"{name} asked for {partner_id} (command {found['id']})")
 
     act.__doc__ = words
     partner.command(name)(act)
@@ -76,8 +77,8 @@ def adjust(
     data: DataOption = None,
 ) -> None:
     """Ask the partner for another capacity (AdjustGroupCapacityForecast)."""
-    body = {"partner_id": partner_id, "group_id": group_id, "kind": "ADJUST", "type": type_, "forecasted_blocks": _blocks(file)}
-    typer.echo(f"asked (command {Target(data).operations('POST', '/commands', body)['command_id']})")
+    body = {"partner_id": partner_id, "group_id": group_id, "type": type_, "forecasted_blocks": _blocks(file)}
+    typer.echo(f"asked (command {Target(data).operations('POST', '/commands/adjust', body)['id']})")
 
 
 def compliance_error(
@@ -89,10 +90,10 @@ def compliance_error(
     data: DataOption = None,
 ) -> None:
     """Tell the partner that a forecast cannot be met (GroupCapacityComplianceError)."""
-    body = {"partner_id": partner_id, "group_id": group_id, "kind": "COMPLIANCE_ERROR", "forecast": forecast, "message": message}
+    body: dict[str, Any] = {"partner_id": partner_id, "group_id": group_id, "forecast": forecast, "message": message}
     if file is not None:
-        body["forecasted_blocks"] = _blocks(file)  # type: ignore[assignment]
-    typer.echo(f"asked (command {Target(data).operations('POST', '/commands', body)['command_id']})")
+        body["forecasted_blocks"] = _blocks(file)
+    typer.echo(f"asked (command {Target(data).operations('POST', '/commands/compliance-error', body)['id']})")
 
 
 def register(app: typer.Typer) -> None:

@@ -62,7 +62,7 @@ def demo(
     """Everything, with a simulated Capacity Provider and a recorded house at speed."""
     from gateway.demo import run_demo
 
-    raise typer.Exit(run_demo(data, once=once, report=report))
+    raise typer.Exit(run_demo(data, once=once, report_file=report))
 
 
 def run(

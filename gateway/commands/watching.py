@@ -52,9 +52,9 @@ def _status(target: Target) -> Group:
 @messages.command("list")
 def list_messages(data: DataOption = None) -> None:
     """The last messages with what became of them."""
-    rows = Target(data).operations("GET", "/messages")
+    rows = Target(data).operations("GET", "/messages")["items"]
     Console(width=140).print(
-        _table("messages", rows, ("message_id", "partner_id", "action", "group_id", "outcome", "status", "attempt", "words"))
+        _table("messages", rows, ("message_id", "partner_id", "action", "group_id", "outcome", "status", "attempts", "words"))
     )
 
 
@@ -67,7 +67,7 @@ def show_message(message_id: Annotated[str, typer.Argument()], data: DataOption 
 @dead_letters.command("list")
 def list_dead_letters(data: DataOption = None) -> None:
     """The last dead letters: reason, count, where they stand."""
-    rows = Target(data).operations("GET", "/dead-letters")
+    rows = Target(data).operations("GET", "/dead-letters")["items"]
     Console(width=140).print(_table("dead letters", rows, ("at", "topic", "partition", "offset", "subject", "reason", "count")))
 
 
