@@ -26,7 +26,7 @@ from schemas.units import Phase, from_ms, to_ms
 REPEATS_KNOWN_MS = timedelta(days=7) // timedelta(milliseconds=1)
 """How long a forecast is recognised when it comes again (semantics 6.6)."""
 
-PAST_KEPT_MS = timedelta(days=1) // timedelta(milliseconds=1)
+PAST_KEPT_MS = timedelta(hours=6) // timedelta(milliseconds=1)
 """How much of the past stays in state at least, for news that comes late."""
 
 

@@ -91,7 +91,7 @@ def _inbound(turn: Turn, message: InboundMessage) -> None:
     state.touched = True
     if notes.registration is S.DEREGISTERED and not state.credentials:
         return  # it was let in a moment before the connection ended
-    first_use = registration.used(turn, message.credential_digest)
+    arrived = registration.used(turn, message.credential_digest)
     if message.action == Action.UPDATE_GROUP_CAPACITY_FORECAST:
         return
     if message.action != Action.HEARTBEAT and _repeated(turn, message):
@@ -100,7 +100,7 @@ def _inbound(turn: Turn, message: InboundMessage) -> None:
     try:
         match message.action:
             case Action.REGISTER:
-                registration.take_register(turn, message, first_use=first_use)
+                registration.take_register(turn, message, arrived)
             case Action.HANDSHAKE:
                 handshake.take_handshake(turn, message)
             case Action.HANDSHAKE_ACKNOWLEDGE:
@@ -212,7 +212,7 @@ def _read_back(turn: Turn, connection: Connection) -> None:
     if state.touched:
         return
     adopt(state, connection)
-    turn.notes = state.notes
+    turn.went_on()
     if state.liveness_deadline is not None:
         # Heartbeats are not on the connection: it may have beaten since. It gets the time until its next one.
         asked = state.our_required_heartbeat_s or 0.0

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pipelines.rules import lifecycle_tokens as tokens
 from pipelines.rules.lifecycle_state import Notes, Owed, S
-from pipelines.rules.lifecycle_turn import EXCHANGE_EXPIRES, FAREWELL_EXPIRES, REPLY_AFTER, Turn, message_id
+from pipelines.rules.lifecycle_turn import ECHO, EXCHANGE_EXPIRES, FAREWELL_EXPIRES, REPLY_AFTER, Turn, message_id
 from schemas.connection import Command, InboundMessage, Severity
 from schemas.oscp.v20 import VERSION, Action, Register
 
@@ -14,20 +14,21 @@ KEPT_TAKEN = 8
 """The last registrations and acknowledgements a `Connection` names in `taken`."""
 
 
-def used(turn: Turn, credential_digest: str) -> bool:
+def used(turn: Turn, credential_digest: str) -> Owed | None:
     """The partner presented one of our tokens. The first use of C completes the exchange it came from.
 
-    Returns whether it was C's first use. A token that has become void between gateway and here changes nothing.
+    Returns the Register that is known by that to have arrived, if it was not known before. A token that has become
+    void between gateway and here changes nothing.
     """
-    credential = tokens.presented(turn.state.credentials, credential_digest)
+    notes, credential = turn.notes, tokens.presented(turn.state.credentials, credential_digest)
     if credential is None:
-        return False
-    notes = turn.notes
+        return None
     turn.state.credentials = tokens.proven(turn.state.credentials, credential.cause)
-    carried = [owed for owed in (notes.answer, notes.opening) if owed is not None and owed.about == credential.cause]
-    for owed in carried:
-        arrived(turn, owed)
-    return bool(carried)
+    for owed in (notes.answer, notes.opening):
+        if owed is not None and owed.about == credential.cause:
+            arrived(turn, owed)
+            return owed
+    return None
 
 
 def arrived(turn: Turn, owed: Owed) -> None:
@@ -53,8 +54,11 @@ def _registered(turn: Turn) -> None:
     turn.because(f"{turn.name} and we have exchanged tokens")
 
 
-def take_register(turn: Turn, message: InboundMessage, *, first_use: bool) -> None:
-    """POST answers with our own Register unless it is itself an answer; PUT only replaces; DELETE ends the connection."""
+def take_register(turn: Turn, message: InboundMessage, known_by_it: Owed | None) -> None:
+    """POST is answered with our own Register unless it is itself an answer; PUT only replaces; DELETE ends the connection.
+
+    `known_by_it` is the Register of ours whose token it used first.
+    """
     if message.method == "DELETE":
         _end(turn, f"{turn.name} ended the connection")
         turn.state.peer_token = None
@@ -73,7 +77,7 @@ def take_register(turn: Turn, message: InboundMessage, *, first_use: bool) -> No
         notes.opening = None
         _registered(turn)
         turn.say("register.answered", f"{turn.name} answered our registration", request_id=message.request_id)
-    elif first_use or message.correlation_id in notes.registers:
+    elif message.correlation_id in notes.registers or (known_by_it and message.received_at - known_by_it.at <= turn.allowance(ECHO)):
         # Not answered again: a peer that answers every Register would otherwise play ping-pong with us for ever.
         turn.say("register.updated", f"{turn.name} answered our answer; its token and address are taken", request_id=message.request_id)
     else:

@@ -20,6 +20,8 @@ EXCHANGE_EXPIRES = timedelta(hours=12)
 """A registration or acknowledgement is retried for so long (semantics 8.3)."""
 FAREWELL_EXPIRES = timedelta(minutes=15)
 """Our DELETE is not tried for long: a partner that registers anew meanwhile must not be sent it."""
+ECHO = timedelta(seconds=60)
+"""A Register that uses our answer's token for the first time this soon after it is an answer to it, not a new beginning."""
 SETTLE = timedelta(seconds=10)
 """After a start, or while old messages are still coming in, nobody is declared OFFLINE for so long."""
 
@@ -53,6 +55,10 @@ class Turn:
         self._words: str | None = None
         self._sent: list[Out] = []
         self._said: list[Out] = []
+
+    def went_on(self) -> None:
+        """The state has just been restored: being where it was is no transition."""
+        self.notes, self._before = self.state.notes, shown(self.state)
 
     @property
     def name(self) -> str:

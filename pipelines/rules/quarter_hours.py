@@ -5,14 +5,14 @@ Rows are a function of the readings alone: order of arrival, duplicates and the 
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.rules.quarter_power import power_energy
 from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, STORED, Floats, Ints, Table, in_order, position
-from pipelines.rules.quarter_registers import HOUR_MS, counted, register_energy
+from pipelines.rules.quarter_registers import HOUR_MS, Counted, counted, register_energy
 from schemas.clock import Clock
 from schemas.config import Timing
 from schemas.intervals import MINUTES_PER_QUARTER, QUARTER_MS
@@ -69,24 +69,35 @@ class MeterTiming:
         )
 
 
-def rows_of(
-    readings: Table, key: NDArray[Any], start: Ints, max_w: Floats, timing: MeterTiming, until: int | None = None
-) -> NDArray[np.void]:
+class Judged(NamedTuple):
+    """A table in order, and which of its register values count."""
+
+    readings: Table
+    imported: Counted
+    exported: Counted
+
+
+def judged(readings: Table, max_w: Floats) -> Judged:
+    """The distinct readings of a table in order of arrival, their registers judged. `max_w` is by key."""
+    readings = in_order(readings).readings
+    with np.errstate(over="ignore"):
+        return Judged(readings, counted(readings, "import_wh", IMPORT, max_w), counted(readings, "export_wh", EXPORT, max_w))
+
+
+def rows_of(known: Judged, key: NDArray[Any], start: Ints, timing: MeterTiming, until: int | None = None) -> NDArray[np.void]:
     """The rows (`ROW`) of the quarters (key, start), given in that order; quarters without energy have none.
 
-    `readings` are all that are known of these keys, at any instants, in order of arrival; `max_w` is by key.
-    With `until`, an instant in ms, only minutes that ended by then count: the row of a quarter still running.
+    `known` is all that is known of these keys, at any instants. With `until`, an instant in ms, only minutes that
+    ended by then count: the row of a quarter still running.
     """
-    readings = in_order(readings).readings
     with np.errstate(over="ignore", invalid="ignore"):  # absurd but finite values must not stop a batch
-        return _rows(readings, key.astype(np.int32), start, max_w, timing, until)
+        return _rows(known, key.astype(np.int32), start, timing, until)
 
 
-def _rows(readings: Table, key: NDArray[np.int32], start: Ints, max_w: Floats, timing: MeterTiming, until: int | None) -> NDArray[np.void]:
+def _rows(known: Judged, key: NDArray[np.int32], start: Ints, timing: MeterTiming, until: int | None) -> NDArray[np.void]:
+    readings = known.readings
     power = power_energy(readings, key, start, timing.max_hold, until)
-    values = {name: counted(readings, name, flag, max_w) for name, flag in (("import_wh", IMPORT), ("export_wh", EXPORT))}
-    given = {name: register_energy(value, key, start, timing.max_interpolation) for name, value in values.items()}
-    imported, exported = given["import_wh"], given["export_wh"]
+    imported, exported = (register_energy(one, key, start, timing.max_interpolation) for one in (known.imported, known.exported))
     by_register = ~np.isnan(imported.wh) | ~np.isnan(exported.wh)
 
     rows = np.zeros(len(key), ROW)
@@ -107,8 +118,8 @@ def _rows(readings: Table, key: NDArray[np.int32], start: Ints, max_w: Floats, t
     stored = (own["flags"] & STORED) != 0
     rows["stored_wh"] = np.nan
     rows["stored_wh"][quarter[stored]] = own["stored_wh"][stored]  # in order: the last one stays
-    for value in values.values():
-        rows["left_out"] += np.bincount(_own(readings[value.left_out], key, start)[1], minlength=len(key)).astype(np.int32)
+    for one in (known.imported, known.exported):
+        rows["left_out"] += np.bincount(_own(readings[one.left_out], key, start)[1], minlength=len(key)).astype(np.int32)
 
     rows["last_minute_w"] = power.last_minute_w
     if until is not None:

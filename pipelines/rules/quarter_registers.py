@@ -17,8 +17,9 @@ class Counted(NamedTuple):
     """The values of one register that count, by key and instant, with `row` where they stand in their table.
 
     `gain` is the energy since the value before of the same key; `plain` is False where that is not their difference
-    (a reset, a new base). `waiting` are the rows of values below the last good one that further values may confirm,
-    `left_out` those of all values that do not count.
+    (a reset, a new base). `settled` is False for values that count only because of later ones. `waiting` are the rows
+    of values below the last good one that further values may confirm, `left_out` those of all that do not count,
+    `fell` the keys whose register fell anywhere.
     """
 
     key: NDArray[np.int32]
@@ -26,9 +27,11 @@ class Counted(NamedTuple):
     value: Floats
     gain: Floats
     plain: Flags
+    settled: Flags
     row: Ints
     waiting: Ints
     left_out: Ints
+    fell: NDArray[np.int32]
 
 
 def counted(readings: Table, register: str, flag: int, max_w: Floats) -> Counted:
@@ -42,38 +45,46 @@ def counted(readings: Table, register: str, flag: int, max_w: Floats) -> Counted
     key, at, value = readings["key"][row], readings["at"][row], readings[register][row]
     same = np.concatenate((np.zeros(min(1, len(key)), np.bool_), key[1:] == key[:-1]))
     gain = np.where(same, np.diff(value, prepend=value[:1]), 0.0)
-    plain, good = np.ones(len(key), np.bool_), np.ones(len(key), np.bool_)
+    fell = np.unique(key[gain < 0])
+    kind = np.full(len(key), _RISE, np.int8)
     waiting: list[int] = []
-    for fallen in np.unique(key[same & (gain < 0)]):
+    for fallen in fell:
         low, high = np.searchsorted(key, fallen), np.searchsorted(key, fallen, side="right")
         span = slice(low, high)
-        waiting += (low + _walk(at[span], value[span], float(max_w[fallen]), good[span], gain[span], plain[span])).tolist()
-    if good.all():
-        return Counted(key, at, value, gain, plain, row, row[waiting], negative)
+        waiting += [int(low) + i for i in _walk(at[span], value[span], float(max_w[fallen]), kind[span], gain[span])]
+    good = kind != _LEFT_OUT
+    plain, settled = kind <= _CONFIRMED, (kind == _RISE) | (kind == _RESET)
+    if not len(fell):
+        return Counted(key, at, value, gain, plain, settled, row, row[:0], negative, fell)
     left_out = np.sort(np.concatenate((negative, row[~good])))
-    return Counted(key[good], at[good], value[good], gain[good], plain[good], row[good], row[np.array(waiting, np.int64)], left_out)
+    wait = row[np.array(waiting, np.int64)]
+    return Counted(key[good], at[good], value[good], gain[good], plain[good], settled[good], row[good], wait, left_out, fell)
 
 
-def _walk(at: Ints, value: Floats, max_w: float, good: Flags, gain: Floats, plain: Flags) -> NDArray[np.int64]:
-    """Judge one key's values, writing `good`, `gain` and `plain`; returns the indexes of those that wait to be confirmed."""
+_RISE, _CONFIRMED, _RESET, _BASE, _LEFT_OUT = range(5)
+"""What a value is: a rise, a rise that later values confirmed, a reset, a new base that later values confirmed, or none."""
+
+
+def _walk(at: Ints, value: Floats, max_w: float, kind: NDArray[np.int8], gain: Floats) -> list[int]:
+    """Judge one key's values, writing `kind` and `gain`; returns the indexes of those that wait to be confirmed."""
     instants, values = at.tolist(), value.tolist()
     last, fallen = 0, list[int]()
     for i in range(1, len(values)):
         rise = values[i] - values[last]
-        possible = values[i] <= max_w * (instants[i] - instants[last]) / HOUR_MS
-        if rise >= 0 or possible:
-            good[i], plain[i], gain[i] = True, rise >= 0, rise if rise >= 0 else values[i]
-            last, fallen = i, []
-            continue
-        good[i] = False
-        fallen = [*fallen, i] if fallen and values[i] >= values[fallen[-1]] else [i]
-        if len(fallen) == CONFIRMING:
-            first, second, third = fallen
-            good[first], plain[first], gain[first] = True, False, 0.0
-            good[second], plain[second], gain[second] = True, True, values[second] - values[first]
-            good[third], plain[third], gain[third] = True, True, values[third] - values[second]
-            last, fallen = third, []
-    return np.array(fallen, np.int64)
+        if rise >= 0:
+            kind[i], gain[i], last, fallen = _RISE, rise, i, []
+        elif values[i] <= max_w * (instants[i] - instants[last]) / HOUR_MS:
+            kind[i], gain[i], last, fallen = _RESET, values[i], i, []
+        else:
+            kind[i] = _LEFT_OUT
+            fallen = [*fallen, i] if fallen and values[i] >= values[fallen[-1]] else [i]
+            if len(fallen) == CONFIRMING:
+                first, second, third = fallen
+                kind[first], gain[first] = _BASE, 0.0
+                kind[second], gain[second] = _CONFIRMED, values[second] - values[first]
+                kind[third], gain[third] = _RISE, values[third] - values[second]
+                last, fallen = third, []
+    return fallen
 
 
 class RegisterEnergy(NamedTuple):

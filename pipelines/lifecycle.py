@@ -1,0 +1,76 @@
+"""Flow `lifecycle`: what partners send, what became of our messages, and what operators ask moves each connection (semantics 6)."""
+
+from collections.abc import Callable, Iterable
+from datetime import tzinfo
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from pipelines.operators import read_records, run_rule
+from pipelines.records import Out, Record
+from pipelines.rules.lifecycle import Item, LifecycleRule
+from pipelines.rules.lifecycle_turn import Surroundings
+from pipelines.views import View
+from schemas.clock import Clock
+from schemas.config import ConfigChange, Configuration
+from schemas.connection import Command, Connection, InboundMessage
+from schemas.oscp.v20 import BASE_PATH, Action
+from schemas.outbound import Delivery
+from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, DELIVERIES, INBOUND
+
+READS = (CONFIG, CONNECTIONS, DELIVERIES, COMMANDS, INBOUND)
+BARRIER = (CONFIG, CONNECTIONS)
+"""Read to their ends before the rest of a poll: a partner whose state is gone goes on from its last connection."""
+
+EXCHANGES = frozenset({Action.REGISTER, Action.HANDSHAKE, Action.HANDSHAKE_ACKNOWLEDGE, Action.HEARTBEAT})
+"""The messages whose deliveries matter here; reports and the like are nobody's life."""
+
+
+def lifecycle_flow(
+    *,
+    records: Source[Iterable[Record]],
+    out: Sink[Out],
+    clock: Clock,
+    config: View[Configuration],
+    token_digest: Callable[[str, str], str],
+    public_url: str,
+    local_zone: tzinfo | None = None,
+) -> Dataflow:
+    """Reads `READS` (with `BARRIER`); writes `Connection`, `OutboundMessage` and `Event`, all with key partner.
+
+    `public_url` is where partners reach us, without the OSCP path. `local_zone` is the zone of peers that write
+    naive times (None: this machine's). The rule's own `Connection` values come back to it as input: they are news
+    only to a flow whose recovery store is gone.
+    """
+    around = Surroundings(
+        partner=lambda partner_id: config.current().partner(partner_id),
+        token_digest=token_digest,
+        base_url=public_url.rstrip("/") + BASE_PATH,
+        allowance=clock.allowance,
+        started_at=clock.now(),
+        local_zone=local_zone,
+    )
+    flow = Dataflow("lifecycle")
+    readable, dead = read_records(flow, records, clock)
+    news = op.filter_map("news", readable, _keyed)
+    said = run_rule("connection", news, LifecycleRule(around), clock)
+    op.output("out", op.merge("outs", dead, said), out)
+    return flow
+
+
+def _keyed(record: Record) -> tuple[str, Item] | None:
+    """The partner a record is about, and the record's value; None for what does not concern a connection.
+
+    Every inbound message counts, also a forecast: any of them may be the first use of a new token.
+    """
+    match record.value:
+        case InboundMessage() | Command() | Connection():
+            return record.value.partner_id, record.value
+        case Delivery() if record.value.action in EXCHANGES:
+            return record.value.partner_id, record.value
+        case ConfigChange() if record.value.kind == "partners":
+            return record.value.id, record.value
+        case _:
+            return None
