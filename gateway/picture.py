@@ -48,8 +48,12 @@ class Timeline:
     pieces: tuple[EnvelopePiece, ...]
 
     def at(self, instant: datetime) -> EnvelopePiece | None:
-        """The piece in force at `instant`, or None where nothing is known."""
-        return next((piece for piece in self.pieces if piece.start <= instant < piece.end), None)
+        """The piece for phase ALL in force at `instant`, or None where nothing is known."""
+        return next((piece for piece in self.whole() if piece.start <= instant < piece.end), None)
+
+    def whole(self) -> Iterator[EnvelopePiece]:
+        """The pieces for phase ALL, in order of time."""
+        return (piece for piece in self.pieces if piece.phase is Phase.ALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""What was measured and how it was judged: quarter hours, breaches; and readings posted as JSON (semantics 1, 5)."""
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime, BaseModel
+
+from gateway.api_body import Problem, parse, read, takes
+from gateway.api_common import Items
+from gateway.desk import AtDesk, Producer, Reader
+from gateway.picture import OPEN_STATES
+from gateway.problems import FieldError
+from pipelines.records import Out
+from schemas.compliance import Breach, Verdict
+from schemas.telemetry import Level, Measurement, MeasurementBatch, QuarterHour
+from schemas.topics import TELEMETRY
+from schemas.units import Direction
+
+router = APIRouter()
+
+BATCH = 1000
+"""At most so many readings in one message, well under the broker's largest."""
+MAX_ASSET_ID = 200
+
+
+class Accepted(BaseModel):
+    """How many readings the broker has taken."""
+
+    accepted: int
+
+
+@router.post("/telemetry", status_code=202, tags=["telemetry"], openapi_extra=takes(MeasurementBatch))
+async def post_telemetry(_: Producer, desk: AtDesk, request: Request) -> Accepted:
+    """Readings, answered once the broker has them. All or none: one bad entry refuses the body, named by index, field and rule.
+
+    An unknown asset or an instant in the future is no fault of the entry: those become dead letters behind (semantics 1.8).
+    """
+    batch = parse(MeasurementBatch, await read(request))
+    wrong = [error for index, reading in enumerate(batch.measurements) for error in _wrong(index, reading)]
+    if not batch.measurements:
+        wrong = [{"path": "measurements", "message": "at least one measurement is needed"}]
+    if wrong:
+        first = f"{wrong[0]['path']}: {wrong[0]['message']}"
+        raise Problem(400, "Invalid body", first + (f" (and {len(wrong) - 1} more)" if wrong[1:] else ""), wrong[:20])
+    await desk.appender.append_many(list(_messages(batch.measurements)))
+    return Accepted(accepted=len(batch.measurements))
+
+
+def _wrong(index: int, reading: Measurement) -> Iterator[FieldError]:
+    where = f"measurements[{index}]"
+    if not 0 < len(reading.asset_id) <= MAX_ASSET_ID:
+        yield {"path": f"{where}.asset_id", "message": f"has to have 1 to {MAX_ASSET_ID} characters"}
+    for field in ("power_w", "import_wh", "export_wh", "stored_wh"):
+        value = getattr(reading, field)
+        if value is not None and not math.isfinite(value):
+            yield {"path": f"{where}.{field}", "message": "has to be a finite number"}
+
+
+def _messages(measurements: list[Measurement]) -> Iterator[Out]:
+    """One message an asset (or several, in order), keyed by it, so that an asset stays on one partition."""
+    by_asset: dict[str, list[Measurement]] = {}
+    for reading in measurements:
+        by_asset.setdefault(reading.asset_id, []).append(reading)
+    for asset_id, readings in by_asset.items():
+        for first in range(0, len(readings), BATCH):
+            part = readings[first : first + BATCH]
+            yield Out(TELEMETRY, asset_id, part[0] if len(part) == 1 else MeasurementBatch(measurements=part))
+
+
+@router.get("/quarter-hours", tags=["quarter-hours"])
+async def list_quarter_hours(
+    _: Reader,
+    desk: AtDesk,
+    *,
+    level: Level | None = None,
+    id: Annotated[str | None, Query(description="asset or group id")] = None,  # noqa: A002 - the row's own name for it
+    scope_id: str | None = None,
+    since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
+    until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    provisional: Annotated[bool, Query(description="with the running quarters")] = False,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Items[QuarterHour]:
+    """Quarter hours of the last 48 h of clock time that start in [from, to), newest first. Older ones are in the history."""
+    picture = desk.pictures.current()
+
+    def wanted(row: QuarterHour) -> bool:
+        return (
+            (level is None or row.level is level)
+            and (id is None or row.id == id)
+            and (scope_id is None or row.scope_id == scope_id)
+            and _within(row.start, since, until)
+        )
+
+    found = [row for rows in picture.rows.values() for row in rows.values() if wanted(row)]
+    if provisional:
+        found += [row for row in picture.running.values() if wanted(row)]
+    found.sort(key=lambda row: (row.start, row.level, row.id), reverse=True)
+    return Items(items=found[:limit])
+
+
+def _within(instant: datetime, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or instant >= since) and (until is None or instant < until)
+
+
+@router.get("/breaches", tags=["breaches"])
+async def list_breaches(
+    _: Reader, desk: AtDesk, state: Literal["open", "closed", "all"] = "all", scope_id: str | None = None
+) -> Items[Breach]:
+    """Breaches: those that last and the last 200 others, newest first."""
+    found = [
+        breach
+        for breach in desk.pictures.current().breaches.values()
+        if (state == "all" or (breach.state in OPEN_STATES) == (state == "open")) and (scope_id is None or breach.scope_id == scope_id)
+    ]
+    return Items(items=sorted(found, key=lambda breach: breach.first_quarter, reverse=True))
+
+
+@router.get("/verdicts", tags=["breaches"])
+async def list_verdicts(
+    _: Reader,
+    desk: AtDesk,
+    group_id: str | None = None,
+    direction: Direction | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Items[Verdict]:
+    """How the quarters of the last 48 h were judged, newest first; `at_risk` ones are projections."""
+    found = [
+        verdict
+        for group, verdicts in desk.pictures.current().verdicts.items()
+        for verdict in verdicts.values()
+        if (group_id is None or group == group_id) and (direction is None or verdict.direction is direction)
+    ]
+    return Items(items=sorted(found, key=lambda verdict: verdict.quarter, reverse=True)[:limit])

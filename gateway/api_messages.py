@@ -1,0 +1,213 @@
+"""What went out and came in, what could not be used, and what operators asked (semantics 7, 8)."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, Field
+
+from gateway.api_body import Problem, json_body, takes
+from gateway.api_common import Items
+from gateway.desk import Actor, AtDesk, Reader
+from gateway.orders import CommandView, command_view, order
+from gateway.picture import MessageLine
+from schemas.connection import CommandKind
+from schemas.oscp.v20 import AdjustGroupCapacityForecast, ForecastedBlock, ForecastType, GroupCapacityComplianceError
+from schemas.outbound import Delivery, Outcome
+from schemas.units import Instant
+
+router = APIRouter()
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class MessageView(BaseModel):
+    """An outbound message and where it stands; without `outcome` it has not been tried."""
+
+    message_id: str
+    partner_id: str
+    action: str
+    group_id: str | None
+    correlation_id: str | None
+    at: Instant
+    expires_at: Instant | None
+    outcome: Outcome | None
+    status: int | None
+    words: str
+    attempts: int
+
+
+class MessageDetail(MessageView):
+    """The same with the body as the partner gets it, tokens left out."""
+
+    body: dict[str, Any] | None
+
+
+class DeadLetterView(BaseModel):
+    """Something that could not be used, without its bytes."""
+
+    at: Instant
+    reason: str
+    count: int
+    subject: str
+    topic: str
+    partition: int
+    offset: int
+    size: int
+
+
+class DeadLetters(Items[DeadLetterView]):
+    """The newest dead letters, and how many there were by reason."""
+
+    counts: dict[str, int]
+
+
+class ReceivedView(BaseModel):
+    """A message a partner sent, without its body."""
+
+    partner_id: str
+    action: str
+    request_id: str
+    correlation_id: str | None
+    group_id: str | None
+    received_at: Instant
+
+
+class AdjustRequest(BaseModel):
+    """A wish for another capacity: OSCP's AdjustGroupCapacityForecast, and for whom."""
+
+    partner_id: str
+    group_id: str
+    type: ForecastType
+    forecasted_blocks: list[ForecastedBlock] = Field(min_length=1)
+
+
+class ComplianceErrorRequest(BaseModel):
+    """That a forecast cannot be met: OSCP's GroupCapacityComplianceError, for whom, and the forecast's X-Request-ID."""
+
+    partner_id: str
+    group_id: str
+    forecast: str = Field(min_length=1)
+    message: str = Field(min_length=1)
+    forecasted_blocks: Annotated[list[ForecastedBlock], Field(min_length=1)] | None = None
+
+
+def message_fields(line: MessageLine) -> dict[str, Any]:
+    """What every view of a message shows."""
+    about, delivery = line.about, line.delivery
+    return {
+        "message_id": line.message_id,
+        "partner_id": about.partner_id,
+        "action": about.action,
+        "group_id": about.group_id,
+        "correlation_id": about.correlation_id,
+        "at": about.at,
+        "expires_at": line.message.expires_at if line.message else None,
+        "outcome": delivery.outcome if delivery else None,
+        "status": delivery.status if delivery else None,
+        "words": delivery.words if delivery else "",
+        "attempts": delivery.attempt if delivery else 0,
+    }
+
+
+def without_tokens(body: str) -> dict[str, Any]:
+    """A message's body to look at; a token, its reference or its ciphertext is no one's business."""
+    plain: dict[str, Any] = json.loads(body)
+    return {name: "(not shown)" if name == "token" else value for name, value in plain.items()}
+
+
+@router.get("/messages", tags=["messages"])
+async def list_messages(
+    _: Reader,
+    desk: AtDesk,
+    *,
+    partner_id: str | None = None,
+    action: str | None = None,
+    outcome: Outcome | None = None,
+    limit: Limit = 200,
+) -> Items[MessageView]:
+    """The last 200 outbound messages and the last 50 heartbeats, newest first."""
+    found = (MessageView.model_validate(message_fields(line)) for line in desk.pictures.current().all_messages())
+    wanted = [
+        view
+        for view in found
+        if (partner_id is None or view.partner_id == partner_id)
+        and (action is None or view.action == action)
+        and (outcome is None or view.outcome is outcome)
+    ]
+    return Items(items=wanted[:limit])
+
+
+@router.get("/messages/{message_id:path}", tags=["messages"])
+async def one_message(_: Reader, desk: AtDesk, message_id: str) -> MessageDetail:
+    """One of the last messages with its body."""
+    picture = desk.pictures.current()
+    line = picture.messages.get(message_id) or picture.heartbeat_messages.get(message_id)
+    if line is None:
+        raise Problem(404, "Unknown message", f"{message_id!r} is not among the last messages; older ones are in the history")
+    return MessageDetail(**message_fields(line), body=without_tokens(line.message.body) if line.message else None)
+
+
+@router.get("/deliveries", tags=["messages"])
+async def list_deliveries(
+    _: Reader, desk: AtDesk, partner_id: str | None = None, outcome: Outcome | None = None, limit: Limit = 200
+) -> Items[Delivery]:
+    """The last attempt of each of the last messages, newest first."""
+    found = [line.delivery for line in desk.pictures.current().all_messages() if line.delivery is not None]
+    wanted = [
+        delivery
+        for delivery in found
+        if (partner_id is None or delivery.partner_id == partner_id) and (outcome is None or delivery.outcome is outcome)
+    ]
+    return Items(items=sorted(wanted, key=lambda delivery: delivery.at, reverse=True)[:limit])
+
+
+@router.get("/inbound", tags=["messages"])
+async def list_inbound(_: Reader, desk: AtDesk, limit: Limit = 100) -> Items[ReceivedView]:
+    """The last 100 messages partners sent, newest first, heartbeats left out."""
+    found = [ReceivedView.model_validate(line, from_attributes=True) for line in desk.pictures.current().inbound]
+    return Items(items=found[:limit])
+
+
+@router.get("/dead-letters", tags=["dead-letters"])
+async def list_dead_letters(_: Reader, desk: AtDesk, limit: Limit = 100) -> DeadLetters:
+    """The last 100 dead letters, and how many readings or messages they stand for, by reason."""
+    picture = desk.pictures.current()
+    views = [
+        DeadLetterView(
+            at=letter.at,
+            reason=letter.reason,
+            count=letter.count,
+            subject=letter.subject,
+            topic=letter.topic,
+            partition=letter.partition,
+            offset=letter.offset,
+            size=len(letter.raw),
+        )
+        for letter in picture.dead_letters[:limit]
+    ]
+    return DeadLetters(items=views, counts=dict(picture.dead_letter_counts))
+
+
+@router.get("/commands", tags=["commands"])
+async def list_commands(_: Reader, desk: AtDesk, limit: Limit = 100) -> Items[CommandView]:
+    """The last 100 requests of operators, newest first."""
+    return Items(items=[command_view(command) for command in desk.pictures.current().commands[:limit]])
+
+
+@router.post("/commands/adjust", status_code=202, tags=["commands"], openapi_extra=takes(AdjustRequest))
+async def adjust(caller: Actor, desk: AtDesk, body: Annotated[AdjustRequest, Depends(json_body(AdjustRequest))]) -> CommandView:
+    """Ask the partner for another capacity (semantics 7.4)."""
+    message = AdjustGroupCapacityForecast(group_id=body.group_id, type=body.type, forecasted_blocks=body.forecasted_blocks)
+    payload = message.model_dump_json(exclude_none=True, exclude={"group_id"})
+    return await order(desk, caller, body.partner_id, CommandKind.ADJUST, group_id=body.group_id, payload=payload)
+
+
+@router.post("/commands/compliance-error", status_code=202, tags=["commands"], openapi_extra=takes(ComplianceErrorRequest))
+async def compliance_error(
+    caller: Actor, desk: AtDesk, body: Annotated[ComplianceErrorRequest, Depends(json_body(ComplianceErrorRequest))]
+) -> CommandView:
+    """Tell the partner that a forecast cannot be met (semantics 7.4)."""
+    message = GroupCapacityComplianceError(message=body.message, forecasted_blocks=body.forecasted_blocks)
+    payload = json.dumps({"forecast": body.forecast, **json.loads(message.wire())})
+    return await order(desk, caller, body.partner_id, CommandKind.COMPLIANCE_ERROR, group_id=body.group_id, payload=payload)

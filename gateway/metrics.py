@@ -1,0 +1,138 @@
+"""`/metrics`: the live picture as Prometheus metrics. `CATALOGUE` is the whole list; documentation and tests read it.
+
+Everything is made from the picture at the time of asking, so nothing is counted twice and nothing has to be kept.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from gateway.auth import Right
+from gateway.desk import Desk, caller_of
+from gateway.guard import demand, from_this_machine
+from gateway.picture import Picture
+from schemas.intervals import QUARTER
+from schemas.outbound import FINAL_OUTCOMES
+
+router = APIRouter()
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """One metric: its name, what it says, its labels, and how it is read from the picture at an instant of the clock."""
+
+    name: str
+    words: str
+    labels: tuple[str, ...]
+    read: Callable[[Picture, datetime], Samples]
+    counter: bool = False
+
+    def metric(self, picture: Picture, now: datetime) -> Metric:
+        """Its present samples."""
+        family = (CounterMetricFamily if self.counter else GaugeMetricFamily)(self.name, self.words, labels=self.labels)
+        for labels, value in self.read(picture, now):
+            family.add_metric(labels, value)
+        return family
+
+
+def _partner_state(picture: Picture, _: datetime) -> Samples:
+    return [((name, connection.state.value), 1.0) for name, connection in picture.connections.items()]
+
+
+def _heartbeat_age(picture: Picture, now: datetime) -> Samples:
+    for name, beats in picture.heartbeats.items():
+        if beats.received_at is not None:
+            yield (name, "in"), (now - beats.received_at).total_seconds()
+        if beats.delivered_at is not None:
+            yield (name, "out"), (now - beats.delivered_at).total_seconds()
+
+
+def _lag(picture: Picture, now: datetime) -> Samples:
+    newest = picture.newest_quarter()
+    return [] if newest is None else [((), max(0.0, (now - newest - QUARTER).total_seconds()))]
+
+
+def _circuits(picture: Picture, _: datetime) -> Samples:
+    for name, changes in picture.circuits.items():
+        for direction, value in (("import", changes[0].available_import_w), ("export", changes[0].available_export_w)):
+            if value is not None:
+                yield (name, direction), value
+
+
+def _open_breaches(picture: Picture, _: datetime) -> Samples:
+    return [((), float(len(picture.open_breaches())))]
+
+
+def _waiting(picture: Picture, _: datetime) -> Samples:
+    counts: dict[str, int] = {}
+    for line in picture.messages.values():
+        if line.delivery is None or line.delivery.outcome not in FINAL_OUTCOMES:
+            counts[line.about.partner_id] = counts.get(line.about.partner_id, 0) + 1
+    return [((partner,), float(count)) for partner, count in counts.items()]
+
+
+def _outcomes(picture: Picture, _: datetime) -> Samples:
+    return [(key, float(count)) for key, count in picture.outcomes.items()]
+
+
+def _inbound(picture: Picture, _: datetime) -> Samples:
+    return [(key, float(count)) for key, count in picture.inbound_counts.items()]
+
+
+def _dead_letters(picture: Picture, _: datetime) -> Samples:
+    return [((reason,), float(count)) for reason, count in picture.dead_letter_counts.items()]
+
+
+def _records(picture: Picture, _: datetime) -> Samples:
+    return [((topic,), float(count)) for topic, count in picture.records.items()]
+
+
+CATALOGUE: tuple[Metered, ...] = (
+    Metered("derms_partner_state", "1 for the state each partner's connection is in", ("partner", "state"), _partner_state),
+    Metered("derms_heartbeat_age_seconds", "Clock time since the last heartbeat", ("partner", "direction"), _heartbeat_age),
+    Metered("derms_event_time_lag_seconds", "How far the newest closed quarter's end lies behind the clock", (), _lag),
+    Metered("derms_circuit_available_watts", "Available capacity of a circuit", ("circuit", "direction"), _circuits),
+    Metered("derms_open_breaches", "Breaches that last", (), _open_breaches),
+    Metered("derms_messages_waiting", "Outbound messages among the last 200 that have no final outcome yet", ("partner",), _waiting),
+    Metered("derms_delivery_attempts", "Attempts to deliver, by what became of them", ("partner", "action", "outcome"), _outcomes, True),
+    Metered("derms_inbound_messages", "Messages received from partners", ("partner", "action"), _inbound, True),
+    Metered("derms_dead_letters", "Readings and messages that could not be used", ("reason",), _dead_letters, True),
+    Metered("derms_records_followed", "Records read into the live picture", ("topic",), _records, True),
+)
+
+
+class PictureCollector(Collector):
+    """All metrics of one picture at one instant."""
+
+    def __init__(self, picture: Picture, now: datetime) -> None:
+        self._picture, self._now = picture, now
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics in the catalogue's order."""
+        for metered in CATALOGUE:
+            yield metered.metric(self._picture, self._now)
+
+
+def exposition(picture: Picture, now: datetime) -> bytes:
+    """Prometheus' text of the picture."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(PictureCollector(picture, now))
+    return generate_latest(registry)
+
+
+@router.get("/metrics", tags=["health"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics; a caller from another machine needs the role viewer."""
+    if not from_this_machine(request):
+        demand(caller_of(request), Right.READ)
+    desk: Desk = request.app.state.desk
+    return Response(exposition(desk.pictures.current(), desk.clock.now()), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,63 @@
+"""An operator's request becomes a command on `derms.commands`; what follows is the flows' business."""
+
+import json
+import uuid
+from typing import Any
+
+from pydantic import BaseModel
+
+from gateway.api_body import Problem
+from gateway.desk import Desk
+from gateway.guard import Caller
+from schemas.connection import Command, CommandKind
+from schemas.topics import COMMANDS
+from schemas.units import Instant
+
+
+class CommandView(BaseModel):
+    """A command: what was asked, by whom and when."""
+
+    id: str
+    at: Instant
+    partner_id: str
+    kind: CommandKind
+    by: str
+    group_id: str | None
+    payload: dict[str, Any]
+
+
+def command_view(command: Command) -> CommandView:
+    """A command as the API shows it."""
+    return CommandView(
+        id=command.event_id,
+        at=command.at,
+        partner_id=command.partner_id,
+        kind=command.kind,
+        by=command.by,
+        group_id=command.group_id,
+        payload={name: value for name, value in json.loads(command.payload).items() if name != "peer_token"},
+    )
+
+
+async def order(
+    desk: Desk, caller: Caller, partner_id: str, kind: CommandKind, *, group_id: str | None = None, payload: str = "{}"
+) -> CommandView:
+    """Append a command and return it once the broker has it. A person's act has no cause to derive an id from: it is random.
+
+    Raises Problem 404 for an unknown partner or group, Unavailable if the broker does not take it.
+    """
+    if desk.config.current().partner(partner_id) is None and partner_id not in desk.connections.current():
+        raise Problem(404, "Unknown partner", f"there is no partner {partner_id!r}")
+    if group_id is not None and desk.config.current().group(partner_id, group_id) is None:
+        raise Problem(404, "Unknown group", f"partner {partner_id!r} has no group {group_id!r}")
+    command = Command(
+        event_id=str(uuid.uuid4()),
+        at=desk.clock.now(),
+        partner_id=partner_id,
+        kind=kind,
+        by=caller.operator.name,
+        group_id=group_id,
+        payload=payload,
+    )
+    await desk.appender.append(COMMANDS, partner_id, command)
+    return command_view(command)

@@ -1,0 +1,170 @@
+"""What a scope's limit amounts to now, over a quarter, and next: pure, from the live picture (semantics 3, 4, 5)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from gateway.picture import Picture, RowKey, Timeline
+from pipelines.rules.circuits import Available, CircuitTerms, Step, available
+from pipelines.rules.limits import FOREVER_MS, stretch_of
+from schemas.capacity import CircuitCapacity, EnvelopePiece
+from schemas.compliance import Breach, Verdict
+from schemas.config import Configuration
+from schemas.intervals import QUARTER, QUARTER_S, overlap, quarter_of
+from schemas.telemetry import Level, QuarterHour
+from schemas.topology import Circuit, Scope
+from schemas.units import SECONDS_PER_HOUR, W_PER_KW, Direction, from_ms, to_ms
+
+FOREVER = from_ms(FOREVER_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A circuit's available capacity from `at` on, in W; None where the limit is not known."""
+
+    at: datetime
+    import_w: float | None
+    export_w: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a scope's running quarter stands in one direction, in W of mean power. None: not known."""
+
+    quarter: datetime
+    so_far_w: float | None
+    projected_w: float | None
+    allowed_w: float | None
+    limit_w: float | None
+
+    @property
+    def over(self) -> bool:
+        """Whether the quarter would end above its limit."""
+        return self.projected_w is not None and self.allowed_w is not None and self.projected_w > self.allowed_w
+
+
+def limit_of(piece: EnvelopePiece | None, direction: Direction) -> float | None:
+    """A piece's limit in one direction, in W."""
+    if piece is None:
+        return None
+    return piece.import_limit_w if direction is Direction.IMPORT else piece.export_limit_w
+
+
+def allowed_w(line: Timeline | None, quarter: datetime, direction: Direction) -> float | None:
+    """The mean of the limit over the quarter in W; None if it is known for less than all of it (semantics 5)."""
+    seconds, joules = 0.0, 0.0
+    for piece in line.whole() if line else ():
+        limit = limit_of(piece, direction)
+        shared = overlap(quarter, quarter + QUARTER, piece.start, piece.end).total_seconds()
+        if limit is not None and shared:
+            seconds, joules = seconds + shared, joules + shared * limit
+    return joules / QUARTER_S if seconds >= QUARTER_S else None
+
+
+def used_wh(row: QuarterHour, direction: Direction) -> float:
+    """A row's energy in one direction."""
+    return row.import_wh if direction is Direction.IMPORT else row.export_wh
+
+
+def used_w(row: QuarterHour, direction: Direction) -> float:
+    """The row's energy in one direction as mean power over the quarter."""
+    return used_wh(row, direction) * SECONDS_PER_HOUR / QUARTER_S
+
+
+def projected_w(row: QuarterHour, direction: Direction, verdict: Verdict | None) -> float:
+    """What the quarter's mean power will be if the last minute lasts: the flow's own figure where there is one, else as
+    semantics 5 has it, from the energy so far, the last minute's mean, and the mean since the start without it."""
+    if verdict is not None and verdict.projected_w is not None:
+        return verdict.projected_w
+    so_far = used_wh(row, direction)
+    elapsed = min(max((row.at - row.start).total_seconds(), 0.0), QUARTER_S)
+    if row.last_minute_w is None:
+        rate = so_far * SECONDS_PER_HOUR / elapsed if elapsed else 0.0
+    else:
+        rate = max(row.last_minute_w if direction is Direction.IMPORT else -row.last_minute_w, 0.0)
+    return (so_far + rate * (QUARTER_S - elapsed) / SECONDS_PER_HOUR) * SECONDS_PER_HOUR / QUARTER_S
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """One scope in one picture at one instant: its rows, limits, verdicts and running quarter."""
+
+    picture: Picture
+    config: Configuration
+    scope: Scope
+    now: datetime
+
+    @cached_property
+    def group_id(self) -> str | None:
+        """The group whose rows stand for the scope: the first of its groups that has any, else its first."""
+        groups = [group.group_id for group in self.config.groups if group.scope_id == self.scope.id]
+        keys = {group: RowKey(Level.GROUP, group) for group in groups}
+        measured = [group for group in groups if keys[group] in self.picture.rows or keys[group] in self.picture.running]
+        return next(iter([*measured, *groups]), None)
+
+    @cached_property
+    def line(self) -> Timeline | None:
+        """The scope's envelope over time."""
+        return self.picture.envelopes.get(self.scope.id)
+
+    @cached_property
+    def rows(self) -> dict[datetime, QuarterHour]:
+        """The closed quarters by their start."""
+        return self.picture.group_rows(self.group_id) if self.group_id else {}
+
+    @cached_property
+    def running(self) -> QuarterHour | None:
+        """The provisional row of the quarter that runs now."""
+        row = self.picture.running.get(RowKey(Level.GROUP, self.group_id)) if self.group_id else None
+        return row if row is not None and row.start == quarter_of(self.now) else None
+
+    def verdict(self, quarter: datetime, direction: Direction) -> Verdict | None:
+        """How a quarter was judged."""
+        return self.picture.verdicts.get(self.group_id or "", {}).get((quarter, direction))
+
+    def standing(self, direction: Direction) -> Standing:
+        """The running quarter. Without a provisional row for it nothing is projected."""
+        quarter, row = quarter_of(self.now), self.running
+        limit, allowed = limit_of(self.line.at(self.now) if self.line else None, direction), allowed_w(self.line, quarter, direction)
+        if row is None:
+            return Standing(quarter, None, None, allowed, limit)
+        projected = projected_w(row, direction, self.verdict(quarter, direction))
+        return Standing(quarter, used_w(row, direction), projected, allowed, limit)
+
+    @property
+    def open_breaches(self) -> list[Breach]:
+        """The breaches of the scope that last."""
+        return [breach for breach in self.picture.open_breaches() if breach.scope_id == self.scope.id]
+
+
+def keeps(config: Configuration, scope_id: str) -> bool:
+    """Whether an unknown limit keeps the circuit's last value: unless every group of the scope says `rating`."""
+    groups = [group for group in config.groups if group.scope_id == scope_id]
+    return not groups or any(group.when_unknown == "keep" for group in groups)
+
+
+def next_change(circuit: Circuit, line: Timeline | None, last: CircuitCapacity | None, now: datetime, keep: bool = True) -> Change | None:
+    """When the circuit's available capacity will next be another, by the envelope as it is and the rule of the flow
+    (semantics 4); None if that is not in sight. `keep` as in `CircuitTerms`."""
+    if line is None:
+        return None
+    terms = CircuitTerms(circuit.id, circuit.rated_import_kw * W_PER_KW, circuit.rated_export_kw * W_PER_KW, keep)
+    stated = Available() if last is None else Available(last.available_import_w, last.available_export_w)
+    boundaries = {instant for piece in line.whole() for instant in (piece.start, piece.end) if now < instant < FOREVER}
+    for at in sorted(boundaries):
+        piece = line.at(at)
+        stretch = None if piece is None else stretch_of(piece)
+        coming = available(Step(to_ms(at), stretch and stretch.imports, stretch and stretch.exports), terms, stated)
+        if (coming.import_w, coming.export_w) != (stated.import_w, stated.export_w):
+            return Change(at, coming.import_w, coming.export_w)
+        stated = coming
+    return None
+
+
+def circuit_outlook(picture: Picture, config: Configuration, circuit: Circuit, now: datetime) -> Change | None:
+    """The circuit's next change as far as its scope's envelope tells."""
+    scope = next((each for each in config.scopes if each.circuit_id == circuit.id), None)
+    if scope is None:
+        return None
+    last = next(iter(picture.circuits.get(circuit.id, ())), None)
+    return next_change(circuit, picture.envelopes.get(scope.id), last, now, keeps(config, scope.id))

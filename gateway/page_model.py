@@ -1,0 +1,172 @@
+"""What the page's templates get: plain words and figures, nothing left to compute."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from schemas.units import Instant
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """An instant for people (`words`, local) and for machines (`instant`)."""
+
+    instant: Instant
+    words: str
+    distance: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state in a word; `look` is a class: good, risk, bad or quiet."""
+
+    words: str
+    look: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One quarter of the table beside the chart."""
+
+    start: Instant
+    when: str
+    used: str
+    given: str
+    limit: str
+    verdict: State
+    coverage: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRow:
+    """One asset and its last closed quarter."""
+
+    id: str
+    category: str
+    role: str
+    when: str
+    used: str
+    given: str
+    coverage: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeCard:
+    """Everything the template needs for one scope."""
+
+    id: str
+    name: str
+    zone: str
+    state: State
+    running_when: str
+    projected: str
+    so_far: str
+    allowed: str
+    limit_now: str
+    limit_words: str
+    export_words: str
+    gauge: Markup
+    chart_wide: Markup
+    chart_narrow: Markup
+    kinds: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    assets: tuple[AssetRow, ...]
+    more_assets: int
+    empty: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerCard:
+    """One partner's connection."""
+
+    id: str
+    name: str
+    state: State
+    since: When | None
+    words: str
+    heartbeat_in: When | None
+    heartbeat_in_words: str
+    heartbeat_out: When | None
+    heartbeat_out_words: str
+    deadline: When | None
+    base_url: str
+    asks: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitCard:
+    """One circuit: available of rated, and what comes next."""
+
+    id: str
+    name: str
+    scope: str
+    import_now: str
+    import_rated: str
+    import_gauge: Markup
+    export_now: str
+    export_rated: str
+    export_gauge: Markup
+    since: When | None
+    previous: str
+    source: str
+    next_when: When | None
+    next_words: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreachRow:
+    """One breach."""
+
+    scope: str
+    direction: str
+    open: bool
+    state: State
+    since: When
+    until: str
+    quarters: str
+    peak: str
+    over: str
+    forecasts: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """One outbound message."""
+
+    at: When
+    partner: str
+    action: str
+    about: str
+    state: State
+    words: str
+    id: str
+    correlation: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event."""
+
+    at: When
+    look: str
+    severity: str
+    subject: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole page."""
+
+    clock: When
+    speed: str
+    zone: str
+    headline: tuple[tuple[str, str, str], ...]
+    partners: tuple[PartnerCard, ...]
+    scopes: tuple[ScopeCard, ...]
+    circuits: tuple[CircuitCard, ...]
+    breaches: tuple[BreachRow, ...]
+    messages: tuple[MessageRow, ...]
+    events: tuple[EventRow, ...]
+    dead_letters: tuple[tuple[str, int], ...]

@@ -1,0 +1,193 @@
+"""One scope as the page shows it: state in a word, figures of the running quarter, the drawn chart, the same as a table. Pure."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from gateway import wording as say
+from gateway.charts import NARROW, WIDE, Bar, Drawing, Step, gauge, scope_chart, window
+from gateway.outlook import Outlook, Standing, allowed_w, used_w
+from gateway.page_model import AssetRow, ScopeCard, State, TableRow
+from schemas.capacity import PieceKind
+from schemas.compliance import VerdictKind
+from schemas.intervals import QUARTER, quarter_of, quarters
+from schemas.telemetry import Level, QuarterHour
+from schemas.topology import Asset
+from schemas.units import Direction, mean_w
+
+WIDE_SPAN = (timedelta(hours=11), timedelta(hours=5))
+NARROW_SPAN = (timedelta(hours=5), timedelta(hours=2, minutes=30))
+MAX_ASSETS = 12
+FULLY_MEASURED = 0.995
+VERDICT_STATES = {
+    VerdictKind.WITHIN: State("within", "good"),
+    VerdictKind.BREACHED: State("over the limit", "bad"),
+    VerdictKind.UNKNOWN: State("not known", "quiet"),
+}
+KIND_WORDS = {
+    PieceKind.FORECAST: "as forecast",
+    PieceKind.FALLBACK: "fallback, while the partner is offline",
+    PieceKind.HELD: "the last one, held on",
+    PieceKind.SAFE: "the safe value",
+    PieceKind.OPERATOR: "set by an operator",
+    PieceKind.UNKNOWN: "not known",
+}
+
+
+def scope_card(outlook: Outlook) -> ScopeCard:
+    """The card of a scope as things stand."""
+    scope, now, zone = outlook.scope, outlook.now, ZoneInfo(outlook.scope.time_zone)
+    importing, exporting = outlook.standing(Direction.IMPORT), outlook.standing(Direction.EXPORT)
+    piece = outlook.line.at(now) if outlook.line else None
+    bars = chart_bars(outlook, zone)
+    shown = drawing(outlook, zone, bars, WIDE_SPAN)
+    looks = {bar.look for bar in shown.bars}
+    assets = [asset for asset in outlook.config.assets if asset.scope_id == scope.id]
+    return ScopeCard(
+        id=scope.id,
+        name=scope.name or scope.id,
+        zone=f"{say.zone_name(now, zone)} ({scope.time_zone})",
+        state=_state(outlook, importing, exporting),
+        running_when=_span(importing.quarter, zone),
+        projected=say.kw(importing.projected_w) if importing.projected_w is not None else "",
+        so_far=say.kw(importing.so_far_w) if importing.so_far_w is not None else "",
+        allowed=say.kw(importing.allowed_w),
+        limit_now=say.kw(importing.limit_w),
+        limit_words=KIND_WORDS[piece.import_kind if piece else PieceKind.UNKNOWN],
+        export_words=_export_words(exporting),
+        gauge=_gauge(importing),
+        chart_wide=scope_chart(shown, WIDE),
+        chart_narrow=scope_chart(drawing(outlook, zone, bars, NARROW_SPAN), NARROW),
+        kinds=tuple(look for look in ("partial", "breached") if look in looks) + (("missing",) if shown.missing else ()),
+        rows=tuple(_table(outlook, zone)),
+        assets=tuple(_asset_row(outlook, asset, zone) for asset in assets[:MAX_ASSETS]),
+        more_assets=max(0, len(assets) - MAX_ASSETS),
+        empty=_empty(outlook),
+    )
+
+
+def _span(quarter: datetime, zone: ZoneInfo) -> str:
+    return f"{say.clock_time(quarter, zone)}–{say.clock_time(quarter + QUARTER, zone)}"
+
+
+def _state(outlook: Outlook, importing: Standing, exporting: Standing) -> State:
+    quarter = quarter_of(outlook.now)
+    if outlook.open_breaches:
+        return State("Over the limit", "bad")
+    verdicts = [outlook.verdict(quarter, direction) for direction in Direction]
+    if importing.over or exporting.over or any(verdict is not None and verdict.at_risk for verdict in verdicts):
+        return State("At risk", "risk")
+    if outlook.running is None and not any(start >= quarter - 2 * QUARTER for start in outlook.rows):
+        return State("No readings", "quiet")
+    if importing.limit_w is None and exporting.limit_w is None:
+        return State("Limit not known", "quiet")
+    return State("Within the limit", "good")
+
+
+def _export_words(found: Standing) -> str:
+    if found.limit_w is None and not found.projected_w:
+        return ""
+    limit = "no export limit known" if found.limit_w is None else f"export limit {say.kw(found.limit_w)}"
+    return f"exporting {say.kw(found.projected_w)}, {limit}" if found.projected_w else limit
+
+
+def _gauge(found: Standing) -> Markup:
+    words = f"projected {say.kw(found.projected_w)} of {say.kw(found.allowed_w)}"
+    return gauge(found.projected_w, found.allowed_w or 0.0, words, "bad" if found.over else "good")
+
+
+def drawing(outlook: Outlook, zone: ZoneInfo, bars: Sequence[Bar], span: tuple[timedelta, timedelta]) -> Drawing:
+    """The scope's chart over `span` before and after now."""
+    start, end = window(outlook.now, *span)
+    shown = [bar for bar in bars if start <= bar.start < end]
+    steps = [
+        Step(piece.start, piece.end, piece.import_limit_w, piece.export_limit_w, piece.kind.value.lower())
+        for piece in (outlook.line.whole() if outlook.line else ())
+    ]
+    measured = {bar.start for bar in shown}
+    missing = [at for at in quarters(start, quarter_of(outlook.now)) if measured and at not in measured and at > min(measured)]
+    over = sum(bar.look == "breached" for bar in shown)
+    words = (
+        f"{say.plural(len(shown), 'quarter hour')} from {say.clock_time(start, zone)} to {say.clock_time(end, zone)}, "
+        f"{over} of them over the limit. The same figures stand in the table below."
+    )
+    title = f"{outlook.scope.name or outlook.scope.id}: mean power of each quarter hour against its limit"
+    return Drawing(f"chart-{outlook.scope.id}", title, words, zone, start, end, outlook.now, shown, steps, missing)
+
+
+def chart_bars(outlook: Outlook, zone: ZoneInfo) -> list[Bar]:
+    """All known quarters as bars, the running one last."""
+    bars = [
+        Bar(start, used_w(row, Direction.IMPORT), used_w(row, Direction.EXPORT), _look(outlook, row), _bar_words(row, zone))
+        for start, row in sorted(outlook.rows.items())
+    ]
+    running = outlook.running
+    if running is not None:
+        ends = [outlook.standing(direction) for direction in (Direction.IMPORT, Direction.EXPORT)]
+        look = "running risk" if any(end.over for end in ends) else "running"
+        words = f"{_bar_words(running, zone)} so far, {say.kw(ends[0].projected_w)} projected"
+        so_far = [end.so_far_w or 0.0 for end in ends]
+        bars.append(Bar(running.start, so_far[0], so_far[1], look, words, ends[0].projected_w, ends[1].projected_w))
+    return bars
+
+
+def _look(outlook: Outlook, row: QuarterHour) -> str:
+    verdicts = [outlook.verdict(row.start, direction) for direction in Direction]
+    if any(verdict is not None and verdict.verdict is VerdictKind.BREACHED for verdict in verdicts):
+        return "breached"
+    return "partial" if row.coverage < FULLY_MEASURED else "measured"
+
+
+def _bar_words(row: QuarterHour, zone: ZoneInfo) -> str:
+    sent = f", exported {say.kw(used_w(row, Direction.EXPORT))}" if row.export_wh else ""
+    return f"{_span(row.start, zone)}: {say.kw(used_w(row, Direction.IMPORT))}{sent}"
+
+
+def _table(outlook: Outlook, zone: ZoneInfo) -> Iterator[TableRow]:
+    first, _ = window(outlook.now, *WIDE_SPAN)
+    for start in sorted((start for start in outlook.rows if start >= first), reverse=True):
+        row, verdict = outlook.rows[start], outlook.verdict(start, Direction.IMPORT)
+        if verdict is None or verdict.allowed_wh is None:
+            limit = allowed_w(outlook.line, start, Direction.IMPORT)
+        else:
+            limit = mean_w(verdict.allowed_wh, QUARTER)
+        yield TableRow(
+            start=start,
+            when=_span(start, zone),
+            used=say.kw(used_w(row, Direction.IMPORT)),
+            given=say.kw(used_w(row, Direction.EXPORT)),
+            limit=say.kw(limit),
+            verdict=State("not judged", "quiet") if verdict is None else VERDICT_STATES[verdict.verdict],
+            coverage=say.percent(row.coverage),
+        )
+
+
+def _asset_row(outlook: Outlook, asset: Asset, zone: ZoneInfo) -> AssetRow:
+    rows = [rows for key, rows in outlook.picture.rows.items() if key.level is Level.ASSET and key.id == asset.id]
+    start = max((start for each in rows for start in each), default=None)
+    role = "connection meter" if asset.connection_meter else ""
+    if start is None:
+        return AssetRow(asset.id, asset.category.value, role, "nothing measured yet", "", "", "")
+    last = [each[start] for each in rows if start in each]
+    return AssetRow(
+        id=asset.id,
+        category=asset.category.value,
+        role=role,
+        when=_span(start, zone),
+        used=say.kwh(sum(row.import_wh for row in last)),
+        given=say.kwh(sum(row.export_wh for row in last)),
+        coverage=say.percent(min(row.coverage for row in last)),
+    )
+
+
+def _empty(outlook: Outlook) -> str:
+    """What to do next, where there is nothing to draw."""
+    if outlook.group_id is None:
+        return "No capacity group is bound to this scope. Add one under groups: in the configuration and apply it with derms config apply."
+    if outlook.rows or outlook.running or outlook.line:
+        return ""
+    if not any(asset.scope_id == outlook.scope.id for asset in outlook.config.assets):
+        return "No asset belongs to this scope. Add some under assets: in the configuration and apply it with derms config apply."
+    return "No readings yet. Produce them to derms.telemetry, post them to /api/v1/telemetry, or try derms telemetry replay FILE."
