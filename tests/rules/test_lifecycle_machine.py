@@ -1,6 +1,7 @@
 """Laws of the connection's life under any sequence of messages, losses and timers (semantics 6): nobody is ever locked out,
 nobody stays ONLINE past what it promised, and there is always a way on without an operator."""
 
+import itertools
 import json
 from datetime import datetime, timedelta
 
@@ -186,7 +187,7 @@ class Life(RuleBasedStateMachine):
         messages = [value for value in outs if isinstance(value, OutboundMessage)]
         assert len({message.message_id for message in messages}) == len(messages)
         said = [value for value in outs if isinstance(value, Connection)]
-        assert all(one != other for one, other in zip(said, said[1:], strict=False))
+        assert all(one != other for one, other in itertools.pairwise(said))
         if self.held is None or shown(world.state) in AWAY:
             return
         world.command(CommandKind.RESUME)
