@@ -76,8 +76,15 @@ def _telemetry(w: Wiring) -> Dataflow:
 
 
 def _lifecycle(w: Wiring) -> Dataflow:
-    records = w.records("lifecycle", INBOUND, DELIVERIES, COMMANDS, CONFIG)
-    return lifecycle_flow(records=records, out=w.out("lifecycle"), clock=w.clock, config=w.config, token_digest=w.secrets.token_digest)
+    records = w.records("lifecycle", CONFIG, CONNECTIONS, INBOUND, DELIVERIES, COMMANDS, barrier=(CONFIG, CONNECTIONS))
+    return lifecycle_flow(
+        records=records,
+        out=w.out("lifecycle"),
+        clock=w.clock,
+        config=w.config,
+        token_digest=w.secrets.token_digest,
+        public_url=public_url(w.settings),
+    )
 
 
 def _envelopes(w: Wiring) -> Dataflow:
