@@ -39,9 +39,10 @@ class Change(NamedTuple):
 
 @dataclass
 class ChangesSeen:
-    """The last change of one circuit."""
+    """The latest instant from which a change of one circuit takes effect, and the ids of the changes that do."""
 
-    last: CircuitCapacity | None = None
+    latest: datetime | None = None
+    ids: tuple[str, ...] = ()
 
 
 class CircuitChangesRule:
@@ -55,10 +56,11 @@ class CircuitChangesRule:
         """The change, if it is news."""
         if isinstance(item, Tick):
             return
-        last, capacity = state.last, item.capacity
-        if last is not None and (capacity.event_id == last.event_id or capacity.effective_from < last.effective_from):
+        capacity = item.capacity
+        if (state.latest is not None and capacity.effective_from < state.latest) or capacity.event_id in state.ids:
             return
-        state.last = capacity
+        same_instant = capacity.effective_from == state.latest
+        state.latest, state.ids = capacity.effective_from, (*(state.ids if same_instant else ()), capacity.event_id)
         yield Change(capacity, Out(EVENTS, capacity.circuit_id, _event(item, now)))
 
     def due(self, state: ChangesSeen) -> datetime | None:

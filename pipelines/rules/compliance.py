@@ -195,9 +195,9 @@ def _breaches(state: ComplianceState, group: GroupState, direction: Direction, c
     history = [(quarter_ms, standing.judged) for quarter_ms, standing in sorted(group.verdicts[direction].items())]
     about = _about(state, group, direction)
     book = group.books[direction]
-    known = set(book.told)
+    before = {breach_id: told.state for breach_id, told in book.told.items()}
     for revision in breaches.revise(book, history, partial(compliance_facts.breach_id, about)):
-        yield from compliance_facts.breach(about, revision, revision.breach_id not in known, cause_id, now)
+        yield from compliance_facts.breach(about, revision, before.get(revision.breach_id), cause_id, now)
 
 
 def _forget(state: ComplianceState, quarter_ms: int) -> None:

@@ -80,8 +80,8 @@ def breach_id(about: About, first_ms: int, number: int) -> str:
     return derived_id("breach", about.group_id, about.direction, first_ms, number)
 
 
-def breach(about: About, revision: Revision, new: bool, cause_id: str | None, now: datetime) -> Iterator[Out]:
-    """A revision of a breach, and an event when it begins, ends or turns out not to have been."""
+def breach(about: About, revision: Revision, before: BreachState | None, cause_id: str | None, now: datetime) -> Iterator[Out]:
+    """A revision of a breach that was in the state `before`, and an event when it begins, ends or turns out not to have been."""
     state, run, number = revision.told
     fact = Breach(
         event_id=derived_id("breach revision", revision.breach_id, number, state, *run),
@@ -105,12 +105,15 @@ def breach(about: About, revision: Revision, new: bool, cause_id: str | None, no
     when = f"from {rfc3339(fact.first_quarter)} to {rfc3339(fact.last_quarter + QUARTER)}"
     span = f"of {about.group_id}'s {about.direction.lower()} limit, {when}"
     over = f"{run.energy_over_wh / W_PER_KW:.3f} kWh over, at most {_kw(run.peak_mean_w)} on average"
-    if new:
-        yield _event(about.scope_id, "breach opened", Severity.ALARM, f"breach {span}: {over}", fact.event_id, now)
-    if state is BreachState.CLOSED:
-        yield _event(about.scope_id, "breach closed", Severity.INFO, f"end of the breach {span}: {over}", fact.event_id, now)
     if state is BreachState.VOIDED:
         yield _event(about.scope_id, "breach voided", Severity.INFO, f"corrected readings show no breach {span}", fact.event_id, now)
+        return
+    if before in (None, BreachState.VOIDED):
+        yield _event(about.scope_id, "breach opened", Severity.ALARM, f"breach {span}: {over}", fact.event_id, now)
+    if state is BreachState.CLOSED and before is not BreachState.CLOSED:
+        yield _event(about.scope_id, "breach closed", Severity.INFO, f"end of the breach {span}: {over}", fact.event_id, now)
+    elif state is not BreachState.CLOSED and before is BreachState.CLOSED:
+        yield _event(about.scope_id, "breach reopened", Severity.ALARM, f"not the end of the breach {span}: {over}", fact.event_id, now)
 
 
 def too_late(scope_id: str, row: QuarterHour, now: datetime) -> Out:

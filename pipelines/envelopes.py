@@ -1,0 +1,74 @@
+"""Flow `envelopes`: what partners and operators say becomes each scope's envelope and its circuit's capacity (semantics 3, 4)."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from pipelines.operators import read_records, run_rule
+from pipelines.records import Out, Record
+from pipelines.rules.circuits import CircuitRule, Plan
+from pipelines.rules.envelopes import EnvelopeRule
+from pipelines.rules.patience import Patience
+from pipelines.rules.scope_changes import ScopeChanges
+from pipelines.rules.scope_items import Item
+from pipelines.scope_news import ScopeNews
+from pipelines.views import View
+from schemas.clock import Clock
+from schemas.config import ConfigChange, Configuration
+from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, INBOUND
+
+READS = (INBOUND, CONNECTIONS, COMMANDS, CONFIG)
+
+VIEWS_FOLLOW = timedelta(seconds=2)
+"""How long a view may take to show a change of the configuration that this flow has read."""
+
+SETTLE = timedelta(seconds=1)
+"""How long after a start, and after late news, circuits' timers wait for more of it."""
+
+
+def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: Clock, config: View[Configuration]) -> Dataflow:
+    """Reads `READS`; writes `OperatingEnvelope` (key scope), `CircuitCapacity` (key circuit) and `Event`.
+
+    Boundaries of an envelope change the circuit when the clock reaches them.
+    """
+    flow = Dataflow("envelopes")
+    readable, dead = read_records(flow, records, clock)
+
+    news = ScopeNews(config, clock)
+    changes = op.filter_map("config_changes", readable, _config_change)
+    looks = run_rule("scope_changes", changes, ScopeChanges(clock.allowance(VIEWS_FOLLOW)), clock)
+    told = op.flat_map("news", readable, news.of_record)
+    looked = op.flat_map("looks", looks, news.of_look)
+    concerned = op.merge("scopes", told, looked)
+    oddities = op.filter_map("oddities", concerned, _out)
+    items = op.filter_map("items", concerned, _item)
+
+    said = run_rule("envelopes", items, EnvelopeRule(), clock)
+    plans = op.filter_map("plans", said, _plan)
+    envelopes = op.filter_map("revisions", said, _out)
+
+    patience = Patience(clock.now(), clock.allowance(SETTLE))
+    capacities = run_rule("circuits", plans, CircuitRule(patience), clock)
+
+    op.output("out", op.merge("outs", dead, oddities, envelopes, capacities), out)
+    return flow
+
+
+def _config_change(record: Record) -> tuple[str, ConfigChange] | None:
+    return ("configuration", record.value) if isinstance(record.value, ConfigChange) else None
+
+
+def _out(value: object) -> Out | None:
+    return value if isinstance(value, Out) else None
+
+
+def _item(value: Out | tuple[str, Item]) -> tuple[str, Item] | None:
+    return None if isinstance(value, Out) else value
+
+
+def _plan(value: Out | Plan) -> tuple[str, Plan] | None:
+    return (value.scope_id, value) if isinstance(value, Plan) else None

@@ -1,0 +1,134 @@
+"""What a record means for which scope: the seam where protocol and configuration become plain items for the rule."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from pipelines.records import Out, Record
+from pipelines.rules.circuits import CircuitTerms
+from pipelines.rules.scope_changes import LookAgain
+from pipelines.rules.scope_items import Configured, GroupTerms, Item, Linked, ScopeTerms, Spoken
+from pipelines.views import View
+from schemas.clock import Clock
+from schemas.config import Configuration
+from schemas.connection import Connection, ConnectionState, Event, InboundMessage, Severity, SubjectKind
+from schemas.facts import derived_id
+from schemas.oscp.translate import capacity_forecast
+from schemas.oscp.v20 import Action, UpdateGroupCapacityForecast
+from schemas.topics import EVENTS
+from schemas.topology import Circuit, Group, Scope
+from schemas.units import W_PER_KW
+
+AWAY = frozenset({ConnectionState.OFFLINE, ConnectionState.DEREGISTERED})
+"""The states in which a partner's fallback limits hold (semantics 3.3)."""
+
+News = Out | tuple[str, Item]
+"""An event, or an item with the scope it concerns."""
+
+
+class ScopeNews:
+    """Reads the configuration's present view; keeps nothing but an index of it."""
+
+    def __init__(self, config: View[Configuration], clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._index = _Index(Configuration())
+
+    def of_record(self, record: Record) -> Iterator[News]:
+        """What a record of the flow's topics means; nothing for those that concern no scope."""
+        match record.value:
+            case InboundMessage(action=Action.UPDATE_GROUP_CAPACITY_FORECAST) as message:
+                yield self._spoken(message)
+            case Connection() as connection:
+                index = self._current()
+                for group in index.of_partner[connection.partner_id]:
+                    away = connection.state in AWAY
+                    linked = Linked(connection.partner_id, away, connection.since, connection.event_id, index.terms(group.scope_id))
+                    yield group.scope_id, linked
+            case _:
+                # A command of kind ENVELOPE will become a Spoken whose source is `rules.scope_items.OPERATOR`.
+                return
+
+    def of_look(self, look: LookAgain) -> Iterator[News]:
+        """The scope with what the configuration says about it now."""
+        yield look.scope_id, Configured(look.at, look.event_id, self._current().terms(look.scope_id))
+
+    def _spoken(self, message: InboundMessage) -> News:
+        index = self._current()
+        try:
+            forecast = UpdateGroupCapacityForecast.model_validate_json(message.body)
+        except ValidationError as error:
+            return self._unused(message, f"it cannot be read: {error.errors()[0]['msg']}")
+        group = index.groups.get(forecast.group_id)
+        if group is None or group.partner_id != message.partner_id:
+            return self._unused(message, f"group {forecast.group_id} is not one of this partner's any more")
+        neutral = capacity_forecast(
+            forecast,
+            scope=index.scopes[group.scope_id],
+            cause=message.request_id,
+            received_at=message.received_at,
+            body_digest=message.body_digest,
+        )
+        return group.scope_id, Spoken(neutral, message.event_id, index.terms(group.scope_id))
+
+    def _unused(self, message: InboundMessage, why: str) -> Out:
+        event = Event(
+            event_id=derived_id("forecast not used", message.event_id),
+            at=self._clock.now(),
+            cause_id=message.event_id,
+            subject_kind=SubjectKind.PARTNER,
+            subject_id=message.partner_id,
+            kind="forecast not used",
+            severity=Severity.WARNING,
+            words=f"forecast {message.request_id} was not used: {why}",
+        )
+        return Out(EVENTS, message.partner_id, event)
+
+    def _current(self) -> "_Index":
+        configuration = self._config.current()
+        if configuration is not self._index.configuration:
+            self._index = _Index(configuration)
+        return self._index
+
+
+class _Index:
+    """A configuration by what is asked of it; made once for each that is seen."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.scopes: dict[str, Scope] = {scope.id: scope for scope in configuration.scopes}
+        self.groups: dict[str, Group] = {group.group_id: group for group in configuration.groups}
+        self.of_partner: dict[str, list[Group]] = defaultdict(list)
+        self._of_scope: dict[str, list[Group]] = defaultdict(list)
+        self._circuits: dict[str, Circuit] = {circuit.id: circuit for circuit in configuration.circuits}
+        self._terms: dict[str, ScopeTerms] = {}
+        for group in sorted(configuration.groups, key=lambda group: group.group_id):
+            self.of_partner[group.partner_id].append(group)
+            self._of_scope[group.scope_id].append(group)
+
+    def terms(self, scope_id: str) -> ScopeTerms:
+        """What is configured about the scope's limits; nothing for a scope that is not there."""
+        if scope_id not in self._terms:
+            groups = tuple(_group_terms(group) for group in self._of_scope[scope_id])
+            self._terms[scope_id] = ScopeTerms(self._circuit(scope_id, groups), groups)
+        return self._terms[scope_id]
+
+    def _circuit(self, scope_id: str, groups: tuple[GroupTerms, ...]) -> CircuitTerms | None:
+        scope = self.scopes.get(scope_id)
+        circuit = self._circuits.get(scope.circuit_id) if scope and scope.circuit_id else None
+        if circuit is None:
+            return None
+        keep = not groups or any(group.keep for group in groups)
+        return CircuitTerms(circuit.id, circuit.rated_import_kw * W_PER_KW, circuit.rated_export_kw * W_PER_KW, keep)
+
+
+def _group_terms(group: Group) -> GroupTerms:
+    return GroupTerms(
+        group_id=group.group_id,
+        partner_id=group.partner_id,
+        hold_ms=int(group.fallback_hold.total_seconds() * 1000),
+        safe_import_w=None if group.safe_import_kw is None else group.safe_import_kw * W_PER_KW,
+        safe_export_w=None if group.safe_export_kw is None else group.safe_export_kw * W_PER_KW,
+        keep=group.when_unknown == "keep",
+    )

@@ -1,0 +1,242 @@
+import pickle
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pipelines.records import Out, Tick
+from pipelines.rules.compliance import KEPT_MS, ComplianceRule, GroupRow
+from pipelines.rules.patience import Patience
+from schemas.capacity import EnvelopePiece, OperatingEnvelope, PieceKind
+from schemas.compliance import Breach, Verdict
+from schemas.connection import Event
+from schemas.intervals import QUARTER
+from schemas.telemetry import Level, Method, QuarterHour
+from schemas.units import Direction, Phase
+from tests.rules.scenes import at, values
+
+IMPORT, EXPORT = Direction.IMPORT, Direction.EXPORT
+
+
+def row(start: str | datetime, import_kwh: float = 0.0, *, revision: int = 1, export_kwh: float = 0.0, **more: Any) -> GroupRow:
+    began = at(start) if isinstance(start, str) else start
+    plain = {
+        "event_id": f"row {began} {revision}", "at": began + QUARTER + timedelta(minutes=1), "level": Level.GROUP,
+        "id": "VEC-0001",
+        "scope_id": "mg-1", "start": began, "import_wh": import_kwh * 1000, "export_wh": export_kwh * 1000,
+        "net_wh": (import_kwh - export_kwh) * 1000, "mean_w": 0.0, "samples": 15, "coverage": 1.0, "method": Method.SUM,
+        "revision": revision,
+    }  # fmt: skip
+    return GroupRow(QuarterHour.model_validate({**plain, **more}), "vector", 0.0)
+
+
+def running(start: str, now: str, import_kwh: float, last_kw: float | None, **more: Any) -> GroupRow:
+    last_w = None if last_kw is None else last_kw * 1000
+    return row(start, import_kwh, revision=0, provisional=True, at=at(now), event_id=f"running {now}", last_minute_w=last_w, **more)
+
+
+def envelope(number: int, effective: str, *pieces: tuple[str, str, float], phase: Phase = Phase.ALL) -> OperatingEnvelope:
+    kind, cause = PieceKind.FORECAST, f"f{number}"
+    return OperatingEnvelope(
+        event_id=f"envelope {number}",
+        at=at(effective),
+        scope_id="mg-1",
+        revision=number,
+        effective_at=at(effective),
+        pieces=[
+            EnvelopePiece(start=at(start), end=at(end), import_limit_w=kw * 1000, phase=phase, import_cause=cause, import_kind=kind)
+            for start, end, kw in pieces
+        ],
+    )
+
+
+class Scope:
+    def __init__(self, patience: Patience | None = None) -> None:
+        self.rule = ComplianceRule(patience) if patience else ComplianceRule()
+        self.state = self.rule.start("mg-1")
+
+    def told(self, *items: Any, now: str = "12:00") -> list[Out]:
+        outs = []
+        for item in items:
+            self.state = pickle.loads(pickle.dumps(self.state))
+            outs += list(self.rule.step(self.state, item, at(now)))
+        return outs
+
+
+def imports(outs: list[Out]) -> list[tuple[str, str, int]]:
+    found = [verdict for verdict in values(outs, Verdict) if verdict.direction is IMPORT]
+    return [(f"{verdict.quarter:%H:%M}", verdict.verdict.value, verdict.revision) for verdict in found]
+
+
+def states(outs: list[Out]) -> list[tuple[str, int, int]]:
+    return [(breach.state.value, breach.quarters, breach.revision) for breach in values(outs, Breach)]
+
+
+DAY = envelope(1, "08:00", ("08:00", "20:00", 20))
+
+
+def test_a_row_is_judged_in_both_directions():
+    scope = Scope()
+    outs = scope.told(DAY, row("10:00", 4.0, export_kwh=1.0))
+    within, unknown = values(outs, Verdict)
+    assert (within.verdict, within.used_wh, within.allowed_wh, within.revision) == ("WITHIN", 4000, 5000, 1)
+    assert (within.forecasts, within.reportable_forecasts, within.cause_id) == (["f1"], ["f1"], scope_row_id("10:00"))
+    assert (within.partner_id, within.group_id, within.scope_id, within.at) == ("vector", "VEC-0001", "mg-1", at("12:00"))
+    assert (unknown.direction, unknown.used_wh, unknown.verdict, unknown.reason) == (EXPORT, 1000, "UNKNOWN", "limit covers 0 s of 900")
+    assert {out.key for out in outs} == {"VEC-0001"}
+
+
+def scope_row_id(start: str) -> str:
+    return row(start).row.event_id
+
+
+def test_the_same_again_says_nothing():
+    scope = Scope()
+    scope.told(DAY, row("10:00", 4.0))
+    assert scope.told(DAY, row("10:00", 4.0), row("10:00", 9.0)) == []
+
+
+def test_a_changed_row_is_judged_again():
+    scope = Scope()
+    outs = scope.told(DAY, row("10:00", 4.0), row("10:00", 6.0, revision=2), row("10:00", 6.0, revision=3))
+    assert imports(outs) == [("10:00", "WITHIN", 1), ("10:00", "BREACHED", 2)]
+
+
+def test_a_changed_past_envelope_is_judged_again():
+    scope = Scope()
+    outs = scope.told(DAY, row("10:00", 4.0), row("10:15", 4.0), envelope(2, "10:20", ("10:20", "20:00", 2)))
+    assert imports(outs) == [("10:00", "WITHIN", 1), ("10:15", "WITHIN", 1), ("10:15", "BREACHED", 2)]
+    assert values(outs, Verdict)[-1].forecasts == ["f1", "f2"]
+    assert values(outs, Verdict)[-1].cause_id == "envelope 2"
+    assert states(outs) == [("OPENED", 1, 1)]
+
+
+def test_the_envelope_before_effective_at_stays_as_it_was():
+    scope = Scope()
+    outs = scope.told(DAY, envelope(2, "10:07", ("10:07", "20:00", 100)), row("10:00", 10.0))
+    assert values(outs, Verdict)[0].allowed_wh == pytest.approx(20_000 * 7 / 60 + 100_000 * 8 / 60)
+
+
+def test_an_envelope_read_twice_after_a_restart_of_its_flow_changes_nothing():
+    scope = Scope()
+    newer = envelope(2, "10:00", ("10:00", "20:00", 1))
+    scope.told(DAY, newer, row("10:00", 4.0))
+    assert scope.told(DAY, newer) == []
+    assert imports(scope.told(row("10:15", 4.0))) == [("10:15", "BREACHED", 1)]
+
+
+def test_limits_of_one_phase_are_not_the_total():
+    scope = Scope()
+    outs = scope.told(envelope(1, "08:00", ("08:00", "20:00", 1), phase=Phase.ONE), row("10:00", 4.0))
+    assert imports(outs) == [("10:00", "UNKNOWN", 1)]
+
+
+def test_the_life_of_a_breach():
+    scope = Scope()
+    outs = scope.told(DAY, row("10:00", 6.0), row("10:15", 7.0), row("10:30", 1.0, coverage=0.1), row("10:45", 4.0))
+    assert states(outs) == [("OPENED", 1, 1), ("CONTINUED", 2, 2), ("CLOSED", 2, 3)]
+    closed = values(outs, Breach)[-1]
+    assert (closed.first_quarter, closed.last_quarter) == (at("10:00"), at("10:15"))
+    assert (closed.peak_mean_w, closed.energy_over_wh, closed.forecasts) == (28_000, 3_000, ["f1"])
+    assert len({breach.breach_id for breach in values(outs, Breach)}) == 1
+    assert [(event.kind, event.severity.value) for event in values(outs, Event)] == [("breach opened", "ALARM"), ("breach closed", "INFO")]
+    assert values(outs, Event)[0].words == (
+        "breach of VEC-0001's import limit, from 2026-10-20T10:00:00.000Z to 2026-10-20T10:15:00.000Z: "
+        "1.000 kWh over, at most 24 kW on average"
+    )
+    outs = scope.told(row("10:00", 1.0, revision=2), row("10:15", 1.0, revision=2))
+    assert states(outs) == [("CLOSED", 1, 4), ("VOIDED", 0, 5)]
+    assert [event.kind for event in values(outs, Event)] == ["breach voided"]
+    outs = scope.told(row("10:15", 9.0, revision=3), row("10:45", 9.0, revision=2))
+    assert states(outs) == [("CLOSED", 1, 1), ("CONTINUED", 2, 2)]
+    assert [event.kind for event in values(outs, Event)] == ["breach opened", "breach closed", "breach reopened"]
+
+
+def test_rows_that_stop_coming_close_a_breach_after_two_hours():
+    scope = Scope()
+    scope.told(DAY, row("10:00", 6.0), now="10:16")
+    assert scope.rule.due(scope.state) == at("12:25")  # the last row that could have continued it would be here by now
+    assert scope.told(Tick(), now="12:24:59") == []
+    assert states(scope.told(Tick(), now="12:25")) == [("CLOSED", 1, 2)]
+    assert scope.rule.due(scope.state) is None
+
+
+def test_a_breach_is_not_closed_while_old_rows_are_still_coming_in():
+    scope = Scope(Patience(at("15:00"), timedelta(seconds=5)))
+    scope.told(DAY, row("10:00", 6.0), now="15:00:04")
+    assert scope.told(Tick(), now="15:00:06") == []
+    scope.told(row("10:15", 6.0), now="15:00:08")
+    assert scope.rule.due(scope.state) == at("15:00:13")
+    assert states(scope.told(Tick(), now="15:00:13")) == [("CLOSED", 2, 3)]
+
+
+def test_at_risk_is_said_once_when_it_becomes_true():
+    scope = Scope()
+    outs = scope.told(
+        DAY,
+        running("10:00", "10:03", 1.0, 15.0),
+        running("10:00", "10:10", 3.0, 30.0),
+        running("10:00", "10:11", 3.5, 30.0),
+        running("10:00", "10:12", 3.6, 6.0),
+        running("10:00", "10:13", 4.6, 60.0),
+        running("10:15", "10:20", 3.0, 60.0),
+    )
+    found = values(outs, Verdict)
+    assert [(v.quarter, v.revision, v.at_risk, v.verdict.value, v.cause_id) for v in found] == [
+        (at("10:00"), 0, True, "UNKNOWN", "running 10:10"), (at("10:00"), 0, True, "UNKNOWN", "running 10:13"),
+        (at("10:15"), 0, True, "UNKNOWN", "running 10:20"),
+    ]  # fmt: skip
+    assert found[0].projected_w == pytest.approx((3_000 + 30_000 * 300 / 3600) * 4)
+    assert (
+        values(outs, Event)[0].words
+        == "the import of VEC-0001 in the quarter from 2026-10-20T10:00:00.000Z is on its way to 22 kW, above 20 kW"
+    )
+    assert imports(scope.told(row("10:00", 4.9)))[-1] == ("10:00", "WITHIN", 1)
+    assert scope.told(running("10:00", "10:14", 9.0, 60.0)) == []  # judged already
+
+
+def test_export_and_registers_are_projected_too():
+    scope = Scope()
+    limits = envelope(1, "08:00", ("08:00", "20:00", 20))
+    both = limits.model_copy(
+        update={"pieces": [limits.pieces[0].model_copy(update={"export_limit_w": 8_000.0, "export_kind": PieceKind.SAFE})]}
+    )
+    outs = scope.told(both, running("10:00", "10:10", 0.0, -30.0, export_kwh=1.0), running("10:15", "10:20", 3.0, None))
+    assert [(v.direction, v.projected_w) for v in values(outs, Verdict)] == [
+        (EXPORT, pytest.approx(14_000)),
+        (IMPORT, pytest.approx(36_000)),
+    ]
+    assert values(outs, Verdict)[0].reportable_forecasts == []
+
+
+def test_without_a_known_limit_nobody_is_warned():
+    assert Scope().told(running("10:00", "10:10", 100.0, 100.0)) == []
+
+
+def test_groups_of_a_scope_are_judged_apart():
+    scope = Scope()
+    other = row("10:00", 6.0, id="OTHER-1")._replace(partner_id="other", tolerance=0.5)
+    outs = scope.told(DAY, row("10:00", 6.0), other)
+    found = [(v.group_id, v.partner_id, v.verdict.value) for v in values(outs, Verdict) if v.direction is IMPORT]
+    assert found == [("VEC-0001", "vector", "BREACHED"), ("OTHER-1", "other", "WITHIN")]
+
+
+def test_state_is_bounded_and_what_is_older_is_told():
+    scope = Scope()
+    limits = [
+        envelope(n + 1, f"2026-10-{n + 1:02}T00:00+00:00", (f"2026-10-{n + 1:02}T00:00+00:00", f"2026-10-{n + 2:02}T00:00+00:00", 20))
+        for n in range(8)
+    ]
+    start = at("2026-10-01T00:00+00:00")
+    breaches = []
+    for n in range(8 * 96):
+        if n % 96 == 0:
+            scope.told(limits[n // 96])
+        breaches += values(scope.told(row(start + n * QUARTER, 6.0)), Breach)
+    group = scope.state.groups["VEC-0001"]
+    assert len(group.rows) == KEPT_MS // (900 * 1000) + 1
+    assert len(pickle.dumps(scope.state)) < 32 * 1024
+    assert len({breach.breach_id for breach in breaches}) == 1
+    assert (breaches[-1].quarters, breaches[-1].first_quarter, breaches[-1].forecasts) == (768, start, [f"f{n + 1}" for n in range(8)])
+    (event,) = values(scope.told(row(start, 1.0, revision=2)), Event)
+    assert event.kind == "row not judged"
