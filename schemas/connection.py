@@ -40,8 +40,8 @@ class Connection(Fact):
 
     `peer_token` is AES-GCM ciphertext. Intervals are seconds. `peer_required_*` is what the partner asks
     of us, `our_required_*` what our acknowledgement asked of it. `handshake_id` is the message id of a handshake
-    of ours that waits for its acknowledgement (else one is refused with 409). `taken` are the X-Request-IDs of the
-    last registrations and acknowledgements that took effect: the gateway waits for them (semantics 6.3). `memory`
+    of ours that waits for its acknowledgement (else one is refused with 409). `taken` are the event ids of the last
+    registrations and acknowledgements that took effect: the gateway waits for them (semantics 6.3). `memory`
     is the lifecycle's own notes as JSON text, so that it can go on from here where its recovery store is gone.
     """
 

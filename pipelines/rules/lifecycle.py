@@ -127,8 +127,8 @@ def _repeated(turn: Turn, message: InboundMessage) -> bool:
         words = f"{turn.name} used the X-Request-ID {message.request_id} for two different messages; both are taken"
         turn.say("request-id.reused", words, Severity.WARNING, request_id=message.request_id)
         return False
-    if message.request_id not in turn.state.taken:
-        registration.taken(turn, message.request_id)
+    if message.action in (Action.REGISTER, Action.HANDSHAKE_ACKNOWLEDGE) and message.event_id not in turn.state.taken:
+        registration.taken(turn, message.event_id)
     return True
 
 

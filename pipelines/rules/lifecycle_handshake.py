@@ -46,7 +46,7 @@ def take_acknowledgement(turn: Turn, message: InboundMessage) -> None:
         return
     about, notes.handshake = notes.handshake.about, None
     _requirements(turn, HandshakeAcknowledge.model_validate_json(message.body).required_behaviour)
-    taken(turn, message.request_id)
+    taken(turn, message.event_id)
     _up(turn, about, message.received_at, f"{turn.name} acknowledged our handshake")
 
 

@@ -62,14 +62,14 @@ def take_register(turn: Turn, message: InboundMessage, known_by_it: Owed | None)
     if message.method == "DELETE":
         _end(turn, f"{turn.name} ended the connection")
         turn.state.peer_token = None
-        taken(turn, message.request_id)
+        taken(turn, message.event_id)
         return
     register = Register.model_validate_json(message.body)
     state, notes = turn.state, turn.notes
     chosen = next((entry for entry in register.version_url if entry.version == VERSION), register.version_url[0])
     state.peer_base_url, state.peer_version, state.peer_token = chosen.base_url, chosen.version, register.token
     state.former_peer = notes.farewell = None
-    taken(turn, message.request_id)
+    taken(turn, message.event_id)
     if message.method == "PUT":
         words = f"{turn.name} changed its token or address; it is reached at {state.peer_base_url}"
         turn.say("register.updated", words, request_id=message.request_id)
@@ -209,10 +209,10 @@ def again(turn: Turn, command: Command) -> bool:
     return found
 
 
-def taken(turn: Turn, request_id: str) -> None:
-    """Say on the connection that this request has taken effect; the gateway may be waiting to answer it."""
-    kept = [known for known in turn.state.taken if known != request_id]
-    turn.state.taken = [*kept, request_id][-KEPT_TAKEN:]
+def taken(turn: Turn, event_id: str) -> None:
+    """Say on the connection that this message has taken effect; the gateway may be waiting to answer it."""
+    kept = [known for known in turn.state.taken if known != event_id]
+    turn.state.taken = [*kept, event_id][-KEPT_TAKEN:]
 
 
 def flush(turn: Turn) -> None:

@@ -52,6 +52,7 @@ class World:
         self.state: PartnerState = self.rule.start("vector")
         self.outs: list[Out] = []
         self.count = 0
+        self.requests: dict[str, str] = {}
 
     # What happened -------------------------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class World:
         request_id = more.pop("request_id", f"peer-{self.count}")
         presented = cred or self.state.credentials[-1].cause
         message = InboundMessage(
-            event_id=derived_id("inbound", request_id, self.clock.now(), digest(text)),
+            event_id=derived_id("inbound", method, action, request_id, digest(text)),
             at=self.clock.now(),
             partner_id="vector",
             action=action,
@@ -91,7 +92,12 @@ class World:
             credential_digest=token_digest("vector", presented),
             **more,
         )
+        self.requests[request_id] = message.event_id
         return self.step(message)
+
+    def took(self, request_id: str) -> bool:
+        """Whether the connection says that a request has taken effect."""
+        return self.requests[request_id] in self.connection.taken
 
     def register(self, *, peer_token: str = "B", url: str = PEER_URL, **more: Any) -> list[Out]:
         return self.inbound(Action.REGISTER, {"token": peer_token, "version_url": [{"version": "2.0", "base_url": url}]}, **more)
