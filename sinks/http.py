@@ -215,6 +215,8 @@ class HttpClient:
                     return _answer(response, await _limited(response.aiter_raw()), started)
         except (TimeoutError, httpx.TransportError) as problem:
             raise _trouble(url, problem, timeout_s) from None
+        except ValueError:
+            raise Refused(0, f"the request to {_host(url)} has a header that HTTP does not allow") from None
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail as Unavailable."""

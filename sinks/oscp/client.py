@@ -122,7 +122,9 @@ class OscpClient:
 
 def address(base_url: str, partner: Partner, action: str) -> str:
     """Where a message goes: the partner's base URL and the action's path, or the one configured in its place."""
-    path = partner.paths.get(action) or PATHS[action]
+    path = partner.paths.get(action) or PATHS.get(action)
+    if path is None:
+        raise Misconfigured(f"partners/{partner.id}.paths", f"has no path for {action}")
     return f"{base_url.rstrip('/')}/{path.lstrip('/')}"
 
 

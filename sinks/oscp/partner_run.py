@@ -1,0 +1,258 @@
+"""The sending to one partner: its queue put to work, each outcome recorded before the next message of a lane goes."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from schemas.clock import Clock, wall_seconds
+from schemas.config import Configuration, Partner
+from schemas.connection import Connection, ConnectionState, Event, Severity, SubjectKind
+from schemas.errors import Undecodable
+from schemas.facts import Value, derived_id
+from schemas.oscp.v20 import Action
+from schemas.outbound import FINAL_OUTCOMES, DeadLetter, Delivery, OutboundMessage, Outcome
+from schemas.topics import DEAD_LETTERS, DELIVERIES, EVENTS, OUTBOUND, Topic
+from schemas.units import from_ms, rfc3339
+from sinks.errors import Refused, Unavailable
+from sinks.oscp.answers import Judgement
+from sinks.oscp.queues import Pace, PartnerQueue
+from sinks.oscp.waiting import Notice, Now, Waiting
+
+LOOK_S = 1.0
+"""While something waits, the connection and the configuration are looked at this often (wall)."""
+RECORD_AGAIN_S = 1.0
+_ONLY: dict[ConnectionState, frozenset[str]] = {
+    ConnectionState.SUSPENDED: frozenset(),
+    ConnectionState.FAILED: frozenset(),
+    ConnectionState.DEREGISTERED: frozenset({Action.REGISTER.value}),
+}
+"""What may still be sent in states that stop what we send; a DELETE of the registration is a Register."""
+
+
+Append = Callable[[Topic, str, Value], Awaitable[None]]
+"""Returns once the broker has the value; raises Unavailable."""
+Recorded = Delivery | Event | DeadLetter
+
+
+class Sender(Protocol):
+    """Sends one message once; `sinks.oscp.client.OscpClient` is one."""
+
+    async def attempt(self, message: OutboundMessage) -> Judgement:
+        """What became of it; does not raise for what happens outside."""
+
+    async def aclose(self) -> None:
+        """End all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the sending to all partners shares.
+
+    `body` gives a waiting message's body; `done` is told of every message that needs nothing more.
+    """
+
+    sender: Sender
+    append: Append
+    body: Callable[[Waiting], Awaitable[OutboundMessage]]
+    done: Callable[[Waiting], None]
+    configuration: Callable[[], Configuration]
+    connections: Callable[[], Mapping[str, Connection]]
+    clock: Clock
+    jitter: Callable[[float], float]
+
+    def now(self) -> Now:
+        """The present on the wall and on the clock."""
+        return Now.of(wall_seconds(), self.clock.now())
+
+
+def pace_of(clock: Clock, partner: Partner | None) -> Pace:
+    """The numbers of semantics 8.3 and 8.6 as wall seconds under `clock`, with its floor for slow machinery."""
+
+    def wall_s(seconds: float) -> float:
+        return clock.allowance(timedelta(seconds=seconds)).total_seconds() / clock.speed
+
+    numbers = Pace()
+    return Pace(
+        backoff_s=wall_s(numbers.backoff_s),
+        backoff_max_s=wall_s(numbers.backoff_max_s),
+        breaker_s=wall_s(numbers.breaker_s),
+        probe_s=wall_s(numbers.probe_s),
+        max_rate=partner.max_rate if partner else numbers.max_rate,
+    )
+
+
+class PartnerRun:
+    """One partner's queue and the tasks that work on it. Everything happens in one event loop."""
+
+    def __init__(self, partner_id: str, office: Office, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self.partner_id, self._office, self._spawn = partner_id, office, spawn
+        self.queue = PartnerQueue(pace_of(office.clock, None), office.jitter)
+        self._news = asyncio.Event()
+        self._seen: object = None
+        self._stopping = False
+
+    def add(self, message: Waiting, *, parked: bool) -> None:
+        """Take in a message."""
+        self.queue.add(message, parked=parked)
+        self._news.set()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stopping = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Send what may go, until stopped; what is under way then goes on by itself."""
+        while not self._stopping:
+            self._look()
+            now = self._office.now()
+            for message in self.queue.expire(now):
+                await self._gone(message, Outcome.EXPIRED, f"not delivered by {rfc3339(from_ms(message.expires_ms))}")
+            message_now = self.queue.next(now)
+            if message_now is not None:
+                self._spawn(self._attempt(message_now))
+            else:
+                await self._pause(now)
+
+    async def retry(self, message_id: str, by: str, command_id: str) -> bool:
+        """An operator's wish to send a message now; whether it waits here."""
+        if (parked := self.queue.parked.get(message_id)) is not None:
+            # recorded first, so that a restart does not park it again, and never behind the next attempt's outcome
+            await self._append(self._delivery(parked, Outcome.RETRY, None, f"to be sent again, says {by}", 0, command_id))
+        known = self.queue.retry(message_id)
+        self._news.set()
+        return known
+
+    async def drop(self, message_id: str, by: str, command_id: str) -> bool:
+        """An operator's wish to give a message up; whether it waits here."""
+        known, message = self.queue.drop(message_id, by)
+        if message is not None:
+            await self._gone(message, Outcome.DROPPED, f"dropped by {by}", command_id)
+        self._news.set()
+        return known
+
+    def _look(self) -> None:
+        """Let the queue follow the connection and the configuration; a change of them may mend what held it."""
+        partner = self._office.configuration().partner(self.partner_id)
+        connection = self._office.connections().get(self.partner_id)
+        seen = (partner, connection and (connection.state, connection.peer_base_url, connection.peer_token))
+        if seen == self._seen:
+            return
+        if self._seen is not None:
+            self.queue.release()
+        self._seen = seen
+        self.queue.only = _ONLY.get(connection.state) if connection else None
+        self.queue.pace = pace_of(self._office.clock, partner)
+
+    async def _pause(self, now: Now) -> None:
+        self._news.clear()
+        if not len(self.queue):
+            await self._news.wait()
+            return
+        wall, clock_ms = self.queue.look_again(now)
+        waits = [LOOK_S]
+        if wall is not None:
+            waits.append(wall - now.wall)
+        if clock_ms is not None:
+            waits.append((self._office.clock.wall_at(from_ms(clock_ms)) - datetime.now(UTC)).total_seconds())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), max(min(waits), 0.001))
+
+    async def _attempt(self, waiting: Waiting) -> None:
+        message: OutboundMessage | None = None
+        try:
+            message = await self._office.body(waiting)
+            judgement = await self._office.sender.attempt(message)
+        except Unavailable as problem:
+            judgement = Judgement(Outcome.RETRY, None, problem.words)
+        except Undecodable as problem:
+            judgement = Judgement(Outcome.REFUSED, None, f"its body cannot be read again: {problem}")
+        settled = self.queue.settle(waiting, judgement, self._office.now())
+        notices = list(settled.notices)
+        if settled.outcome is Outcome.REFUSED:
+            notices.append(Notice("message.refused", f"{waiting.action} was refused: {settled.words}"))
+            if message is not None:
+                await self._append_letter(waiting, message, settled.words)
+        for notice in notices:
+            await self._tell(waiting, notice, judgement.status)
+        await self._append(self._delivery(waiting, settled.outcome, judgement.status, settled.words, judgement.duration_ms))
+        self.queue.free(waiting, settled.outcome)
+        if settled.outcome in FINAL_OUTCOMES:
+            self._office.done(waiting)
+        self._news.set()
+
+    async def _gone(self, waiting: Waiting, outcome: Outcome, words: str, about: str = "") -> None:
+        """A message ends without an attempt."""
+        if not waiting.beat:
+            await self._tell(waiting, Notice(f"message.{outcome.value.lower()}", f"{waiting.action} {waiting.message_id}: {words}"), None)
+        await self._append(self._delivery(waiting, outcome, None, words, 0, about))
+        self._office.done(waiting)
+
+    def _delivery(self, waiting: Waiting, outcome: Outcome, status: int | None, words: str, duration_ms: int, about: str = "") -> Delivery:
+        return Delivery(
+            event_id=derived_id("delivery", waiting.message_id, waiting.attempts, outcome.value, about),
+            at=self._office.clock.now(),
+            cause_id=waiting.message_id,
+            message_id=waiting.message_id,
+            partner_id=self.partner_id,
+            action=waiting.action,
+            group_id=waiting.group_id,
+            correlation_id=waiting.correlation_id,
+            attempt=waiting.attempts,
+            outcome=outcome,
+            status=status,
+            words=words,
+            duration_ms=duration_ms,
+        )
+
+    async def _tell(self, waiting: Waiting, notice: Notice, status: int | None) -> None:
+        event = Event(
+            event_id=derived_id("dispatch", notice.kind, waiting.message_id, waiting.attempts),
+            at=self._office.clock.now(),
+            cause_id=waiting.message_id,
+            subject_kind=SubjectKind.PARTNER,
+            subject_id=self.partner_id,
+            kind=notice.kind,
+            severity=Severity.ALARM if notice.alarm else Severity.WARNING,
+            words=notice.words,
+            data=json.dumps({"message_id": waiting.message_id, "action": waiting.action, "status": status}),
+        )
+        await self._append(event)
+
+    async def _append_letter(self, waiting: Waiting, message: OutboundMessage, words: str) -> None:
+        letter = DeadLetter(
+            event_id=derived_id("dead-letter", "refused", waiting.message_id),
+            at=self._office.clock.now(),
+            cause_id=waiting.message_id,
+            reason=f"refused by {self.partner_id}: {words}",
+            subject=waiting.message_id,
+            topic=OUTBOUND.name,
+            partition=waiting.partition,
+            offset=waiting.offset,
+            raw=message.body.encode(),
+        )
+        with suppress(Refused):  # larger than the topic takes: the message itself stays on derms.outbound
+            await self._append(letter)
+
+    async def _append(self, value: Recorded) -> None:
+        await append_surely(self._office.append, value)
+
+
+async def append_surely(append: Append, value: Recorded) -> None:
+    """Append until the broker has it: an outcome that is not recorded would be sent again. Ends only by being cancelled."""
+    match value:
+        case Delivery():
+            topic, key = DELIVERIES, value.message_id
+        case Event():
+            topic, key = EVENTS, value.subject_id
+        case DeadLetter():
+            topic, key = DEAD_LETTERS, value.topic
+    while True:
+        try:
+            return await append(topic, key, value)
+        except Unavailable:
+            await asyncio.sleep(RECORD_AGAIN_S)

@@ -1,0 +1,258 @@
+"""The queue of one partner: which message goes next, and what follows from what became of it (semantics 8.2 to 8.6).
+
+Pure: no I/O, no clock, chance passed in. Order is kept within a group and action (a lane); lanes wait for
+nobody but a breaker, a hold or a Retry-After, which are the partner's as a whole. Heartbeats are under none
+of these.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from schemas.outbound import Outcome
+from sinks.oscp.answers import Judgement
+from sinks.oscp.breaker import Breaker
+from sinks.oscp.waiting import Lane, Notice, Now, Settled, Waiting
+
+PARK_AFTER = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The numbers of semantics 8 as wall seconds. `under_way` is how many messages (heartbeats aside) travel at once."""
+
+    backoff_s: float = 1.0
+    backoff_max_s: float = 300.0
+    breaker_s: float = 30.0
+    probe_s: float = 300.0
+    max_rate: float = 20.0
+    under_way: int = 7
+    period_ms: int = 900_000
+    """A message older than this is backlog and drains at `max_rate` a second."""
+
+
+@dataclass(slots=True)
+class Hold:
+    """The partner does not take our credentials, or something else that only a person can mend is wrong."""
+
+    words: str
+    probe_at: float
+
+
+@dataclass(slots=True)
+class PartnerQueue:
+    """What one partner is owed. `jitter(bound)` gives a random part of `bound` seconds.
+
+    `only` names the actions that may go at all; None for every one.
+    """
+
+    pace: Pace
+    jitter: Callable[[float], float]
+    lanes: dict[tuple[str | None, str], Lane] = field(default_factory=dict)
+    parked: dict[str, Waiting] = field(default_factory=dict)
+    hold: Hold | None = None
+    only: frozenset[str] | None = None
+    paused_until: float = 0.0
+    rate_at: float = 0.0
+    busy: int = 0
+    delivered: dict[str, int] = field(default_factory=dict)
+    breaker: Breaker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.breaker = Breaker(self.pace.breaker_s)
+
+    def add(self, message: Waiting, *, parked: bool = False) -> None:
+        """Take in a message behind those that came before it."""
+        if parked:
+            self.parked[message.message_id] = message
+        else:
+            self._lane(message).waiting.append(message)
+
+    def __len__(self) -> int:
+        return len(self.parked) + sum(len(lane.waiting) + (lane.under_way is not None) for lane in self.lanes.values())
+
+    def next(self, now: Now) -> Waiting | None:
+        """The message to send now, which thereby is under way; None if none may go."""
+        heads = [head for head in self._heads() if head.not_before_ms <= now.clock_ms and head.due <= now.wall and self._may_go(head, now)]
+        if not heads:
+            return None
+        message = min(heads, key=lambda head: head.rank)
+        lane = self._lane(message)
+        lane.under_way = lane.waiting.popleft()
+        message.attempts += 1
+        if not message.beat:
+            self.busy += 1
+            self.breaker.started()
+            if self._backlog(message, now):
+                self.rate_at = now.wall + 1.0 / self.pace.max_rate
+        return message
+
+    def settle(self, message: Waiting, judgement: Judgement, now: Now) -> Settled:
+        """What an attempt's outcome means. The lane stays closed until `free`, so that the outcome can be recorded first."""
+        notices: list[Notice] = []
+        outcome, words = judgement.outcome, judgement.words
+        match outcome:
+            case Outcome.DELIVERED | Outcome.REFUSED:
+                notices += self._answered(message, outcome, now)
+            case Outcome.HELD:
+                notices += self._not_let_in(message, judgement, now)
+            case _:
+                notices += self._failed(message, judgement, now)
+                if self._hopeless(message):
+                    outcome, words = Outcome.PARKED, f"failed {message.failures} times while others were delivered: {words}"
+                    notices.append(Notice("message.parked", f"{message.action} {message.message_id} was set aside: {words}", alarm=True))
+        if outcome in (Outcome.RETRY, Outcome.HELD, Outcome.PARKED) and message.dropped_by is not None:
+            outcome, words = Outcome.DROPPED, f"dropped by {message.dropped_by}"
+        return Settled(outcome, words, tuple(notices))
+
+    def free(self, message: Waiting, outcome: Outcome) -> None:
+        """The outcome is recorded: what is owed still goes back to its place, and its lane goes on."""
+        lane = self._lane(message)
+        lane.under_way = None
+        self.busy -= 0 if message.beat else 1
+        if outcome in (Outcome.RETRY, Outcome.HELD):
+            lane.waiting.appendleft(message)
+        elif outcome is Outcome.PARKED:
+            self.parked[message.message_id] = message
+        self._sweep(message)
+
+    def expire(self, now: Now) -> list[Waiting]:
+        """Take out what nobody wants any more: parked messages, and those whose turn would be next."""
+        expired = [message for message in self.parked.values() if message.expires_ms <= now.clock_ms]
+        for message in expired:
+            del self.parked[message.message_id]
+        for lane in list(self.lanes.values()):
+            while (head := lane.head) is not None and head.expires_ms <= now.clock_ms:
+                expired.append(lane.waiting.popleft())
+                self._sweep(head)
+        return expired
+
+    def retry(self, message_id: str) -> bool:
+        """An operator wants the message to go now; whether it is waiting, parked or under way."""
+        message = self.find(message_id)
+        if message is None:
+            return False
+        if self.parked.pop(message_id, None) is not None:
+            message.failures = 0
+            self._lane(message).put_back(message)
+        message.due = 0.0
+        return True
+
+    def drop(self, message_id: str, by: str) -> tuple[bool, Waiting | None]:
+        """An operator gives the message up. Whether it is known here, and the message where it can go at once.
+
+        One that is under way is dropped when it comes back undelivered.
+        """
+        message = self.find(message_id)
+        if message is None:
+            return False, None
+        if self.parked.pop(message_id, None) is None:
+            lane = self._lane(message)
+            if lane.under_way is message:
+                message.dropped_by = by
+                return True, None
+            lane.waiting.remove(message)
+            self._sweep(message)
+        return True, message
+
+    def find(self, message_id: str) -> Waiting | None:
+        """The message of that id, if it waits, is parked or is under way here."""
+        under_way = (lane.under_way for lane in self.lanes.values() if lane.under_way is not None)
+        known = (*self.parked.values(), *under_way, *(each for lane in self.lanes.values() for each in lane.waiting))
+        return next((each for each in known if each.message_id == message_id), None)
+
+    def release(self) -> None:
+        """The connection or configuration changed: whatever held the queue may be mended, so try at once."""
+        self.hold = None
+        self.paused_until = 0.0
+        self._wake()
+
+    def look_again(self, now: Now) -> tuple[float | None, int | None]:
+        """When something may change by itself: by the wall, and by the clock (expiry, not-before). None for never."""
+        walls = [self.paused_until, self.rate_at, self.breaker.opens_at, *([self.hold.probe_at] if self.hold else [])]
+        clocks = [message.expires_ms for message in self.parked.values()]
+        for head in self._heads():
+            walls.append(head.due)
+            clocks += [head.not_before_ms, head.expires_ms]
+        return (
+            min((wall for wall in walls if wall > now.wall), default=None),
+            min((clock for clock in clocks if clock > now.clock_ms), default=None),
+        )
+
+    def _may_go(self, head: Waiting, now: Now) -> bool:
+        if self.only is not None and head.action not in self.only:
+            return False
+        if head.beat:
+            return True
+        if self.busy >= self.pace.under_way or self.paused_until > now.wall or not self.breaker.allows(now.wall):
+            return False
+        if self.hold is not None and (self.busy or now.wall < self.hold.probe_at):
+            return False
+        return not self._backlog(head, now) or self.rate_at <= now.wall
+
+    def _answered(self, message: Waiting, outcome: Outcome, now: Now) -> Iterator[Notice]:
+        if outcome is Outcome.DELIVERED:
+            self.delivered[message.action] = self.delivered.get(message.action, 0) + 1
+        if message.beat:
+            return
+        if self.hold is not None:
+            yield Notice("dispatch.resumed", f"the partner takes messages again; {len(self)} wait")
+            self.hold = None
+            self._wake()
+        if self.breaker.succeeded():
+            yield Notice("dispatch.breaker-closed", f"the partner answers again; {len(self)} messages wait")
+            self._wake()
+
+    def _not_let_in(self, message: Waiting, judgement: Judgement, now: Now) -> Iterator[Notice]:
+        if message.beat:
+            message.failures += 1
+            message.due = now.wall + self._backoff(message.failures)
+            return
+        if judgement.status is None:
+            self.breaker.abandoned(now.wall)
+        else:
+            self.breaker.succeeded()  # it is there, and says no
+        if self.hold is None:
+            words = f"nothing is sent until this is mended (tried again every {self.pace.probe_s:g} s): {judgement.words}"
+            yield Notice("dispatch.held", words, alarm=True)
+        self.hold = Hold(judgement.words, now.wall + self.pace.probe_s)
+
+    def _failed(self, message: Waiting, judgement: Judgement, now: Now) -> Iterator[Notice]:
+        if message.failures == 0:
+            message.others_delivered = self.delivered.get(message.action, 0)
+        message.failures += 1
+        wait = max(self._backoff(message.failures), judgement.retry_after_s or 0.0)
+        message.due = now.wall + wait
+        if message.beat:
+            return
+        if judgement.retry_after_s is not None:
+            self.paused_until = max(self.paused_until, now.wall + judgement.retry_after_s)
+        if self.hold is not None:
+            self.hold.probe_at = message.due
+        if self.breaker.failed(now.wall):
+            words = f"{self.breaker.failures} failures in a row, the partner is left alone for a while: {judgement.words}"
+            yield Notice("dispatch.breaker-opened", words)
+
+    def _hopeless(self, message: Waiting) -> bool:
+        progress = self.delivered.get(message.action, 0) - message.others_delivered
+        return message.failures >= PARK_AFTER and progress > 0 and not message.beat
+
+    def _backoff(self, failures: int) -> float:
+        return self.jitter(min(self.pace.backoff_s * 2.0 ** min(failures - 1, 30), self.pace.backoff_max_s))
+
+    def _backlog(self, message: Waiting, now: Now) -> bool:
+        return now.clock_ms - message.at_ms > self.pace.period_ms
+
+    def _wake(self) -> None:
+        for head in self._heads():
+            head.due = 0.0
+
+    def _heads(self) -> Iterator[Waiting]:
+        return (head for lane in self.lanes.values() if (head := lane.head) is not None)
+
+    def _lane(self, message: Waiting) -> Lane:
+        return self.lanes.setdefault((message.group_id, message.action), Lane())
+
+    def _sweep(self, message: Waiting) -> None:
+        key = (message.group_id, message.action)
+        if key in self.lanes and not self.lanes[key].waiting and self.lanes[key].under_way is None:
+            del self.lanes[key]

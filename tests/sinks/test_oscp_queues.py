@@ -1,0 +1,412 @@
+"""The pure parts of dispatch: answers, breaker, queue, progress (semantics 8)."""
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.outbound import FINAL_OUTCOMES, Outcome
+from sinks.http import Answer
+from sinks.oscp.answers import Judgement, outcome_of, words_of
+from sinks.oscp.breaker import Breaker, BreakerState
+from sinks.oscp.progress import MARK_EVERY_MS, MEMORY_MS, Tracker
+from sinks.oscp.queues import PARK_AFTER, Pace, PartnerQueue
+from sinks.oscp.waiting import Now, Waiting
+
+HOUR_MS = 3_600_000
+T = 1_800_000_000_000
+MEASUREMENTS = "UpdateAssetMeasurements"
+ERROR = "GroupCapacityComplianceError"
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body, 12)
+
+
+@pytest.mark.parametrize(
+    ("status", "action", "outcome"),
+    [
+        (204, MEASUREMENTS, Outcome.DELIVERED),
+        (200, MEASUREMENTS, Outcome.DELIVERED),
+        (409, ERROR, Outcome.DELIVERED),
+        (409, MEASUREMENTS, Outcome.REFUSED),
+        (400, MEASUREMENTS, Outcome.REFUSED),
+        (404, MEASUREMENTS, Outcome.REFUSED),
+        (413, MEASUREMENTS, Outcome.REFUSED),
+        (501, MEASUREMENTS, Outcome.REFUSED),
+        (401, MEASUREMENTS, Outcome.HELD),
+        (403, ERROR, Outcome.HELD),
+        (408, MEASUREMENTS, Outcome.RETRY),
+        (425, MEASUREMENTS, Outcome.RETRY),
+        (429, MEASUREMENTS, Outcome.RETRY),
+        (500, MEASUREMENTS, Outcome.RETRY),
+        (503, ERROR, Outcome.RETRY),
+        (302, MEASUREMENTS, Outcome.RETRY),
+    ],
+)
+def test_what_an_answer_means(status: int, action: str, outcome: Outcome) -> None:
+    judgement = outcome_of(answer(status), action)
+    assert (judgement.outcome, judgement.status, judgement.duration_ms) == (outcome, status, 12)
+
+
+def test_deliveries_out_of_the_ordinary_are_flagged() -> None:
+    assert outcome_of(answer(204), MEASUREMENTS).words == ""
+    assert outcome_of(answer(202), MEASUREMENTS).words == "answered 202 (204 was expected)"
+    objected = outcome_of(answer(409, b'{"message":"no such forecast"}'), ERROR).words
+    assert objected == "answered 409: no such forecast (taken note of, but objected to)"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7.0), ("Tue, 20 Oct 2026 10:00:30 GMT", 30.0), ("Tue, 20 Oct 2020 10:00:30 GMT", 0.0), ("soon", None), ("", None), ("-3", None)],
+)
+def test_retry_after_in_seconds_or_as_a_date(text: str, seconds: float | None) -> None:
+    now = datetime(2026, 10, 20, 10, 0, tzinfo=UTC)
+    assert outcome_of(answer(503, retry_after=text), MEASUREMENTS, now=now).retry_after_s == seconds
+
+
+def test_words_are_the_partners_on_one_line_without_secrets() -> None:
+    assert words_of(answer(400, b'{"message":"bad\\n token s3same"}'), ["s3same"]) == "bad token ***"
+    assert words_of(answer(400, b"<h1>Bad\x00</h1>")) == "<h1>Bad </h1>"
+    assert len(words_of(answer(400, b"x" * 5000))) == 300
+    assert words_of(answer(400, b'[{"message":"x"}]')) == '[{"message":"x"}]'
+
+
+def test_the_breaker_opens_after_five_failures_and_lets_one_probe_through() -> None:
+    breaker = Breaker(pause_s=30)
+    assert [breaker.failed(float(n)) for n in range(5)] == [False, False, False, False, True]
+    assert not breaker.allows(33.9)
+    assert breaker.allows(34.0)
+    breaker.started()
+    assert breaker.state is BreakerState.HALF_OPEN
+    assert not breaker.allows(1000.0)
+    assert not breaker.failed(40.0)
+    assert not breaker.allows(69.0)
+    assert breaker.allows(70.0)
+    breaker.started()
+    assert breaker.succeeded()
+    assert breaker.allows(70.0)
+    assert not breaker.succeeded()
+
+
+def message(number: int, *, group: str | None = "g1", action: str = MEASUREMENTS, **changes: Any) -> Waiting:
+    plain: dict[str, Any] = {"at_ms": T, "not_before_ms": T, "expires_ms": T + 100 * HOUR_MS}
+    return Waiting(f"m{number}", 0, number, group, action, **{**plain, **changes})
+
+
+def queue(**pace: Any) -> PartnerQueue:
+    return PartnerQueue(Pace(**pace), lambda bound: bound)
+
+
+def now(wall: float = 0.0, clock_ms: int = T) -> Now:
+    return Now(wall, clock_ms)
+
+
+def judged(outcome: Outcome, *, status: int | None = 500, retry_after_s: float | None = None) -> Judgement:
+    return Judgement(outcome, status, "words", retry_after_s)
+
+
+def end(q: PartnerQueue, waiting: Waiting, outcome: Outcome, at: Now, **how: Any) -> Outcome:
+    settled = q.settle(waiting, judged(outcome, **how), at)
+    q.free(waiting, settled.outcome)
+    return settled.outcome
+
+
+def go(q: PartnerQueue, at: Now) -> Waiting:
+    waiting = q.next(at)
+    assert waiting is not None
+    return waiting
+
+
+def test_a_lane_keeps_its_order_and_others_do_not_wait_for_it() -> None:
+    q = queue()
+    for number, group in enumerate(["g1", "g1", "g2"]):
+        q.add(message(number, group=group))
+    first, other = go(q, now()), go(q, now())
+    assert (first.message_id, other.message_id) == ("m0", "m2")
+    assert q.next(now()) is None
+    end(q, first, Outcome.RETRY, now())
+    assert q.next(now(0.9)) is None
+    assert go(q, now(1.0)).message_id == "m0"
+    assert first.attempts == 2
+
+
+def test_back_off_doubles_up_to_five_minutes() -> None:
+    q = queue(breaker_s=0.0)
+    q.add(message(0))
+    waits, wall = [], 0.0
+    for _ in range(11):
+        waiting = go(q, now(wall))
+        end(q, waiting, Outcome.RETRY, now(wall))
+        waits.append(waiting.due - wall)
+        wall = waiting.due
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+def test_retry_after_holds_the_partner_but_not_its_heartbeats() -> None:
+    q = queue()
+    q.add(message(0))
+    q.add(message(1, group="g2"))
+    end(q, go(q, now()), Outcome.RETRY, now(), status=429, retry_after_s=60.0)
+    assert q.next(now(59.9)) is None
+    q.add(message(2, group=None, action="Heartbeat"))
+    assert go(q, now(1.0)).action == "Heartbeat"
+    assert go(q, now(60.0)).message_id == "m0"
+
+
+def test_heartbeats_then_registrations_overtake_a_backlog() -> None:
+    q = queue()
+    q.add(message(0))
+    q.add(message(1, group=None, action="Register", at_ms=T + 1))
+    q.add(message(2, group=None, action="Heartbeat", at_ms=T + 2))
+    assert [go(q, now()).action for _ in range(3)] == ["Heartbeat", "Register", MEASUREMENTS]
+
+
+def test_the_breaker_holds_everything_but_heartbeats_until_a_probe_succeeds() -> None:
+    q = queue()
+    for number in range(7):
+        q.add(message(number, group=f"g{number}"))
+    under_way = [go(q, now()) for _ in range(5)]
+    notices = [notice for waiting in under_way for notice in q.settle(waiting, judged(Outcome.RETRY), now()).notices]
+    for waiting in under_way:
+        q.free(waiting, Outcome.RETRY)
+    assert [notice.kind for notice in notices] == ["dispatch.breaker-opened"]
+    assert q.next(now(29.9)) is None
+    q.add(message(9, group=None, action="Heartbeat"))
+    beat = go(q, now(2.0))
+    end(q, beat, Outcome.RETRY, now(2.0))
+    assert go(q, now(3.0)) is beat
+    end(q, beat, Outcome.DELIVERED, now(3.0))
+    probe = go(q, now(30.0))
+    assert q.next(now(30.0)) is None
+    settled = q.settle(probe, judged(Outcome.DELIVERED, status=204), now(31.0))
+    q.free(probe, settled.outcome)
+    assert [notice.kind for notice in settled.notices] == ["dispatch.breaker-closed"]
+    assert len([go(q, now(31.0)) for _ in range(6)]) == 6
+
+
+def test_a_hold_is_probed_and_mends_by_itself() -> None:
+    q = queue()
+    for number in range(3):
+        q.add(message(number, group=f"g{number}"))
+    first, second = go(q, now()), go(q, now())
+    held = q.settle(first, judged(Outcome.HELD, status=401), now())
+    q.free(first, held.outcome)
+    assert [(notice.kind, notice.alarm) for notice in held.notices] == [("dispatch.held", True)]
+    assert q.settle(second, judged(Outcome.HELD, status=401), now()).notices == ()
+    q.free(second, Outcome.HELD)
+    assert q.next(now(299.0)) is None
+    probe = go(q, now(300.0))
+    assert q.next(now(300.0)) is None
+    assert end(q, probe, Outcome.HELD, now(300.0), status=401) is Outcome.HELD
+    assert q.next(now(599.0)) is None
+    mended = q.settle(go(q, now(600.0)), judged(Outcome.DELIVERED, status=204), now(600.0))
+    assert [notice.kind for notice in mended.notices] == ["dispatch.resumed"]
+    assert q.hold is None
+
+
+def test_a_change_of_the_connection_ends_a_hold_at_once() -> None:
+    q = queue()
+    q.add(message(0))
+    end(q, go(q, now()), Outcome.HELD, now(), status=None)
+    assert q.next(now(1.0)) is None
+    q.release()
+    assert go(q, now(1.0)).message_id == "m0"
+
+
+def test_states_that_stop_what_we_send_let_only_some_actions_go() -> None:
+    q = queue()
+    q.add(message(0))
+    q.add(message(1, group=None, action="Heartbeat"))
+    q.only = frozenset({"Register"})
+    assert q.next(now()) is None
+    q.add(message(2, group=None, action="Register"))
+    assert go(q, now()).action == "Register"
+
+
+def test_a_message_that_alone_fails_is_parked_and_the_next_goes() -> None:
+    q = queue(breaker_s=0.0)
+    q.add(message(0))
+    q.add(message(1))
+    wall = 0.0
+    outcomes, others = [], []
+    for number in range(PARK_AFTER):
+        waiting = go(q, now(wall))
+        assert waiting.message_id == "m0"
+        outcomes.append(end(q, waiting, Outcome.RETRY, now(wall)))
+        q.add(message(100 + number, group="g2"))
+        others.append(go(q, now(wall)))
+        end(q, others[-1], Outcome.DELIVERED, now(wall))
+        wall += 301
+    assert outcomes == [Outcome.RETRY] * (PARK_AFTER - 1) + [Outcome.PARKED]
+    assert list(q.parked) == ["m0"]
+    assert others[-1].message_id == "m1"
+
+
+def test_without_others_delivered_nothing_is_parked() -> None:
+    q = queue(breaker_s=0.0)
+    q.add(message(0))
+    outcomes = {end(q, go(q, now(n * 301.0)), Outcome.RETRY, now(n * 301.0)) for n in range(PARK_AFTER * 2)}
+    assert outcomes == {Outcome.RETRY}
+
+
+def test_a_parked_message_goes_again_in_its_place_when_asked() -> None:
+    q = queue()
+    q.add(message(0), parked=True)
+    q.add(message(1))
+    assert not q.retry("unknown")
+    assert q.retry("m0")
+    assert go(q, now()).message_id == "m0"
+
+
+def test_an_operator_can_drop_what_waits_and_what_is_under_way() -> None:
+    q = queue()
+    q.add(message(0), parked=True)
+    q.add(message(1))
+    q.add(message(2))
+    under_way = go(q, now())
+    assert q.drop("m0", "ana")[1] is not None
+    assert q.drop("m2", "ana")[1] is not None
+    assert q.drop("m1", "ana") == (True, None)
+    assert q.drop("m7", "ana") == (False, None)
+    assert end(q, under_way, Outcome.RETRY, now()) is Outcome.DROPPED
+    assert len(q) == 0
+
+
+def test_expired_messages_leave_the_queue() -> None:
+    q = queue()
+    for number in range(3):
+        q.add(message(number, expires_ms=T + number * HOUR_MS))
+    q.add(message(3, expires_ms=T), parked=True)
+    assert [waiting.message_id for waiting in q.expire(now(clock_ms=T + HOUR_MS))] == ["m3", "m0", "m1"]
+    assert go(q, now()).message_id == "m2"
+    assert q.expire(now(clock_ms=T + 99 * HOUR_MS)) == []
+
+
+def test_not_before_and_the_next_look() -> None:
+    q = queue()
+    q.add(message(0, not_before_ms=T + 1000))
+    assert q.next(now()) is None
+    assert q.look_again(now()) == (None, T + 1000)
+    assert go(q, now(clock_ms=T + 1000)).message_id == "m0"
+    assert q.look_again(now()) == (None, None)
+
+
+def test_a_backlog_drains_oldest_first_at_a_limited_rate_and_new_messages_pass() -> None:
+    q = queue(max_rate=10.0)
+    for number in range(3):
+        q.add(message(number, group=f"g{number}", at_ms=T - HOUR_MS - number))
+    q.add(message(9, group="new", at_ms=T - 1000))
+    assert [go(q, now()).message_id, go(q, now()).message_id] == ["m2", "m9"]
+    assert q.next(now(0.05)) is None
+    assert go(q, now(0.1)).message_id == "m1"
+    assert q.look_again(now(0.1))[0] == pytest.approx(0.2)
+
+
+def test_so_many_are_under_way_at_once() -> None:
+    q = queue(under_way=2)
+    for number in range(3):
+        q.add(message(number, group=f"g{number}"))
+    first = go(q, now())
+    go(q, now())
+    assert q.next(now()) is None
+    end(q, first, Outcome.DELIVERED, now())
+    assert go(q, now()).message_id == "m2"
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["add", "go", "end", "wait", "release"]), st.integers(0, 3), st.sampled_from(list(Outcome)[:4])), max_size=120
+)
+
+
+@given(STEPS)
+@settings(max_examples=150, deadline=None)
+def test_whatever_happens_lanes_keep_their_order_and_nothing_is_lost(steps: list[tuple[str, int, Outcome]]) -> None:
+    q = queue(under_way=3)
+    owed: dict[str, Waiting] = {}
+    sent: dict[str, list[int]] = defaultdict(list)
+    under_way: list[Waiting] = []
+    wall = 0.0
+    for what, number, outcome in steps:
+        match what:
+            case "add":
+                added = message(len(owed), group=f"g{number}")
+                owed[added.message_id] = added
+                q.add(added)
+            case "go":
+                if (waiting := q.next(now(wall))) is not None:
+                    assert all(waiting.group_id != other.group_id for other in under_way)
+                    under_way.append(waiting)
+            case "end" if under_way:
+                waiting = under_way.pop(number % len(under_way))
+                if end(q, waiting, outcome, now(wall)) in FINAL_OUTCOMES:
+                    sent[str(waiting.group_id)].append(waiting.offset)
+            case "wait":
+                wall += 10.0 ** (number - 1)
+            case "release":
+                q.release()
+    for waiting in under_way:
+        end(q, waiting, Outcome.RETRY, now(wall))
+    while len(q) > len(q.parked):
+        q.release()
+        wall += 301
+        waiting = go(q, now(wall))
+        end(q, waiting, Outcome.DELIVERED, now(wall))
+        sent[str(waiting.group_id)].append(waiting.offset)
+    assert all(offsets == sorted(offsets) for offsets in sent.values())
+    assert sum(map(len, sent.values())) + len(q.parked) == len(owed)
+    assert q.busy == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=60), st.randoms(use_true_random=False))
+def test_a_committed_position_never_passes_what_is_open(takes: list[tuple[int, bool]], chance: Any) -> None:
+    tracker = Tracker({0: 5}, {})
+    offsets = {0: 5, 1: 0, 2: 0}
+    open_: list[tuple[int, int]] = []
+    for partition, finish in takes:
+        tracker.take(partition, offsets[partition])
+        open_.append((partition, offsets[partition]))
+        offsets[partition] += 1
+        if finish:
+            done = open_.pop(chance.randrange(len(open_)))
+            tracker.done(*done)
+        for number, position in tracker.positions().items():
+            assert position == min([offset for each, offset in open_ if each == number], default=offsets[number])
+    assert tracker.open() == len(open_)
+
+
+@given(st.lists(st.sampled_from(["take", "finish", "mark"]), max_size=80), st.randoms(use_true_random=False))
+def test_a_restart_reads_every_outcome_of_what_it_sends_again(steps: list[str], chance: Any) -> None:
+    """Outcomes go to one partition of deliveries; the position kept there is before any outcome of a message that is read again."""
+    tracker = Tracker({0: 0}, {0: 0})
+    outcomes: list[int] = []
+    taken, clock = 0, T
+    open_: list[int] = []
+    for step in steps:
+        clock += MEMORY_MS
+        match step:
+            case "take":
+                tracker.take(0, taken)
+                open_.append(taken)
+                taken += 1
+            case "finish" if open_:
+                done = open_.pop(chance.randrange(len(open_)))
+                outcomes.append(done)
+                tracker.done(0, done)
+            case "mark":
+                tracker.mark(clock, {0: len(outcomes)})
+        kept = tracker.deliveries(clock)[0]
+        position = tracker.positions()[0]
+        assert all(index >= kept for index, offset in enumerate(outcomes) if offset >= position)
+
+
+def test_outcomes_are_remembered_for_a_week() -> None:
+    tracker = Tracker({0: 0}, {0: 3})
+    for number in range(1, 20):
+        tracker.mark(T + number * MARK_EVERY_MS, {0: 100 * number})
+    assert tracker.deliveries(T + 20 * MARK_EVERY_MS) == {0: 3}
+    assert tracker.deliveries(T + 5 * MARK_EVERY_MS + MEMORY_MS) == {0: 500}
+    assert tracker.deliveries(T + 100 * MARK_EVERY_MS + MEMORY_MS) == {0: 1900}
