@@ -18,7 +18,6 @@ router = APIRouter(prefix="/config", tags=["config"])
 
 FOLLOWED_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.02
-_ONE_AT_A_TIME = asyncio.Lock()
 
 
 class ConfigView(BaseModel):
@@ -93,7 +92,7 @@ async def show_config(_: Reader, desk: AtDesk) -> ConfigView:
 async def apply_config(caller: Configurer, desk: AtDesk, body: Annotated[ApplyRequest, Depends(json_body(ApplyRequest))]) -> AppliedView:
     """Bring the configuration to the one given: everything that is wrong refuses all of it, naming path and reason."""
     wanted = _configuration(body.configuration)
-    async with _ONE_AT_A_TIME:
+    async with desk.applying:
         current = desk.config_changes()
         before = revision_of(current)
         if body.revision is not None and body.revision != before:

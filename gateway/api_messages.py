@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.api_body import Problem, json_body, takes
 from gateway.api_common import Items
@@ -76,6 +76,8 @@ class ReceivedView(BaseModel):
 class AdjustRequest(BaseModel):
     """A wish for another capacity: OSCP's AdjustGroupCapacityForecast, and for whom."""
 
+    model_config = ConfigDict(extra="forbid")
+
     partner_id: str
     group_id: str
     type: ForecastType
@@ -84,6 +86,8 @@ class AdjustRequest(BaseModel):
 
 class ComplianceErrorRequest(BaseModel):
     """That a forecast cannot be met: OSCP's GroupCapacityComplianceError, for whom, and the forecast's X-Request-ID."""
+
+    model_config = ConfigDict(extra="forbid")
 
     partner_id: str
     group_id: str
@@ -196,7 +200,9 @@ async def list_commands(_: Reader, desk: AtDesk, limit: Limit = 100) -> Items[Co
 
 
 @router.post("/commands/adjust", status_code=202, tags=["commands"], openapi_extra=takes(AdjustRequest))
-async def adjust(caller: Actor, desk: AtDesk, body: Annotated[AdjustRequest, Depends(json_body(AdjustRequest))]) -> CommandView:
+async def adjust(
+    caller: Actor, desk: AtDesk, body: Annotated[AdjustRequest, Depends(json_body(AdjustRequest, strict=False))]
+) -> CommandView:
     """Ask the partner for another capacity (semantics 7.4)."""
     message = AdjustGroupCapacityForecast(group_id=body.group_id, type=body.type, forecasted_blocks=body.forecasted_blocks)
     payload = message.model_dump_json(exclude_none=True, exclude={"group_id"})
@@ -205,9 +211,9 @@ async def adjust(caller: Actor, desk: AtDesk, body: Annotated[AdjustRequest, Dep
 
 @router.post("/commands/compliance-error", status_code=202, tags=["commands"], openapi_extra=takes(ComplianceErrorRequest))
 async def compliance_error(
-    caller: Actor, desk: AtDesk, body: Annotated[ComplianceErrorRequest, Depends(json_body(ComplianceErrorRequest))]
+    caller: Actor, desk: AtDesk, body: Annotated[ComplianceErrorRequest, Depends(json_body(ComplianceErrorRequest, strict=False))]
 ) -> CommandView:
     """Tell the partner that a forecast cannot be met (semantics 7.4)."""
-    message = GroupCapacityComplianceError(message=body.message, forecasted_blocks=body.forecasted_blocks)
-    payload = json.dumps({"forecast": body.forecast, **json.loads(message.wire())})
+    plain = body.model_dump(mode="json", include={"message", "forecasted_blocks"}, exclude_none=True)
+    payload = json.dumps({"forecast": body.forecast, **json.loads(GroupCapacityComplianceError.model_validate(plain).wire())})
     return await order(desk, caller, body.partner_id, CommandKind.COMPLIANCE_ERROR, group_id=body.group_id, payload=payload)

@@ -1,5 +1,6 @@
 """What the operations API and the pages work with: one object handed to every route. The composition root fills it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
@@ -84,6 +85,8 @@ class Desk:
     checks: Mapping[str, Check] = field(default_factory=dict)
     processes: Callable[[], Mapping[str, Any]] | None = None
     attribution: str | None = None
+    applying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the configuration is changed: one change at a time is compared with what holds."""
 
 
 async def desk_of(request: Request) -> Desk:

@@ -1,5 +1,7 @@
 """The operations application with fakes in the place of Kafka, and callers of every role."""
 
+import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,12 +105,37 @@ class World:
             **extra,
         )
 
-    def client(self, role: Role | None = None, *, address: str = "127.0.0.1", base_url: str = HOST, **headers: str) -> httpx.AsyncClient:
-        """A caller with a role's token, or nobody."""
+    def ask(
+        self,
+        method: str,
+        path: str,
+        role: Role | None = None,
+        *,
+        address: str = "127.0.0.1",
+        host: str = HOST,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        **content: Any,
+    ) -> httpx.Response:
+        """One request as a role's token, as cookies say, or as nobody."""
+        sent = dict(headers or {})
         if role is not None:
-            headers["Authorization"] = f"Bearer {self.tokens[role]}"
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(address, 5000))
-        return httpx.AsyncClient(transport=transport, base_url=base_url, headers=headers)
+            sent["Authorization"] = f"Bearer {self.tokens[role]}"
+
+        async def once() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(address, 5000))
+            async with httpx.AsyncClient(transport=transport, base_url=host, headers=sent, cookies=cookies) as client:
+                return await client.request(method, path, **content)
+
+        return asyncio.run(once())
+
+    def signed_in(self, role: Role) -> tuple[dict[str, str], str]:
+        """The cookies of a browser that has signed in, and the token its forms carry."""
+        answer = self.ask("POST", "/sign-in", data={"token": self.tokens[role]})
+        cookies = dict(answer.cookies)
+        page = self.ask("GET", "/", cookies=cookies).text
+        found = re.search(r'name="csrf" value="([^"]+)"', page)
+        return cookies, found.group(1) if found else ""
 
     def lifecycle_answers(self) -> None:
         """Let issued tokens appear on the connection, as the lifecycle flow does."""

@@ -1,0 +1,70 @@
+"""Health for machines, and metrics."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.auth import Role
+from gateway.metrics import CATALOGUE
+from sinks.errors import Unavailable
+from tests.gateway.operations_world import World
+
+
+async def well() -> None:
+    return
+
+
+async def away() -> None:
+    raise Unavailable("10.0.0.7:9092 does not answer")
+
+
+async def slow() -> None:
+    await asyncio.sleep(5)
+
+
+def test_live_and_ready_are_open(tmp_path: Path) -> None:
+    world = World(tmp_path, checks={"broker": well})
+    assert world.ask("GET", "/health/live").json() == {"status": "ok"}
+    answer = world.ask("GET", "/health/ready", host="http://anything")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "checks": {"broker": "ok"}})
+
+
+def test_what_does_not_answer_is_named_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.health.CHECK_WITHIN_S", 0.05)
+    world = World(tmp_path, checks={"broker": away, "history": slow, "picture": well})
+    answer = world.ask("GET", "/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == {"broker": "unavailable", "history": "no answer within 0.05 s", "picture": "ok"}
+    assert "10.0.0.7" not in answer.text
+    status = world.ask("GET", "/api/v1/status", Role.VIEWER).json()
+    assert (status["ready"], status["checks"]["broker"]) == (False, "unavailable")
+
+
+def test_metrics_are_prometheus_text_of_the_whole_catalogue(tmp_path: Path) -> None:
+    answer = World(tmp_path).ask("GET", "/metrics")
+    assert answer.status_code == 200
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    assert set(families) == {metered.name for metered in CATALOGUE}
+
+    def value(name: str, **labels: str) -> float:
+        return next(sample.value for sample in families[name].samples if sample.labels == labels)
+
+    assert value("derms_partner_state", partner="vector", state="ONLINE") == 1
+    assert value("derms_open_breaches") == 1
+    assert value("derms_event_time_lag_seconds") == 700
+    assert value("derms_circuit_available_watts", circuit="sceaux-feeder", direction="import") == 1100
+    assert value("derms_dead_letters", reason="unknown asset") == 15
+    assert value("derms_delivery_attempts", partner="vector", action="GroupCapacityComplianceError", outcome="DELIVERED") == 6
+    assert value("derms_heartbeat_age_seconds", partner="vector", direction="in") == 110
+
+
+def test_metrics_from_another_machine_need_a_viewer(tmp_path: Path) -> None:
+    world = World(tmp_path, hosts=["derms.example"])
+    far = {"address": "10.1.2.3", "host": "http://derms.example"}
+    assert world.ask("GET", "/metrics", **far).status_code == 401
+    assert world.ask("GET", "/metrics", Role.PRODUCER, **far).status_code == 403
+    assert world.ask("GET", "/metrics", Role.VIEWER, **far).status_code == 200
+    assert world.ask("GET", "/metrics", headers={"X-Forwarded-For": "10.1.2.3"}).status_code == 401
+    assert world.ask("GET", "/metrics", address="::1").status_code == 200

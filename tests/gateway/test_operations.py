@@ -1,0 +1,359 @@
+"""The operations API: what it shows, what it appends, and how it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.auth import Role
+from gateway.guard import MAX_BODY, MAX_TELEMETRY_BODY
+from gateway.operations import openapi_document
+from schemas.connection import CommandKind
+from schemas.facts import digest
+from schemas.telemetry import Measurement, MeasurementBatch
+from schemas.topics import COMMANDS, TELEMETRY
+from tests.gateway import story
+from tests.gateway.facts import NOW
+from tests.gateway.operations_world import World
+
+BLOCK = {"capacity": 2.5, "phase": "ALL", "unit": "KW", "start_time": "2007-06-09T20:00:00.000Z", "end_time": "2007-06-09T21:00:00.000Z"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def reading(**changes: Any) -> dict[str, Any]:
+    return {"asset_id": "house-main", "measured_at": "2007-06-09T18:26:00Z", "power_w": 1432, **changes}
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    """The problem document of an answer, checked for its form."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert found["status"] == status
+    assert found["type"] == "about:blank"
+    assert found["title"]
+    assert found["detail"]
+    return found
+
+
+# what it shows
+
+
+def test_partners_are_shown_without_any_credential(world: World) -> None:
+    answer = world.ask("GET", "/api/v1/partners", Role.VIEWER)
+    (partner,) = answer.json()["items"]
+    assert partner["state"] == "ONLINE"
+    assert partner["last_heartbeat_received_at"] == "2007-06-09T18:24:50.000Z"
+    assert partner["heartbeat_asked_of_us_s"] == 300
+    for secret in ("ciphertext", "credentials", "digest", "0" * 64):
+        assert secret not in answer.text
+    assert world.ask("GET", "/api/v1/partners/vector", Role.VIEWER).json() == partner
+
+
+def test_a_scope_has_its_limits_quarters_and_running_quarter(world: World) -> None:
+    found = world.ask("GET", "/api/v1/scopes/sceaux-house", Role.VIEWER).json()
+    assert found["running_import"]["allowed_w"] == 1100
+    assert found["running_import"]["projected_w"] == pytest.approx(1050 + 1432 * 210 / 900)
+    assert found["running_import"]["over"] is True
+    assert found["running_quarter"]["provisional"] is True
+    assert [piece["import_limit_w"] for piece in found["envelope"]["pieces"]] == [4000, 2500, 3500, 1100, 3500]
+    assert len(found["quarter_hours"]) == 40
+    assert len(found["open_breaches"]) == 1
+
+
+def test_a_circuit_has_what_is_available_now_and_next(world: World) -> None:
+    (circuit,) = world.ask("GET", "/api/v1/circuits", Role.VIEWER).json()["items"]
+    assert circuit["now"]["available_import_w"] == 1100
+    assert circuit["rated_import_w"] == 9000
+    assert circuit["next"] == {"at": "2007-06-09T20:30:00.000Z", "available_import_w": 3500, "available_export_w": 3000}
+
+
+def test_quarter_hours_can_be_narrowed(world: World) -> None:
+    query = {"level": "ASSET", "id": "house-kitchen", "from": "2007-06-09T17:00:00Z", "to": "2007-06-09T18:00:00Z"}
+    rows = world.ask("GET", "/api/v1/quarter-hours", Role.VIEWER, params=query).json()["items"]
+    assert [row["start"][11:16] for row in rows] == ["17:45", "17:30", "17:15", "17:00"]
+    provisional = world.ask("GET", "/api/v1/quarter-hours", Role.VIEWER, params={"level": "GROUP", "provisional": "true", "limit": "1"})
+    assert provisional.json()["items"][0]["provisional"] is True
+
+
+def test_lists_of_what_happened(world: World) -> None:
+    def items(path: str) -> list[dict[str, Any]]:
+        return list(world.ask("GET", f"/api/v1/{path}", Role.VIEWER).json()["items"])
+
+    assert [breach["state"] for breach in items("breaches?state=open")] == ["CONTINUED"]
+    assert items("breaches?state=closed") == []
+    assert {verdict["verdict"] for verdict in items("verdicts?direction=IMPORT")} == {"WITHIN", "BREACHED"}
+    errors = items("messages?action=GroupCapacityComplianceError")
+    assert {message["correlation_id"] for message in errors} == {story.EMERGENCY}
+    assert {message["outcome"] for message in errors} == {"DELIVERED"}
+    assert items("deliveries?outcome=REFUSED") == []
+    assert len(items("deliveries")) == 47
+    letters = world.ask("GET", "/api/v1/dead-letters", Role.VIEWER).json()
+    assert letters["counts"] == {"unknown asset": 15, "not a finite number": 1}
+    assert letters["items"][0]["size"] == 1
+    assert items("groups")[0]["group_id"] == "VEC-0001"
+    assert items("inbound") == []
+
+
+def test_a_messages_body_is_shown_without_its_token(tmp_path: Path) -> None:
+    from tests.gateway.facts import message, record
+
+    body = json.dumps({"token": {"$token": "some-cause"}, "version_url": [{"version": "2.0", "base_url": "https://x"}]})
+    owed = message("Register", NOW, body=body)
+    world = World(tmp_path, records=[record(owed)])
+    found = world.ask("GET", f"/api/v1/messages/{owed.message_id}", Role.VIEWER)
+    assert found.json()["body"] == {"token": "(not shown)", "version_url": [{"version": "2.0", "base_url": "https://x"}]}
+    assert "some-cause" not in found.text
+    problem(world.ask("GET", "/api/v1/messages/none", Role.VIEWER), 404)
+
+
+def test_status_says_how_far_event_time_is(world: World) -> None:
+    found = world.ask("GET", "/api/v1/status", Role.VIEWER).json()
+    assert found["clock"] == {"now": "2007-06-09T18:26:40.000Z", "speed": 1}
+    assert found["event_time_lag_s"] == 11 * 60 + 40
+    assert found["open_breaches"] == 1
+    assert found["dead_letters"] == 16
+
+
+# what operators ask
+
+
+def test_a_registration_token_is_shown_once_the_connection_knows_it(world: World) -> None:
+    world.lifecycle_answers()
+    answer = world.ask("POST", "/api/v1/partners/vector/token", Role.OPERATOR)
+    assert answer.status_code == 201
+    (command,) = world.appender.values(COMMANDS)
+    token = answer.json()["token"]
+    assert command.kind is CommandKind.ISSUE_TOKEN
+    assert command.by == "operator-1"
+    assert token == world.secrets.token("vector", command.event_id)
+    assert digest(token) == world.connections.known["vector"].credentials[0].digest
+    assert answer.headers["cache-control"] == "no-store"
+    assert token not in command.model_dump_json()
+
+
+def test_without_a_lifecycle_no_token_is_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api_partners.TOKEN_WITHIN_S", 0.1)
+    answer = world.ask("POST", "/api/v1/partners/vector/token", Role.OPERATOR)
+    assert "lifecycle" in problem(answer, 503)["detail"]
+    assert "retry-after" in answer.headers
+
+
+@pytest.mark.parametrize("action", ["handshake", "suspend", "resume", "deregister", "register"])
+def test_requests_become_commands(world: World, action: str) -> None:
+    answer = world.ask("POST", f"/api/v1/partners/vector/{action}", Role.OPERATOR)
+    assert answer.status_code == 202
+    (command,) = world.appender.values(COMMANDS)
+    assert command.kind == action.upper()
+    assert (command.at, command.by, command.partner_id) == (NOW, "operator-1", "vector")
+    assert answer.json()["id"] == command.event_id
+    problem(world.ask("POST", f"/api/v1/partners/nobody/{action}", Role.OPERATOR), 404)
+
+
+def test_a_partners_first_token_travels_as_ciphertext(world: World) -> None:
+    body = {"base_url": "https://cp.example/oscp/cp/2.0", "token": "token-of-the-peer"}
+    answer = world.ask("POST", "/api/v1/partners/vector/register", Role.OPERATOR, json=body)
+    assert answer.status_code == 202
+    assert "peer_token" not in answer.text
+    (command,) = world.appender.values(COMMANDS)
+    payload = json.loads(command.payload)
+    assert "token-of-the-peer" not in command.payload
+    assert payload["base_url"] == "https://cp.example/oscp/cp/2.0"
+    assert world.secrets.decrypt(payload["peer_token"], "vector") == "token-of-the-peer"
+    problem(world.ask("POST", "/api/v1/partners/vector/register", Role.OPERATOR, json={"base_url": "ftp://x"}), 400)
+
+
+def test_the_configured_token_file_is_used_and_missed(tmp_path: Path) -> None:
+    file = tmp_path / "initial-token"
+    partners = [{"id": "vector", "base_url": "https://cp.example", "initial_token_file": str(file)}]
+    configuration = type(story.configuration()).model_validate({**story.configuration().model_dump(), "partners": partners})
+    world = World(tmp_path, configuration=configuration)
+    missing = problem(world.ask("POST", "/api/v1/partners/vector/register", Role.OPERATOR), 409)
+    assert "initial_token_file" in missing["detail"]
+    file.write_text("from-the-file\n")
+    assert world.ask("POST", "/api/v1/partners/vector/register", Role.OPERATOR).status_code == 202
+    (command,) = world.appender.values(COMMANDS)
+    assert world.secrets.decrypt(json.loads(command.payload)["peer_token"], "vector") == "from-the-file"
+
+
+def test_an_adjustment_is_checked_as_oscp_has_it(world: World) -> None:
+    wish = {"partner_id": "vector", "group_id": "VEC-0001", "type": "CONSUMPTION", "forecasted_blocks": [BLOCK]}
+    assert world.ask("POST", "/api/v1/commands/adjust", Role.OPERATOR, json=wish).status_code == 202
+    (command,) = world.appender.values(COMMANDS)
+    assert command.kind is CommandKind.ADJUST
+    assert command.group_id == "VEC-0001"
+    assert json.loads(command.payload) == {"type": "CONSUMPTION", "forecasted_blocks": [BLOCK]}
+    wrong = {**wish, "forecasted_blocks": [BLOCK, {**BLOCK, "capacity": -1}]}
+    found = problem(world.ask("POST", "/api/v1/commands/adjust", Role.OPERATOR, json=wrong), 400)
+    assert found["errors"][0]["path"] == "forecasted_blocks[1].capacity"
+    problem(world.ask("POST", "/api/v1/commands/adjust", Role.OPERATOR, json={**wish, "group_id": "VEC-9"}), 404)
+    assert len(world.appender.appended) == 1
+
+
+def test_a_compliance_error_names_the_forecast(world: World) -> None:
+    body = {"partner_id": "vector", "group_id": "VEC-0001", "forecast": story.EMERGENCY, "message": "cannot go below 1.4 kW"}
+    assert world.ask("POST", "/api/v1/commands/compliance-error", Role.OPERATOR, json=body).status_code == 202
+    (command,) = world.appender.values(COMMANDS)
+    assert json.loads(command.payload) == {"forecast": story.EMERGENCY, "message": "cannot go below 1.4 kW"}
+
+
+# telemetry
+
+
+def test_readings_go_to_the_broker_before_the_answer_one_asset_one_key(world: World) -> None:
+    readings = [reading(), reading(asset_id="house-kitchen", power_w=None, import_wh=5.5), reading(measured_at="2007-06-09T18:27:00Z")]
+    answer = world.ask("POST", "/api/v1/telemetry", Role.PRODUCER, json={"measurements": [_present(each) for each in readings]})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 3})
+    assert [(topic, key) for topic, key, _ in world.appender.appended] == [
+        (TELEMETRY.name, "house-main"),
+        (TELEMETRY.name, "house-kitchen"),
+    ]
+    batch, single = world.appender.values(TELEMETRY)
+    assert isinstance(batch, MeasurementBatch)
+    assert [one.measured_at.minute for one in batch.measurements] == [26, 27]
+    assert isinstance(single, Measurement)
+    assert single.import_wh == 5.5
+
+
+def _present(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if value is not None}
+
+
+def test_many_readings_of_one_asset_go_in_parts_in_order(world: World) -> None:
+    readings = [reading(measured_at=f"2007-06-09T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}Z") for number in range(2500)]
+    assert world.ask("POST", "/api/v1/telemetry", Role.PRODUCER, json={"measurements": readings}).status_code == 202
+    batches = world.appender.values(TELEMETRY)
+    assert [len(batch.measurements) for batch in batches] == [1000, 1000, 500]
+    instants = [one.measured_at for batch in batches for one in batch.measurements]
+    assert instants == sorted(instants)
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "rule"),
+    [
+        ({"asset_id": "a", "measured_at": "2007-06-09T18:26:00Z"}, "measurements[1]", "at least one of power_w"),
+        (reading(measured_at="2007-06-09T18:26:00"), "measurements[1].measured_at", "timezone"),
+        (reading(measured_at=1181413560), "measurements[1].measured_at", "datetime"),
+        (reading(measured_at="yesterday"), "measurements[1].measured_at", "datetime"),
+        (reading(power_w="12"), "measurements[1].power_w", "number"),
+        (reading(power_w=True), "measurements[1].power_w", "number"),
+        (reading(quality="SO-SO"), "measurements[1].quality", "GOOD"),
+        (reading(phase="FOUR"), "measurements[1].phase", "ALL"),
+        (reading(watts=3), "measurements[1].watts", "not permitted"),
+        (reading(asset_id=""), "measurements[1].asset_id", "1 to 200"),
+        (reading(asset_id="x" * 201), "measurements[1].asset_id", "1 to 200"),
+        (7, "measurements[1]", "object"),
+    ],
+)
+def test_a_bad_entry_refuses_all_and_is_named(world: World, entry: Any, path: str, rule: str) -> None:
+    answer = world.ask("POST", "/api/v1/telemetry", Role.PRODUCER, json={"measurements": [reading(), entry]})
+    (error,) = problem(answer, 400)["errors"]
+    assert error["path"] == path
+    assert rule in error["message"]
+    assert world.appender.appended == []
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "JSON"),
+        (b"{", "JSON"),
+        (b"[]", "object"),
+        (b'{"measurements": []}', "at least one"),
+        (b'{"readings": []}', "measurements"),
+        (b'{"measurements": [{"asset_id": "a", "measured_at": "2007-06-09T18:26:00Z", "power_w": NaN}]}', "measurements[0].power_w"),
+        (b'{"measurements": [{"asset_id": "a", "measured_at": "2007-06-09T18:26:00Z", "power_w": 1e999}]}', "measurements[0].power_w"),
+        (b"\xff\xfe", "JSON"),
+        (b"[" * 100_000, "JSON"),
+    ],
+)
+def test_a_bad_body_is_named(world: World, body: bytes, words: str) -> None:
+    answer = world.ask("POST", "/api/v1/telemetry", Role.PRODUCER, content=body, headers={"Content-Type": "application/json"})
+    assert words in json.dumps(problem(answer, 400))
+    assert world.appender.appended == []
+
+
+def test_what_is_no_json_or_too_large_is_refused(world: World) -> None:
+    form = world.ask("POST", "/api/v1/telemetry", Role.PRODUCER, content=b"{}", headers={"Content-Type": "text/plain"})
+    problem(form, 415)
+    json_type = {"Content-Type": "application/json"}
+    problem(world.ask("POST", "/api/v1/telemetry", Role.PRODUCER, content=b" " * (MAX_TELEMETRY_BODY + 1), headers=json_type), 413)
+    problem(world.ask("PUT", "/api/v1/config", Role.ADMIN, content=b" " * (MAX_BODY + 1), headers=json_type), 413)
+
+    async def pieces() -> Any:
+        for _ in range(MAX_BODY // 65536 + 2):
+            yield b" " * 65536
+
+    problem(world.ask("PUT", "/api/v1/config", Role.ADMIN, content=pieces(), headers=json_type), 413)
+
+
+def test_a_broker_that_does_not_answer_is_said(world: World) -> None:
+    world.appender.away = True
+    answer = world.ask("POST", "/api/v1/telemetry", Role.PRODUCER, json={"measurements": [reading()]})
+    assert answer.headers["retry-after"] == "2"
+    problem(answer, 503)
+
+
+# how it refuses
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/nothing", 404),
+        ("GET", "/api/v1/scopes/none", 404),
+        ("GET", "/api/v1/circuits/none", 404),
+        ("GET", "/api/v1/groups/none", 404),
+        ("GET", "/api/v1/partners/none", 404),
+        ("DELETE", "/api/v1/status", 405),
+        ("GET", "/api/v1/quarter-hours?limit=0", 400),
+        ("GET", "/api/v1/quarter-hours?from=yesterday", 400),
+        ("GET", "/api/v1/breaches?state=odd", 400),
+    ],
+)
+def test_refusals_are_problems(world: World, method: str, path: str, status: int) -> None:
+    problem(world.ask(method, path, Role.ADMIN), status)
+
+
+def test_a_wrong_parameter_is_named(world: World) -> None:
+    found = problem(world.ask("GET", "/api/v1/quarter-hours?limit=0", Role.ADMIN), 400)
+    assert found["errors"][0]["path"] == "limit"
+
+
+def test_ids_may_hold_slashes(tmp_path: Path) -> None:
+    plain = story.configuration().model_dump()
+    plain["partners"] = [{"id": "grid/vector"}]
+    plain["groups"] = [{"partner_id": "grid/vector", "group_id": "a/b", "scope_id": "sceaux-house"}]
+    world = World(tmp_path, configuration=type(story.configuration()).model_validate(plain))
+    assert world.ask("GET", "/api/v1/partners/grid%2Fvector", Role.VIEWER).json()["id"] == "grid/vector"
+    assert world.ask("GET", "/api/v1/groups/a/b", Role.VIEWER).json()["group_id"] == "a/b"
+    assert world.ask("POST", "/api/v1/partners/grid%2Fvector/suspend", Role.OPERATOR).status_code == 202
+
+
+def test_a_fault_of_ours_says_nothing_but_that(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(world.projection), "current", lambda self: 1 / 0)
+    answer = world.ask("GET", "/api/v1/scopes", Role.VIEWER)
+    assert "division" not in answer.text
+    assert answer.headers["x-frame-options"] == "DENY"
+    problem(answer, 500)
+
+
+def test_openapi_describes_bodies_and_problems(world: World) -> None:
+    document = world.ask("GET", "/api/v1/openapi.json", Role.VIEWER).json()
+    assert document == json.loads(json.dumps(openapi_document(world.app)))
+    nouns = {path.split("/")[3] for path in document["paths"] if path.startswith("/api/v1/")}
+    wanted = "partners groups scopes circuits breaches quarter-hours messages deliveries dead-letters commands config telemetry status"
+    assert set(wanted.split()) <= nouns
+    telemetry = document["paths"]["/api/v1/telemetry"]["post"]
+    assert telemetry["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/MeasurementBatch")
+    assert "422" not in json.dumps(document["paths"])
+    references = {
+        each.split('"')[0].rsplit("/", 1)[1] for each in json.dumps(document).split('"#/components/schemas/')[1:] for each in [f"/{each}"]
+    }
+    assert references <= set(document["components"]["schemas"])
