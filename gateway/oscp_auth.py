@@ -1,0 +1,118 @@
+"""Who sends a request to the OSCP listener: its token against the digests on `derms.connections` (semantics 6.2, 6.3, 6.6)."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+
+from gateway.oscp_refusals import Refusal
+from gateway.rate import Buckets
+from pipelines.views import View
+from schemas.config import Configuration, Legacy, Partner
+from schemas.connection import Connection
+from schemas.facts import digest
+from sinks.errors import OutsideError
+
+CATCH_UP_S = 1.0
+"""So long we read on in `derms.connections` before a token counts as unknown: it may have been issued a moment ago."""
+STRANGERS_RATE, STRANGERS_BURST = 50.0, 100.0
+RETRY_AFTER_S = 5
+
+
+class ConnectionsView(View[Mapping[str, Connection]], Protocol):
+    """`pipelines.views.ConnectionsView`: every partner's connection."""
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Read to the topic's present end, at most `timeout_s` wall seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A partner that showed a valid token, of which only the digest is kept."""
+
+    partner: Partner
+    connection: Connection
+    credential_digest: str
+
+
+def holder(connections: Mapping[str, Connection], token_digest: str) -> str | None:
+    """The partner whose token has that digest. Looks at every credential, so that time says nothing."""
+    found: str | None = None
+    for partner_id, connection in connections.items():
+        for credential in connection.credentials:
+            if hmac.compare_digest(credential.digest, token_digest):
+                found = partner_id
+    return found
+
+
+def token_accepted(connections: Mapping[str, Connection], partner_id: str, token_digest: str) -> bool:
+    """Whether the listener lets in that token of that partner: what `derms partner token` waits for."""
+    return holder(connections, token_digest) == partner_id
+
+
+class Doorkeeper:
+    """Names the sender of a request, or refuses it: 401 without a token, 403 with a wrong one, 429 above the rate."""
+
+    def __init__(self, config: View[Configuration], connections: ConnectionsView, buckets: Buckets) -> None:
+        self._config, self._connections, self._buckets = config, connections, buckets
+
+    async def admit(self, request: Request) -> Peer:
+        """The peer. Raises Refusal; waits at most `CATCH_UP_S` for a token nobody knows."""
+        scheme, token = _presented(request)
+        stranger = request.client.host if request.client else "unknown"
+        if token is None:
+            self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
+            raise _unauthorised()
+        token_digest = digest(token)
+        peer = self._known(token_digest)
+        if peer is None:
+            self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
+            await self._catch_up()
+            peer = self._known(token_digest)
+        if peer is None:
+            raise _unauthorised() if scheme is None else Refusal(403, "the token is not valid")
+        if scheme is None and Legacy.BARE_TOKEN not in peer.partner.legacy:
+            raise _unauthorised()
+        self._hold_back(f"partner {peer.partner.id}", peer.partner.inbound_rate, 2 * peer.partner.inbound_rate)
+        return peer
+
+    def _known(self, token_digest: str) -> Peer | None:
+        connections = self._connections.current()
+        partner_id = holder(connections, token_digest)
+        partner = None if partner_id is None else self._config.current().partner(partner_id)
+        return None if partner_id is None or partner is None else Peer(partner, connections[partner_id], token_digest)
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._connections.catch_up(CATCH_UP_S)
+        except OutsideError:
+            # Whether the token is good cannot be known now; refusing it might make the peer throw it away.
+            raise unavailable() from None
+
+    def _hold_back(self, caller: str, rate: float, burst: float) -> None:
+        wait = self._buckets.take(caller, rate, burst)
+        if wait is not None:
+            raise Refusal(429, f"too many requests; try again in {wait} s", headers={"Retry-After": str(wait)})
+
+
+def unavailable(retry_after_s: float | None = None) -> Refusal:
+    """503: nothing is wrong with the request, it could not be kept."""
+    wait = str(max(1, round(retry_after_s or RETRY_AFTER_S)))
+    return Refusal(503, "the message could not be stored now; send it again", headers={"Retry-After": wait})
+
+
+def _presented(request: Request) -> tuple[str | None, str | None]:
+    """Scheme and token of `Authorization: Token x` (in any case); scheme None for a bare token; token None for anything else."""
+    parts = request.headers.get("authorization", "").split()
+    if len(parts) == 2 and parts[0].lower() == "token":
+        return "Token", parts[1]
+    if len(parts) == 1 and parts[0].lower() != "token":
+        return None, parts[0]
+    return None, None
+
+
+def _unauthorised() -> Refusal:
+    words = "Authorization is missing or malformed; send: Authorization: Token <token>"
+    return Refusal(401, words, headers={"WWW-Authenticate": "Token"})

@@ -1,0 +1,200 @@
+"""What a partner sends becomes an `InboundMessage` on `derms.inbound`; 204 only once the broker has it (semantics 6)."""
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any, Protocol
+
+from starlette.requests import Request
+
+from gateway.oscp_auth import ConnectionsView, Peer, unavailable
+from gateway.oscp_body import checked, completed, demand_json, parsed, read_body, zoned
+from gateway.oscp_refusals import Refusal, invalid
+from gateway.oscp_urls import Resolve, settled
+from gateway.problems import FieldError
+from pipelines.views import View
+from schemas.clock import Clock, wall_seconds
+from schemas.config import Configuration, Legacy
+from schemas.connection import Event, InboundMessage, Severity, SubjectKind
+from schemas.facts import Value, derived_id, digest
+from schemas.oscp.v20 import VERSION, Action, Register, UpdateGroupCapacityForecast, VersionUrl
+from schemas.topics import EVENTS, INBOUND, Topic
+from sinks.errors import OutsideError, Refused, Unavailable
+
+EFFECT_WITHIN_S = 2.0
+"""So long PUT and DELETE wait for `derms.connections` to show what they did."""
+_LOOK_EVERY_S = 0.02
+_HEADER = re.compile(r"[\x20-\x7e]{1,256}")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+
+
+class Appender(Protocol):
+    """`sinks.kafka.AsyncAppender`: returns once the broker has acknowledged; raises Unavailable, or Refused where it is too large."""
+
+    async def append(self, topic: Topic, key: str, value: Value) -> None:
+        """Append one value."""
+
+
+class Cipher(Protocol):
+    """The part of `sinks.secrets.Secrets` that hides partners' tokens."""
+
+    def encrypt(self, text: str, context: str) -> str:
+        """`text` as ciphertext for one partner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes in admitted requests. `resolve` judges the address of a URL (see `gateway.oscp_urls`) for allow_private or not."""
+
+    config: View[Configuration]
+    connections: ConnectionsView
+    appender: Appender
+    secrets: Cipher
+    clock: Clock
+    resolve: Callable[[bool], Resolve]
+    local_zone: tzinfo | None
+    effect_within_s: float = EFFECT_WITHIN_S
+
+    async def take(self, peer: Peer, action: Action, request: Request) -> None:
+        """Check and keep the message; returns when it may be answered with 204. Raises Refusal."""
+        request_id, correlation_id = _header(request, "X-Request-ID"), _header(request, "X-Correlation-ID")
+        _demand_whole(request)
+        if request.method == "DELETE":
+            raw, body = await read_body(request), {}
+        else:
+            demand_json(request)
+            raw = await read_body(request)
+            body = await self._checked(peer, action, parsed(raw))
+        message = self._message(peer, action, request.method, request_id, correlation_id, raw, body)
+        if action is Action.HANDSHAKE_ACKNOWLEDGE:
+            await self._demand_awaited(peer, message)
+        await self._keep(message)
+        if request_id is None:
+            await self.tell(peer, "request-id.missing", f"a {action} came without X-Request-ID; it was given one", message.event_id)
+        if action is Action.REGISTER and request.method in ("PUT", "DELETE"):
+            await self._demand_effect(message)
+
+    async def tell(self, peer: Peer, kind: str, words: str, cause_id: str) -> None:
+        """Record an oddity of a partner for people. If that fails, its request is answered all the same."""
+        event = Event(
+            event_id=derived_id("event", peer.partner.id, kind, cause_id),
+            at=self.clock.now(),
+            cause_id=cause_id,
+            subject_kind=SubjectKind.PARTNER,
+            subject_id=peer.partner.id,
+            kind=kind,
+            severity=Severity.WARNING,
+            words=words,
+        )
+        try:
+            await self.appender.append(EVENTS, peer.partner.id, event)
+        except OutsideError:
+            return
+
+    async def _checked(self, peer: Peer, action: Action, body: dict[str, Any]) -> dict[str, Any]:
+        """The body as it is kept: checked, with the token as ciphertext, the URL absolute and times with their zone."""
+        if action is Action.HANDSHAKE_ACKNOWLEDGE:
+            body = completed(body)
+        if action is Action.HEARTBEAT and Legacy.NAIVE_HEARTBEAT_TIME in peer.partner.legacy:
+            body = zoned(body, self.local_zone)
+        message = checked(action, body)
+        if isinstance(message, Register):
+            register: dict[str, Any] = json.loads((await self._register(peer, message)).wire())
+            return register
+        if isinstance(message, UpdateGroupCapacityForecast) and self.config.current().group(peer.partner.id, message.group_id) is None:
+            raise Refusal(404, "there is no such group_id")
+        return body
+
+    async def _register(self, peer: Peer, register: Register) -> Register:
+        offered = [index for index, entry in enumerate(register.version_url) if entry.version == VERSION]
+        if not offered:
+            words = f"version {VERSION} is not among version_url; it is the only one spoken here"
+            raise Refusal(501, words, headers={"X-Error-Message": f"URL version '{VERSION}' required but not provided."})
+        if not _TOKEN.fullmatch(register.token):
+            raise invalid("Register", [FieldError(path="token", message="must be at most 4096 printable ASCII characters without spaces")])
+        private = peer.partner.allow_private_addresses
+        base_url = await settled(
+            register.version_url[offered[0]].base_url,
+            path=f"version_url[{offered[0]}].base_url",
+            origin=peer.connection.peer_base_url or peer.partner.base_url,
+            allow_private=private,
+            resolve=self.resolve(private),
+        )
+        hidden = self.secrets.encrypt(register.token, peer.partner.id)
+        return Register(token=hidden, version_url=[VersionUrl(version=VERSION, base_url=base_url)])
+
+    def _message(
+        self, peer: Peer, action: Action, method: str, request_id: str | None, correlation_id: str | None, raw: bytes, body: dict[str, Any]
+    ) -> InboundMessage:
+        """The same message sent again has the same event id; one without X-Request-ID is always a new one."""
+        now, body_digest = self.clock.now(), digest(raw)
+        found = request_id or str(uuid.uuid4())
+        try:
+            text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except ValueError:
+            raise invalid(action, [FieldError(path="", message="a number is too large")]) from None
+        return InboundMessage(
+            event_id=derived_id("inbound", peer.partner.id, method, action, found, body_digest),
+            at=now,
+            partner_id=peer.partner.id,
+            action=action,
+            method=method,
+            request_id=found,
+            correlation_id=correlation_id,
+            received_at=now,
+            group_id=body.get("group_id") if action is Action.UPDATE_GROUP_CAPACITY_FORECAST else None,
+            body=text,
+            body_digest=body_digest,
+            credential_digest=peer.credential_digest,
+        )
+
+    async def _keep(self, message: InboundMessage) -> None:
+        try:
+            await self.appender.append(INBOUND, message.partner_id, message)
+        except Unavailable as error:
+            raise unavailable(error.retry_after_s) from None
+        except Refused:
+            raise Refusal(413, "the message is larger than can be stored") from None
+
+    async def _demand_awaited(self, peer: Peer, message: InboundMessage) -> None:
+        """409 for an acknowledgement nobody waits for, unless it is one that was taken before and comes again (6.1)."""
+        connection = peer.connection
+        if connection.handshake_id is None and message.event_id not in connection.taken:
+            await self._catch_up()
+            connection = self.connections.current().get(peer.partner.id, connection)
+        if connection.handshake_id is None and message.event_id not in connection.taken:
+            raise Refusal(409, "no handshake of ours waits for an acknowledgement")
+
+    async def _demand_effect(self, message: InboundMessage) -> None:
+        """Wait until the connection shows what the message did: after the 204 the old token is dead (6.3)."""
+        deadline = wall_seconds() + self.effect_within_s
+        while wall_seconds() < deadline:
+            connection = self.connections.current().get(message.partner_id)
+            if connection is not None and message.event_id in connection.taken:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+        raise unavailable()
+
+    async def _catch_up(self) -> None:
+        try:
+            await self.connections.catch_up(1.0)
+        except OutsideError:
+            raise unavailable() from None
+
+
+def _header(request: Request, name: str) -> str | None:
+    """An id a peer chose: any printable text, never read as anything (oscp-2.0 3). None where it is missing or empty."""
+    value = request.headers.get(name, "").strip()
+    if value and not _HEADER.fullmatch(value):
+        raise Refusal(400, f"{name} must be at most 256 printable ASCII characters")
+    return value or None
+
+
+def _demand_whole(request: Request) -> None:
+    """Segmented messages are not joined; saying 204 to a part would promise what is not kept."""
+    if request.headers.get("X-Segment-Count", "1").strip() != "1":
+        raise Refusal(501, "segmented messages are not taken; send the message whole")
