@@ -5,11 +5,9 @@ and no password, since whoever reaches the port may read: so it listens on loopb
 no loopback name is refused, lest a web page reach it under a name of its own.
 """
 
-import asyncio
 import json
-import logging
+import socket
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,12 +29,11 @@ from sinks.clickhouse.reader import Limits, QueryFailed, Reader, Result
 from sinks.errors import Misconfigured, Unavailable
 from sinks.settings import ClickHouseSettings
 
-log = logging.getLogger(__name__)
-
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AT_ONCE = 4
 """Queries that run at the same time; more wait their turn."""
 
+LAST_ANSWERS_S = 5.0
 MAX_BODY = 2 * MAX_QUERY_BYTES
 DEFAULT_FORMAT = "TabSeparated"
 BAD_ARGUMENTS, UNKNOWN_DATABASE, NOT_IMPLEMENTED = 36, 81, 48
@@ -64,7 +61,7 @@ CONTENT_TYPES = {
 def history_app(reader: Reader) -> FastAPI:
     """The web application; queries run in threads, at most `AT_ONCE` of them together."""
     app = FastAPI(title="History", docs_url=None, redoc_url=None, openapi_url=None)
-    gates: dict[int, anyio.CapacityLimiter] = {}
+    gate = anyio.CapacityLimiter(AT_ONCE)
 
     @app.get("/ping", include_in_schema=False)
     async def ping() -> Response:
@@ -78,7 +75,6 @@ def history_app(reader: Reader) -> FastAPI:
             sql, options = await _read(request)
             if not sql.strip():
                 return Response("Ok.\n", media_type="text/plain")
-            gate = gates.setdefault(id(asyncio.get_running_loop()), anyio.CapacityLimiter(AT_ONCE))
             result = await anyio.to_thread.run_sync(_answer, reader, sql, options, limiter=gate)
         except QueryFailed as failed:
             return _failure(failed, query_id)
@@ -97,11 +93,8 @@ def _check_host(request: Request) -> None:
 
 async def _read(request: Request) -> tuple[str, dict[str, str]]:
     """The query and everything beside it: from the address, the body, or a form as clients send long parameters."""
-    options = {name: value for name, value in request.headers.items() if name == "x-clickhouse-format"}
-    options = {"default_format": options["x-clickhouse-format"]} if options else {}
-    for name, key in (("x-clickhouse-database", "database"),):
-        if name in request.headers:
-            options[key] = request.headers[name]
+    headers = {"x-clickhouse-format": "default_format", "x-clickhouse-database": "database"}
+    options = {option: request.headers[name] for name, option in headers.items() if name in request.headers}
     options.update(parse_qsl(request.url.query, keep_blank_values=True))
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise QueryFailed(NOT_IMPLEMENTED, f"Code: {NOT_IMPLEMENTED}. DB::Exception: Compressed requests are not served")
@@ -195,26 +188,23 @@ def serving_history(settings: ClickHouseSettings, *, limits: Limits | None = Non
     try:
         migrate(store)
         app = history_app(Reader(settings.path, settings.database, limits))
-        config = uvicorn.Config(
-            app, host=address.hostname, port=address.port or 0, log_config=None, access_log=False, lifespan="off", server_header=False
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, name="history-http", daemon=True)
+        listening = _listen(address.hostname, address.port or 0)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False))
+        thread = threading.Thread(target=server.run, args=([listening],), name="history-http", daemon=True)
         thread.start()
         try:
-            yield _wait_started(server, thread, address.hostname)
+            host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
+            yield f"http://{host}:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(5)
+            thread.join(LAST_ANSWERS_S)
     finally:
         store.close()
 
 
-def _wait_started(server: uvicorn.Server, thread: threading.Thread, host: str) -> str:
-    deadline = time.monotonic() + 10
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise Unavailable(f"the history's port on {host} cannot be listened on")
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    return f"http://{host}:{port}"
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket: from here on callers are taken, and wait until the server is up."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
+    except OSError as error:
+        raise Unavailable(f"the history's port {host}:{port} cannot be listened on: {error.strerror}") from None

@@ -36,7 +36,7 @@ REFUSED = [
     "DESCRIBE TABLE file('/etc/passwd')",
     "SELECT * FROM default.`/etc/passwd`",
     "SELECT * FROM `default`.`/etc/passwd`",
-    "SELECT * FROM \"default\" . x",
+    'SELECT * FROM "default" . x',
     "SELECT * FROM url('http://127.0.0.1/')",
     "SELECT * FROM Python(secret)",
     "SELECT * FROM eval('SELECT 1')",

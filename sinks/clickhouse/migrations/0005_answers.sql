@@ -162,16 +162,16 @@ FROM
     (
         SELECT
             partner_id, state, since,
-            ifNull(minOrNull(since) OVER (PARTITION BY partner_id ORDER BY since, stated ROWS BETWEEN 1 FOLLOWING AND 1 FOLLOWING), newest) AS until
+            assumeNotNull(ifNull(minOrNull(since) OVER (PARTITION BY partner_id ORDER BY since, stated ROWS BETWEEN 1 FOLLOWING AND 1 FOLLOWING), newest)) AS until
         FROM
         (
             SELECT
                 partner_id, since, state, max(at) AS stated,
-                greatest(
+                assumeNotNull(greatest(
                     (SELECT max(at) FROM v_connections),
                     (SELECT max(at) FROM v_connection_events),
                     (SELECT max(start) + INTERVAL 15 MINUTE FROM v_quarter_hours)
-                ) AS newest
+                )) AS newest
             FROM v_connections
             GROUP BY partner_id, since, state
         )
