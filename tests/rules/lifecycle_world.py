@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,7 +38,7 @@ def seconds(number: float) -> timedelta:
 class World:
     """One partner and the rule. `outs` is everything said so far; `connection` the last one said."""
 
-    def __init__(self, partner: Partner | None = None, at: datetime = T0) -> None:
+    def __init__(self, partner: Partner | None = None, at: datetime = T0, token_digest: Callable[[str, str], str] = token_digest) -> None:
         self.clock = FrozenClock(at)
         self.partner: Partner | None = partner or Partner(id="vector", name="Vector")
         around = Surroundings(
