@@ -1,0 +1,138 @@
+"""What a shard found, as values for topics: rows, late readings, and what a person may want to read (semantics 1)."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.records import Out
+from pipelines.rules.quarter_hours import METHODS
+from pipelines.rules.quarter_lane import Found, Lane
+from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, POWER, STORED
+from pipelines.rules.quarter_roster import Roster
+from schemas.connection import Event, Severity, SubjectKind
+from schemas.facts import derived_id
+from schemas.intervals import QUARTER_MS
+from schemas.telemetry import LateMeasurement, Level, Measurement, Quality, QuarterHour
+from schemas.topics import EVENTS, LATE_TELEMETRY
+from schemas.units import Phase, from_ms, rfc3339
+
+PHASES = tuple(Phase)
+_NUMBERS = ("import_wh", "export_wh", "mean_w", "min_w", "max_w", "stored_wh", "import_register_wh", "export_register_wh")
+_FLAGS = {"power_w": POWER, "import_wh": IMPORT, "export_wh": EXPORT, "stored_wh": STORED}
+
+
+def final_rows(lane: Lane, found: Found, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
+    """The rows written in this step, each with its revision."""
+    for rows, revisions in zip(found.rows, found.revisions, strict=True):
+        yield from _rows(lane, rows, revisions.tolist(), roster, now, provisional=False)
+
+
+def running_rows(lane: Lane, found: Found, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
+    """The provisional rows of this step: revision 0, with the last whole minute's mean."""
+    for rows in found.running:
+        yield from _rows(lane, rows, [0] * len(rows), roster, now, provisional=True)
+
+
+def _rows(
+    lane: Lane, rows: NDArray[np.void], revisions: list[int], roster: Roster, now: datetime, *, provisional: bool
+) -> Iterator[QuarterHour]:
+    asset, phase = lane.keys.asset[rows["key"]].tolist(), lane.keys.phase[rows["key"]].tolist()
+    for row, revision, index, which in zip(rows.tolist(), revisions, asset, phase, strict=True):
+        values = dict(zip(rows.dtype.names or (), row, strict=True))
+        numbers = {name: _some(values[name]) for name in _NUMBERS}
+        asset_id, imported, exported = lane.keys.assets[index], values["import_wh"], values["export_wh"]
+        content = (*numbers.values(), values["samples"], values["coverage"], values["method"], values["estimated"], values["reset"])
+        when = rfc3339(now) if provisional else ""
+        yield QuarterHour(
+            event_id=derived_id("quarter-hour", Level.ASSET, asset_id, PHASES[which], values["start"], revision, when, *content),
+            at=now,
+            level=Level.ASSET,
+            id=asset_id,
+            scope_id=roster.scope_of(asset_id),
+            phase=PHASES[which],
+            start=from_ms(values["start"]),
+            net_wh=imported - exported,
+            samples=values["samples"],
+            coverage=values["coverage"],
+            method=METHODS[values["method"]],
+            estimated=values["estimated"],
+            reset=values["reset"],
+            revision=revision,
+            provisional=provisional,
+            last_minute_w=_some(values["last_minute_w"]) if provisional else None,
+            **numbers,
+        )
+
+
+def late_readings(lane: Lane, partition: int, found: Found, now: datetime) -> Iterator[Out]:
+    """The readings that came after their quarter's correction horizon (1.10)."""
+    for readings, offsets, watermark in found.late:
+        for reading, offset in zip(readings, offsets.tolist(), strict=True):
+            key = reading["key"]
+            asset_id, phase = lane.keys.assets[lane.keys.asset[key]], PHASES[lane.keys.phase[key]]
+            at, flags = int(reading["at"]), int(reading["flags"])
+            late = LateMeasurement(
+                event_id=derived_id("late", partition, offset, asset_id, phase, at),
+                at=now,
+                measurement=Measurement(
+                    asset_id=asset_id,
+                    measured_at=from_ms(at),
+                    phase=phase,
+                    quality=Quality.ESTIMATED if flags & ESTIMATED else Quality.GOOD,
+                    **{name: float(reading[name]) for name, flag in _FLAGS.items() if flags & flag},
+                ),
+                watermark=from_ms(watermark),
+                partition=partition,
+                offset=offset,
+            )
+            yield Out(LATE_TELEMETRY, asset_id, late)
+
+
+def oddities(lane: Lane, found: Found, roster: Roster, now: datetime) -> Iterator[Out]:
+    """Registers that fell or were reset, and readings of one identity that differ (1.2, 1.6)."""
+    told: list[tuple[str, Severity, int, int, int, str]] = []
+    for rows in found.rows:
+        for row in rows[(rows["left_out"] > 0) | rows["reset"]]:
+            key, start, count = int(row["key"]), int(row["start"]), int(row["left_out"])
+            if count:
+                told.append(("register_fell", Severity.WARNING, key, start, count, f"register fell: {count} values were left out"))
+            if row["reset"]:
+                told.append(("register_reset", Severity.INFO, key, start, 1, "a register began anew"))
+    for keys, instants in found.conflicts:
+        pairs, counts = np.unique(
+            np.stack((keys.astype(np.int64), instants // QUARTER_MS * QUARTER_MS), axis=1), axis=0, return_counts=True
+        )
+        for (key, start), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            words = f"{count} readings differ from the first of their instant and do not count"
+            told.append(("conflicting_readings", Severity.WARNING, key, start, count, words))
+    for kind, severity, key, start, count, words in told:
+        asset_id, phase = lane.keys.assets[lane.keys.asset[key]], PHASES[lane.keys.phase[key]]
+        where = f"{asset_id}, quarter hour from {rfc3339(from_ms(start))}"
+        yield _event(kind, asset_id, (phase, start, count), roster, now, severity, f"{where}: {words}")
+
+
+def strays(found: Iterable[tuple[str, int, int]], roster: Roster, now: datetime) -> Iterator[Out]:
+    """Assets that speak on a second partition, where one asset must always be on one (contract 4)."""
+    for asset_id, home, other in found:
+        words = f"{asset_id} is on partition {home} of the telemetry topic, and now on {other} as well: its producers key it differently"
+        yield _event("asset_on_second_partition", asset_id, (home, other), roster, now, Severity.WARNING, words)
+
+
+def _event(kind: str, asset_id: str, of: tuple[object, ...], roster: Roster, now: datetime, severity: Severity, words: str) -> Out:
+    event = Event(
+        event_id=derived_id(kind, asset_id, *of),
+        at=now,
+        subject_kind=SubjectKind.ASSET,
+        subject_id=asset_id,
+        kind=kind,
+        severity=severity,
+        words=words,
+    )
+    return Out(EVENTS, roster.scope_of(asset_id) or asset_id, event)
+
+
+def _some(value: float) -> float | None:
+    return None if isnan(value) else value

@@ -1,0 +1,148 @@
+"""A shard: a fat share of all assets, in one lane for each Kafka partition they speak on (semantics 1.9, 1.10, engine.md 1).
+
+It is fed with its part of each poll, and with every poll's partition progress, so that all shards know all watermarks.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.rules.quarter_hours import MeterTiming
+from pipelines.rules.quarter_lane import Found, Lane, cut_of
+from pipelines.rules.quarter_readings import Ints, Table, no_readings
+from pipelines.rules.quarter_roster import Roster
+from pipelines.rules.watermarks import Watermarks
+
+_SLOT_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A partition all of which had been read at `since`; nothing has come until `now` (ms)."""
+
+    partition: int
+    since: int
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One shard's part of a poll. `asset` indexes `ids`; `readings` have no keys yet; instants are ms.
+
+    `before` is the newest instant among the earlier readings of the poll in the reading's partition (all shards'),
+    `newest` each partition's newest instant in the poll. Readings are good ones: bad ones never get this far.
+    """
+
+    shard: int
+    shards: int
+    now: int
+    partitions: tuple[int, ...]
+    newest: dict[int, int]
+    silences: tuple[Silence, ...] = ()
+    ids: list[str] = field(default_factory=list)
+    asset: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    phase: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    readings: Table = field(default_factory=no_readings)
+    partition: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    offset: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    before: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+@dataclass
+class Step:
+    """What one step brought to light: by partition of the lane, and the assets newly met on a second partition."""
+
+    lanes: dict[int, Found]
+    strays: list[tuple[str, int, int]]
+    """(asset, its partition, the other one)."""
+    provisional: bool
+
+
+class Shard:
+    """The state of one shard."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[int, Lane] = {}
+        self.home: dict[str, int] = {}
+        self.times = Watermarks()
+        self.tick = 0
+        self.stray: set[tuple[str, int]] = set()
+        self.settled: dict[str, int] = {}
+        """Of assets of reporting scopes: up to where groups were told that their quarters are closed."""
+        self.absent_until, self.overdue_until = 0, 0
+        self._roster: Roster | None = None
+
+    def step(self, part: Part, roster: Roster, timing: MeterTiming) -> Step:
+        """Take in a part; says what follows. Deterministic: the same parts in the same order give the same."""
+        if roster is not self._roster:
+            self._roster = roster
+            for lane in self.lanes.values():
+                lane.keys.bound_by(roster.max_w)
+        self.times.know(part.partitions)
+        step = Step({}, [], False)
+        if len(part.asset):
+            self._take(part, roster, timing, step)
+        for partition, newest in part.newest.items():
+            self.times.see(partition, newest)
+        for silence in part.silences:
+            self.times.silent(silence.partition, silence.since, silence.now, timing.idle_after)
+        self.times.advance(part.now, timing.lateness)
+        for partition, lane in self.lanes.items():
+            lane.advance(self.times.of(partition), timing, step.lanes.setdefault(partition, Found()))
+        tick = part.now // timing.provisional_every
+        if tick > self.tick:
+            self.tick, step.provisional = tick, True
+            self._run(part.now, roster, timing, step)
+        return step
+
+    def lane_of(self, asset_id: str) -> tuple[Lane, int] | None:
+        """The lane of an asset and its index there; None for one that was never heard of."""
+        home = self.home.get(asset_id)
+        return None if home is None else (self.lanes[home >> _SLOT_BITS], home & ((1 << _SLOT_BITS) - 1))
+
+    def _take(self, part: Part, roster: Roster, timing: MeterTiming, step: Step) -> None:
+        homes = self._homes(part)[part.asset]
+        lane_of, asset = homes >> _SLOT_BITS, homes & ((1 << _SLOT_BITS) - 1)
+        max_w = np.array([roster.max_w(asset_id) or np.nan for asset_id in part.ids])[part.asset]
+        self._note_strays(part, lane_of, step)
+        for partition in np.unique(lane_of).tolist():
+            lane, mine = self.lanes[partition], np.flatnonzero(lane_of == partition)
+            readings = part.readings[mine]
+            readings["key"] = lane.keys.of(asset[mine], part.phase[mine], max_w[mine])
+            met = np.full(len(mine), self.times.of(partition))
+            own = part.partition[mine] == partition
+            met[own] = self.times.passing(partition, part.before[mine][own], part.now, timing.lateness)
+            # Each reading is judged by the watermark it met, not by where its poll was cut: so runs differ in nothing.
+            cuts = cut_of(met, timing)
+            found = step.lanes.setdefault(partition, Found())
+            for cut in np.unique(cuts):
+                stage = np.flatnonzero(cuts == cut)
+                if cut > lane.cut:
+                    lane.advance(int(met[stage].min()), timing, found)
+                lane.add(readings[stage], part.offset[mine][stage], found)
+
+    def _homes(self, part: Part) -> Ints:
+        """Lane and index of each of the part's assets as one integer; new assets live where they are first heard."""
+        known = np.array([self.home.get(asset_id, -1) for asset_id in part.ids], np.int64)
+        fresh = np.flatnonzero(known < 0)
+        if len(fresh):
+            asset, first = np.unique(part.asset, return_index=True)
+            partition = part.partition[first[np.searchsorted(asset, fresh)]]
+            for index, home in zip(fresh.tolist(), partition.tolist(), strict=True):
+                lane = self.lanes.setdefault(home, Lane())
+                known[index] = self.home[part.ids[index]] = home << _SLOT_BITS | lane.keys.add_asset(part.ids[index])
+        return known
+
+    def _note_strays(self, part: Part, lane_of: Ints, step: Step) -> None:
+        for row in np.flatnonzero(lane_of != part.partition).tolist():
+            asset_id, other = part.ids[part.asset[row]], int(part.partition[row])
+            if (asset_id, other) not in self.stray:
+                self.stray.add((asset_id, other))
+                step.strays.append((asset_id, int(lane_of[row]), other))
+
+    def _run(self, now: int, roster: Roster, timing: MeterTiming, step: Step) -> None:
+        for partition, lane in self.lanes.items():
+            reporting = np.array([roster.reporting_scope(asset_id) is not None for asset_id in lane.keys.assets], np.bool_)
+            until = min(self.times.newest(partition), now)
+            lane.run(reporting[lane.keys.asset], until, timing, step.lanes.setdefault(partition, Found()))
