@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.api_body import Problem, field_errors, json_body, takes
 from gateway.desk import AtDesk, Configurer, Desk, Reader
 from pipelines.records import Out
-from pipelines.rules.configuration import changes_between, configuration_of
+from pipelines.rules.configuration import changes_between, configuration_of, key_of, merged
 from schemas.config import ConfigChange, Configuration
 from schemas.topics import CONFIG
 
@@ -98,11 +98,11 @@ async def apply_config(caller: Configurer, desk: AtDesk, body: Annotated[ApplyRe
         if body.revision is not None and body.revision != before:
             words = f"it was made from revision {body.revision}, the configuration is at {before} now; read it again and repeat the change"
             raise Problem(409, "Stale revision", words)
-        changes = list(changes_between(current, wanted, prune=body.prune, by=caller.operator.name, at=desk.clock.now()))
-        after = {**current, **{_key(change): change for change in changes}}
+        changes = changes_between(current, wanted, prune=body.prune, by=caller.operator.name, at=desk.clock.now())
+        after = merged(current, changes)
         _consistent(after)
         if not body.dry_run and changes:
-            await desk.appender.append_many([Out(CONFIG, _key(change), change) for change in changes])
+            await desk.appender.append_many([Out(CONFIG, key_of(change), change) for change in changes])
             await _followed(desk, after)
     views = [ChangeView(kind=one.kind, id=one.id, change=_word(current, one), revision=one.revision) for one in changes]
     return AppliedView(applied=not body.dry_run, revision=revision_of(after if not body.dry_run else current), changes=views)
@@ -116,12 +116,8 @@ async def _followed(desk: Desk, after: Mapping[str, ConfigChange]) -> None:
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def _key(change: ConfigChange) -> str:
-    return f"{change.kind}/{change.id}"
-
-
 def _word(current: Mapping[str, ConfigChange], change: ConfigChange) -> str:
-    known = current.get(_key(change))
+    known = current.get(key_of(change))
     if change.body is None:
         return "removed"
     return "added" if known is None or known.body is None else "changed"

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 API = "/api/v1"
 FOR_PROGRAMS = ("/api/", "/health/", "/metrics")
+BROKER_WITHIN_S = 2.0
 TITLES = {404: "Not found", 405: "Method not allowed"}
 
 
@@ -49,9 +50,9 @@ def operations_app(
 
     `projection` is the live picture; `config` and `config_changes` the configuration and the items it was made of;
     `connections` and `secrets` serve tokens; `appender` takes commands, configuration and telemetry to Kafka.
-    `checks` are asked for `/health/ready` by name; `processes` says what runs, for the status. `attribution` is shown
-    where the numbers of its data are. `hosts` are names the listener answers to besides loopback. `wall` times
-    sessions (default: the system's clock; never the scaled one).
+    `checks` are asked for `/health/ready` by name, beside `broker`, which reads `connections` to its end; `processes`
+    says what runs, for the status. `attribution` is shown where the numbers of its data are. `hosts` are names the
+    listener answers to besides loopback. `wall` times sessions (default: the system's clock; never the scaled one).
     """
     ticking = wall or SystemClock()
     app = FastAPI(title="Vector DERMS operations", version="1", docs_url=None, redoc_url=None, openapi_url=None)
@@ -67,7 +68,7 @@ def operations_app(
         operators=operators,
         sessions=Sessions(secrets, operators, ticking),
         links=SignInLinks(operators, ticking),
-        checks=dict(checks or {}),
+        checks={"broker": lambda: connections.catch_up(BROKER_WITHIN_S), **(checks or {})},
         processes=processes,
         attribution=attribution,
     )

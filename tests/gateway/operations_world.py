@@ -13,6 +13,7 @@ from gateway.auth import Operators, Role, add_operator
 from gateway.operations import operations_app
 from gateway.projection import Projection
 from pipelines.records import Out, Record
+from pipelines.rules.configuration import configuration_of, key_of
 from schemas.clock import FrozenClock
 from schemas.config import ConfigChange, Configuration
 from schemas.connection import Command, CommandKind, Connection, ConnectionState, Credential
@@ -39,6 +40,12 @@ class FakeConfig:
     def changes(self) -> Mapping[str, ConfigChange]:
         return dict(self.changes_known)
 
+    def take(self, _: str, value: Value) -> None:
+        """Follow one value of the topic."""
+        if isinstance(value, ConfigChange):
+            self.changes_known[key_of(value)] = value
+            self.configuration = configuration_of(self.changes_known)
+
 
 class FakeConnections:
     """Connections that show what was appended once they catch up."""
@@ -46,12 +53,15 @@ class FakeConnections:
     def __init__(self, connections: Iterable[Connection] = ()) -> None:
         self.known = {each.partner_id: each for each in connections}
         self.caught_up = 0
+        self.away = False
 
     def current(self) -> Mapping[str, Connection]:
         return self.known
 
     async def catch_up(self, timeout_s: float) -> None:
         self.caught_up += 1
+        if self.away:
+            raise Unavailable("the broker does not answer")
 
 
 class FakeAppender:
@@ -114,7 +124,7 @@ class World:
         address: str = "127.0.0.1",
         host: str = HOST,
         headers: Mapping[str, str] | None = None,
-        cookies: Mapping[str, str] | None = None,
+        cookies: dict[str, str] | None = None,
         **content: Any,
     ) -> httpx.Response:
         """One request as a role's token, as cookies say, or as nobody."""

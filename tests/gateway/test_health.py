@@ -25,10 +25,10 @@ async def slow() -> None:
 
 
 def test_live_and_ready_are_open(tmp_path: Path) -> None:
-    world = World(tmp_path, checks={"broker": well})
+    world = World(tmp_path, checks={"history": well})
     assert world.ask("GET", "/health/live").json() == {"status": "ok"}
     answer = world.ask("GET", "/health/ready", host="http://anything")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "checks": {"broker": "ok"}})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "checks": {"broker": "ok", "history": "ok"}})
 
 
 def test_what_does_not_answer_is_named_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +40,12 @@ def test_what_does_not_answer_is_named_without_details(tmp_path: Path, monkeypat
     assert "10.0.0.7" not in answer.text
     status = world.ask("GET", "/api/v1/status", Role.VIEWER).json()
     assert (status["ready"], status["checks"]["broker"]) == (False, "unavailable")
+
+
+def test_the_broker_is_always_asked(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.connections.away = True
+    assert world.ask("GET", "/health/ready").json() == {"status": "unavailable", "checks": {"broker": "unavailable"}}
 
 
 def test_metrics_are_prometheus_text_of_the_whole_catalogue(tmp_path: Path) -> None:
