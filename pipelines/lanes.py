@@ -1,0 +1,197 @@
+"""A lane: one Kafka consumer with an explicit assignment, and where it stands. What both sources are made of (engine.md 2).
+
+A lane never ends because a broker is away and never skips what it should have read: where a position means nothing to
+the broker (any more) it raises `Misconfigured`, for only a person can say what should happen then.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from schemas.clock import wall_seconds
+from schemas.topics import Topic
+from sinks.errors import Misconfigured, Unavailable
+from sinks.kafka import LOGGER, OUT_OF_RANGE, consumer_config, partitions_of, plain_name, topic_name, watermarks
+from sinks.settings import KafkaSettings
+
+Part = tuple[str, int]
+"""A topic's plain name and a partition."""
+
+ASK_TIMEOUT_S = 1.0
+REOPEN_S = 1.0
+_CURE = "delete this flow's recovery directory to read again from the oldest record; final rows keep their content"
+
+
+class Lane:
+    """One share of the partitions of some topics: number `index` of `count`.
+
+    `resumed` are positions from recovery, `start` those to begin at where there are none of recovery, else the
+    beginning. Once opened, `parts` are its partitions, `read` and `done` the offsets of the next record to poll and of the
+    first that has not been emitted. For one thread,
+    the worker's: a consumer asked from two threads was seen to hang. With `asks`, `ends` may be used later on.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[Topic],
+        group: str,
+        *,
+        index: int = 0,
+        count: int = 1,
+        resumed: Mapping[Part, int] | None = None,
+        start: Mapping[Part, int] | None = None,
+        queued_kbytes: int = 4096,
+        asks: bool = False,
+    ) -> None:
+        self._settings, self._topics, self._index, self._count = settings, tuple(topics), index, count
+        self._names = {topic.name: topic_name(settings, topic) for topic in self._topics}
+        self._consumer: Any = Consumer(consumer_config(settings, f"{group}-{index}", group, queued_kbytes=queued_kbytes))
+        # A question on the fetching connection is answered only after the fetch before it: 80 ms on the embedded broker,
+        # 480 ms on a real one. So questions have a client of their own, which costs nothing while it is not asked.
+        self._asker: Any = Consumer(consumer_config(settings, f"{group}-{index}-asks", group))
+        self._asks = asks
+        self._wanted = {**(start or {}), **(resumed or {})}
+        self._committed: dict[Part, int] = {}
+        self._ask_again = 0.0
+        self.opened = False
+        self.parts: tuple[Part, ...] = ()
+        self.done: dict[Part, int] = dict(resumed or {})
+        self.read: dict[Part, int] = {}
+
+    def open(self) -> bool:
+        """Find this lane's partitions, check the positions against what the broker has, and begin. True once done.
+
+        With the broker away: blocks at most a few seconds, warns, and should be called again after `REOPEN_S`.
+        Raises `Misconfigured` for a position the broker does not have. New partitions are seen at a restart only.
+        """
+        if self.opened:
+            return True
+        try:
+            found = partitions_of(self._asker, self._settings, self._topics, ASK_TIMEOUT_S)
+        except Unavailable as error:
+            LOGGER.warning("%s [%s] %s", "a source waits", self._names, error)
+            return False
+        every = [(topic.name, number) for topic, numbers in found.items() for number in numbers]
+        share = every[self._index :: self._count]
+        bounds: dict[Part, tuple[int, int]] = {}
+        for part in share:
+            bound = self.bounds(part)
+            if bound is None:
+                return False
+            bounds[part] = bound
+        if stray := [part for part in self._wanted if part in self.done and part not in share]:
+            problem = f"it has positions of {', '.join(f'{topic}[{number}]' for topic, number in stray)}, which this lane does not read"
+            raise Misconfigured("the recovery store", problem, "run with the number of lanes and the topics it was made with, or delete it")
+        for part, (low, high) in bounds.items():
+            self._check(part, self._wanted.get(part, low), low, high)
+        self.read = {part: self._wanted.get(part, low) for part, (low, _) in bounds.items()}
+        self.done = dict(self.read)
+        self.parts = tuple(sorted(share))
+        self._consumer.assign([self._where(part, self._wanted.get(part, OFFSET_BEGINNING)) for part in share])
+        if not self._asks:
+            self._asker, asker = None, self._asker
+            asker.close()
+        self.opened = True
+        return True
+
+    def fetch(self, parts: Iterable[Part]) -> None:
+        """From now on read only these partitions, each from where `poll` left off; nothing is lost or comes twice."""
+        self._consumer.assign([self._where(part, self.read[part]) for part in parts])
+
+    def _where(self, part: Part, offset: int) -> TopicPartition:
+        return TopicPartition(self._names[part[0]], part[1], offset)
+
+    def _check(self, part: Part, offset: int, low: int, high: int) -> None:
+        where = f"{self._names[part[0]]}[{part[1]}]"
+        if offset > high:
+            problem = f"stands at offset {offset} of {where}, but the broker only has {low} to {high}: it has forgotten or been made anew"
+        elif offset < low:
+            problem = f"stands at offset {offset} of {where}, but what was there is gone: the broker has {low} to {high}"
+        else:
+            return
+        raise Misconfigured("the recovery store", problem, _CURE)
+
+    def bounds(self, part: Part) -> tuple[int, int] | None:
+        """The broker's (low, high) of a partition now, None if it does not answer. Blocks at most `ASK_TIMEOUT_S`."""
+        return watermarks(self._asker or self._consumer, self._names[part[0]], part[1], ASK_TIMEOUT_S)
+
+    def ends(self, parts: Iterable[Part]) -> dict[Part, int] | None:
+        """The high watermarks of some partitions now; None if one did not answer (then nothing is asked for `REOPEN_S`).
+
+        Raises `Misconfigured` where one lies below what has been read: the broker has forgotten.
+        """
+        if wall_seconds() < self._ask_again:
+            return None
+        found: dict[Part, int] = {}
+        for part in parts:
+            bound = self.bounds(part)
+            if bound is None:
+                self._ask_again = wall_seconds() + REOPEN_S
+                return None
+            if bound[1] < self.read[part]:
+                self._check(part, self.read[part], *bound)
+            found[part] = bound[1]
+        return found
+
+    def poll(self, most: int, wait_s: float) -> list[tuple[Part, list[Any]]]:
+        """The records at hand, at most `most`, as stretches of one partition each; waits out `wait_s` for more.
+
+        Several stretches may be of one partition; its order is kept. Errors of the connection are logged and waited
+        out. Raises `Misconfigured` for an offset out of range.
+        """
+        messages = self._consumer.consume(most, wait_s)
+        records = [message for message in messages if message.error() is None]
+        stretches = [(self._part(*place), list(found)) for place, found in groupby(records, _place)]
+        for part, found in stretches:
+            self.read[part] = found[-1].offset() + 1
+        if len(records) < len(messages):
+            self._heed([message for message in messages if message.error() is not None])
+        return stretches
+
+    def _heed(self, messages: list[Any]) -> None:
+        for message in messages:
+            error = message.error()
+            if error.code() == KafkaError._PARTITION_EOF:
+                # Also steps over what is no record: the marks of a producer's transactions.
+                part = self._part(*_place(message))
+                self.read[part] = max(self.read[part], message.offset())
+            elif error.code() in OUT_OF_RANGE:
+                self._out_of_range(self._part(*_place(message)), error)
+            else:
+                LOGGER.warning("%s [%s] %s", error.name(), self._names, error.str())
+
+    def _out_of_range(self, part: Part, error: KafkaError) -> None:
+        bound = self.bounds(part)
+        if bound is not None:
+            self._check(part, self.read[part], *bound)
+        # In range by now, or nobody can say: then the broker's own words.
+        problem = f"stands at offset {self.read[part]} of {self._names[part[0]]}[{part[1]}]: {error.str()}"
+        raise Misconfigured("the recovery store", problem, _CURE)
+
+    def _part(self, name: str, partition: int) -> Part:
+        return plain_name(self._settings, name), partition
+
+    def emitted(self, parts: Iterable[Part]) -> None:
+        """Take note that all that was polled of these partitions has left the source: a restart continues after it."""
+        for part in parts:
+            self.done[part] = self.read[part]
+
+    def commit(self, positions: Mapping[Part, int]) -> None:
+        """Tell the consumer group, for tools that show lag; does not block, and failing to does no harm."""
+        changed = {part: offset for part, offset in positions.items() if self._committed.get(part) != offset}
+        if changed and self.opened:
+            self._consumer.commit(offsets=[self._where(*each) for each in changed.items()], asynchronous=True)
+            self._committed.update(changed)
+
+    def close(self) -> None:
+        """End the connections."""
+        self._consumer.close()
+        if self._asker is not None:
+            self._asker.close()
+
+
+def _place(message: Any) -> tuple[str, int]:
+    return message.topic(), message.partition()

@@ -1,0 +1,249 @@
+"""The dataflows' sources: Kafka read with explicit positions, one item a poll (engine.md 2).
+
+- `RecordSource` emits lists of decoded `Record`: the control plane.
+- `PayloadSource` emits `Poll`s of undecoded payloads with marks for silent partitions: telemetry.
+
+Both: parts are *lanes*, each one consumer over its share of the partitions. The engine's recovery keeps {partition: next
+offset}; the consumer group only mirrors the snapshot before the last, for tools that show lag. A broker that goes away is
+waited for, for ever and aloud; a position it does not have ends the flow with `Misconfigured`. `stop` ends the source as if
+its input were over. While the broker answers, nothing blocks a worker longer than a few ms.
+"""
+
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from pipelines.barrier import Gate
+from pipelines.lanes import REOPEN_S, Lane, Part
+from pipelines.records import Poll, Record, Run, Unreadable
+from pipelines.silence import Silence
+from schemas.clock import Clock
+from schemas.errors import Undecodable
+from schemas.facts import Value
+from schemas.topics import Topic
+from sinks.codec import decode
+from sinks.errors import Misconfigured
+from sinks.kafka import RawRecord, raw_record
+from sinks.settings import KafkaSettings
+
+X = TypeVar("X")
+
+VERSION = 1
+RECORDS_AT_ONCE = 1_000
+PAYLOADS_AT_ONCE = 10_000
+BYTES_AT_ONCE = 8 * 1024 * 1024
+QUEUED_KBYTES = 32 * 1024
+FILL_S = 0.005
+"""How long a poll of payloads waits to be filled while they flow: larger polls decode cheaper."""
+IDLE_S = 0.03
+"""How long a source sleeps after a poll that brought nothing."""
+WAITING_S = 0.005
+"""How long it sleeps while records wait behind the barrier."""
+
+State = dict[str, Any]
+"""A snapshot: {"version", "lanes", "next": {(topic, partition): offset of the next record}}. Plain, since it is pickled."""
+
+
+class _LanePart(StatefulSourcePartition[X, State], Generic[X]):
+    """What both sources' lanes have in common: opening, sleeping, stopping, positions."""
+
+    def __init__(self, lane: Lane, lanes: int, stop: threading.Event) -> None:
+        self._lane, self._lanes, self._stop = lane, lanes, stop
+        self._sleep_s = 0.0
+        self._mirrored: dict[Part, int] = {}
+
+    def next_batch(self) -> list[X]:
+        if self._stop.is_set():
+            raise StopIteration
+        if not self._lane.opened:
+            if not self._lane.open():
+                self._sleep_s = REOPEN_S
+                return []
+            self._opened()
+        item = self._take()
+        return [] if item is None else [item]
+
+    @abstractmethod
+    def _opened(self) -> None:
+        """The lane knows its partitions now."""
+
+    @abstractmethod
+    def _take(self) -> X | None:
+        """One poll; sets `_sleep_s`."""
+
+    def next_awake(self) -> datetime | None:
+        return datetime.now(UTC) + timedelta(seconds=self._sleep_s) if self._sleep_s else None
+
+    def snapshot(self) -> State:
+        # What was snapshotted the last time has been committed by the engine by now, so this may be shown.
+        self._lane.commit(self._mirrored)
+        self._mirrored = dict(self._lane.done)
+        return {"version": VERSION, "lanes": self._lanes, "next": dict(self._lane.done)}
+
+    def close(self) -> None:
+        self._lane.close()
+
+
+class _Source(FixedPartitionedSource[X, State], Generic[X]):
+    def __init__(self, lanes: int) -> None:
+        if lanes < 1:
+            raise ValueError("a source has at least one lane")
+        self._lanes = lanes
+
+    def list_parts(self) -> list[str]:
+        """The lanes; every worker sees all, the engine deals them out. Their number is fixed with the recovery store."""
+        return [f"lane-{index:03d}" for index in range(self._lanes)]
+
+    def _resumed(self, resume_state: State | None) -> dict[Part, int] | None:
+        if resume_state is None:
+            return None
+        for what, ours in (("version", VERSION), ("lanes", self._lanes)):
+            if (theirs := resume_state.get(what)) != ours:
+                problem = f"was made with {what} {theirs} of the source, this is {what} {ours}"
+                raise Misconfigured("the recovery store", problem, "go back to that, or delete the flow's recovery directory")
+        return dict(resume_state["next"])
+
+
+def record_of(raw: RawRecord, topic: Topic) -> Record:
+    """The decoded record; its value is `Unreadable` where the bytes are no value of the topic."""
+    value: Value | Unreadable
+    try:
+        if not raw.raw:
+            raise Undecodable("no value (a tombstone)")
+        value = decode(raw.raw, topic)
+    except Undecodable as error:
+        value = Unreadable(str(error), raw.raw)
+    return Record(raw.topic, raw.partition, raw.offset, raw.appended_at, raw.key, value)
+
+
+class _RecordPart(_LanePart[list[Record]]):
+    def __init__(
+        self, settings: KafkaSettings, topics: Mapping[str, Topic], barrier: Sequence[Topic], lane: Lane, lanes: int, stop: threading.Event
+    ) -> None:
+        super().__init__(lane, lanes, stop)
+        self._settings, self._topics = settings, topics
+        self._gate = Gate(lane, [topic.name for topic in barrier]) if barrier else None
+
+    def _opened(self) -> None:
+        if self._gate is not None:
+            self._gate.open()
+
+    def _take(self) -> list[Record] | None:
+        stretches = self._lane.poll(RECORDS_AT_ONCE, 0)
+        if self._gate is not None:
+            stretches = self._gate.admit(stretches)
+        else:
+            self._lane.emitted(self._lane.parts)
+        self._sleep_s = 0.0 if stretches else WAITING_S if self._gate is not None and self._gate.waiting else IDLE_S
+        records = [
+            record_of(raw_record(self._settings, message), self._topics[part[0]]) for part, messages in stretches for message in messages
+        ]
+        return records or None
+
+
+class RecordSource(_Source[list[Record]]):
+    """Records of several topics, decoded; one list for each poll, in order within a partition.
+
+    `start` says where to begin without recovery (positions by plain topic name and partition; else at the beginning).
+    `barrier` topics are read up to the end they have after the other records of a poll were fetched, before those are
+    emitted: so what was appended to a barrier topic before a record was always seen before it. That takes one lane.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[Topic],
+        *,
+        clock: Clock,
+        stop: threading.Event,
+        barrier: Sequence[Topic] = (),
+        start: Mapping[tuple[str, int], int] | None = None,
+        group: str,
+        lanes: int = 1,
+    ) -> None:
+        super().__init__(lanes)
+        if barrier and lanes > 1:
+            raise ValueError("a barrier holds within one lane: use one")
+        if stray := [topic.name for topic in barrier if topic not in topics]:
+            raise ValueError(f"barrier topics must be among the topics: {', '.join(stray)}")
+        self._settings, self._topics, self._barrier = settings, tuple(topics), tuple(barrier)
+        self._clock, self._stop, self._start, self._group = clock, stop, start, group
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> _RecordPart:
+        """One lane, resumed where its snapshot says. Raises `Misconfigured` for a snapshot of another make."""
+        index = self.list_parts().index(for_part)
+        resumed = self._resumed(resume_state)
+        lane = Lane(
+            self._settings, self._topics, self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
+            asks=bool(self._barrier),
+        )  # fmt: skip
+        by_name = {topic.name: topic for topic in self._topics}
+        return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop)
+
+
+class _PayloadPart(_LanePart[Poll]):
+    def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock) -> None:
+        super().__init__(lane, lanes, stop)
+        self._clock, self._silence = clock, Silence(lane, clock)
+        self._partitions: tuple[int, ...] = ()
+        self._most, self._flowing = PAYLOADS_AT_ONCE, False
+
+    def _opened(self) -> None:
+        self._partitions = tuple(partition for _, partition in self._lane.parts)
+
+    def _take(self) -> Poll | None:
+        found: dict[Part, list[Any]] = {}
+        for part, messages in self._lane.poll(self._most, FILL_S if self._flowing else 0):
+            found.setdefault(part, []).extend(messages)
+        payloads: list[bytes] = []
+        runs: list[Run] = []
+        for (_, partition), messages in sorted(found.items()):
+            runs.append(Run(partition, len(payloads), len(messages), tuple(message.offset() for message in messages)))
+            payloads.extend(message.value() or b"" for message in messages)
+        self._lane.emitted(self._lane.parts)
+        self._silence.spoke(found)
+        marks = self._silence.marks()
+        self._flowing = bool(payloads)
+        self._sleep_s = 0.0 if payloads else IDLE_S
+        if payloads:
+            # Messages may hold one reading or a thousand: bound a poll by its bytes, too.
+            each = sum(map(len, payloads)) / len(payloads)
+            self._most = max(100, min(PAYLOADS_AT_ONCE, int(BYTES_AT_ONCE / max(each, 1.0))))
+        return Poll(payloads, tuple(runs), marks, self._partitions, self._clock.now()) if payloads or marks else None
+
+
+class PayloadSource(_Source[Poll]):
+    """Polls of one topic's payloads as they are, with marks for partitions the broker confirms to be silent.
+
+    A `Poll` comes whenever there are payloads, and about once a second with marks only, so that event time moves on in
+    silence; while the broker does not answer there is none, and time stands still (semantics 1.9).
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: Topic,
+        *,
+        clock: Clock,
+        stop: threading.Event,
+        group: str,
+        start: Mapping[tuple[str, int], int] | None = None,
+        lanes: int = 1,
+    ) -> None:
+        super().__init__(lanes)
+        self._settings, self._topic, self._clock, self._stop = settings, topic, clock, stop
+        self._group, self._start = group, start
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> _PayloadPart:
+        """One lane, resumed where its snapshot says. Raises `Misconfigured` for a snapshot of another make."""
+        index = self.list_parts().index(for_part)
+        resumed = self._resumed(resume_state)
+        lane = Lane(
+            self._settings, [self._topic], self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
+            queued_kbytes=QUEUED_KBYTES, asks=True,
+        )  # fmt: skip
+        return _PayloadPart(lane, self._lanes, self._stop, self._clock)

@@ -1,0 +1,157 @@
+"""Views: the present value of something kept on a compacted topic, for flows, the gateway and commands.
+
+One view of a kind in a process, read to its topic's end before the first input (architecture, "The way of data").
+The last value of a key wins, whether the broker compacts or not; bytes that are no value of the topic are logged and the
+value before them stays.
+"""
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from pipelines.rules.configuration import configuration_of
+from schemas.clock import Clock
+from schemas.config import ConfigChange, Configuration
+from schemas.connection import Connection
+from schemas.errors import Undecodable
+from schemas.facts import Value
+from schemas.topics import CONFIG, CONNECTIONS, Topic
+from sinks.codec import decode
+from sinks.errors import Unavailable
+from sinks.kafka import LOGGER, Follower, RawRecord
+from sinks.settings import KafkaSettings
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+V = TypeVar("V", bound=Value)
+
+CONFIG_WAIT_MS = 250
+"""On the embedded broker news of the configuration may take this long: it changes rarely, and each fetch costs."""
+CONNECTIONS_WAIT_MS = 100
+
+
+class View(Protocol[T_co]):
+    """Something with a present value."""
+
+    def current(self) -> T_co:
+        """The present value. Cheap; to be asked each time, not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedView(Generic[T]):
+    """A value that stays; for tests and for flows without a broker."""
+
+    value: T
+
+    def current(self) -> T:
+        """The value."""
+        return self.value
+
+
+class _TopicView(ABC, Generic[V]):
+    """The last value of each key of one topic, kept by a thread."""
+
+    def __init__(self, settings: KafkaSettings, clock: Clock, topic: Topic, model: type[V], fetch_wait_ms: int) -> None:
+        self._clock, self._topic, self._model = clock, topic, model
+        self._latest: dict[str, V] = {}
+        self._lock = threading.Lock()
+        self._follower = Follower(settings, [topic], self._take, client_id=f"{topic.name}-view", fetch_wait_ms=fetch_wait_ms)
+        self._ready = False
+        self.changed_at: datetime | None = None
+
+    def start(self) -> None:
+        """Begin to follow the topic."""
+        self._follower.start()
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Block until the topic has been read to the end it had at the start. Raises `Unavailable` after `timeout_s`."""
+        self._follower.wait_ready(timeout_s)
+        self._ready = True
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Return once the topic has been read to its present end. Raises `Unavailable` after `timeout_s`."""
+        await asyncio.to_thread(self._follower.catch_up, timeout_s)
+
+    def stop(self) -> None:
+        """End the thread; the value stays."""
+        self._follower.stop()
+
+    def _values(self) -> Mapping[str, V]:
+        if not self._ready:
+            raise Unavailable(f"{self._topic.name} has not been read to its end yet", 1.0)
+        with self._lock:
+            return MappingProxyType(self._latest)
+
+    def _take(self, records: list[RawRecord]) -> None:
+        latest = dict(self._latest)  # a new one each time: who holds the old one may go on reading it
+        for record in records:
+            if not record.raw:
+                latest.pop(record.key, None)
+                continue
+            try:
+                value = decode(record.raw, self._topic)
+            except Undecodable as error:
+                LOGGER.warning("%s[%d] offset %d is left out: %s", record.topic, record.partition, record.offset, error)
+                continue
+            if isinstance(value, self._model):
+                latest[record.key] = value
+        with self._lock:
+            self._latest, self.changed_at = latest, self._clock.now()
+        self._changed(latest)
+
+    @abstractmethod
+    def _changed(self, latest: Mapping[str, V]) -> None:
+        """The values are others now; called in the following thread, once for each poll."""
+
+
+class ConnectionsView(_TopicView[Connection]):
+    """Where each partner's connection stands, by partner id."""
+
+    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
+        super().__init__(settings, clock, CONNECTIONS, Connection, CONNECTIONS_WAIT_MS)
+
+    def current(self) -> Mapping[str, Connection]:
+        """The connections; a snapshot that does not change under its reader. Raises `Unavailable` before `wait_ready`."""
+        return self._values()
+
+    def _changed(self, latest: Mapping[str, Connection]) -> None:
+        """Nothing is derived from them."""
+
+
+class ConfigView(_TopicView[ConfigChange]):
+    """The configuration in force.
+
+    Items come one record each, in the order of their references, so between two records of one `apply` the whole may
+    be inconsistent for an instant (a scope has left a circuit that another has yet to take). Then the last consistent
+    configuration stays in force, and `problem` says why the newer one is not (None when it is).
+    """
+
+    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
+        super().__init__(settings, clock, CONFIG, ConfigChange, CONFIG_WAIT_MS)
+        self._configuration = Configuration()
+        self.problem: str | None = None
+
+    def current(self) -> Configuration:
+        """The last consistent configuration; empty if there never was an item. Raises `Unavailable` before `wait_ready`."""
+        self._values()
+        return self._configuration
+
+    def changes(self) -> Mapping[str, ConfigChange]:
+        """The last change of each item, by `kind/id`: who, when, which revision. Raises `Unavailable` before `wait_ready`."""
+        return self._values()
+
+    def _changed(self, latest: Mapping[str, ConfigChange]) -> None:
+        try:
+            self._configuration, self.problem = configuration_of(latest), None
+        except ValidationError as error:
+            self.problem = "; ".join(str(each["msg"]) for each in error.errors(include_url=False, include_input=False))
+            LOGGER.warning(
+                "the items on %s do not fit together; the configuration before stays in force: %s", self._topic.name, self.problem
+            )
