@@ -31,7 +31,8 @@ from sinks.secrets import Secrets
 from sinks.settings import KafkaSettings
 
 READS = (OUTBOUND, COMMANDS)
-GROUP = "derms-dispatch"
+GROUP = "derms-dispatch-progress"
+"""Not the group the source mirrors its own position to, which is further on than what is delivered."""
 
 
 def dispatch_flow(*, records: Source[Iterable[Record]], dispatch: Sink[Record], out: Sink[Out], clock: Clock) -> Dataflow:
@@ -99,7 +100,7 @@ def open_dispatch(
     positions = Positions(settings, GROUP)
     keeper = Keeper(settings, positions)
     bodies = BodyReader(settings)
-    appender = AsyncAppender(settings, GROUP)
+    appender = AsyncAppender(settings, "derms-dispatch")
     try:
         start = read_start(settings, positions)
         dispatcher = Dispatcher(

@@ -65,7 +65,7 @@ def read_start(settings: KafkaSettings, positions: Positions, *, timeout_s: floa
     """Ask the broker for the kept positions and read the deliveries from theirs to the present end. Blocks.
 
     A partition without a kept position begins at its beginning; one whose kept position is gone by retention,
-    at what is left. Raises Unavailable.
+    at what is left; one whose kept position is not there yet (a topic made anew), at the end. Raises Unavailable.
     """
     consumer: Any = Consumer(consumer_config(settings, "derms-dispatch-start"))
     try:
@@ -116,28 +116,40 @@ def _bounds(consumer: Any, settings: KafkaSettings, topic: Topic, timeout_s: flo
 
 
 def _deliveries(consumer: Any, settings: KafkaSettings, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Delivery]:
-    """The deliveries from `starts` up to `ends`, in the order of each partition; unreadable ones are passed over."""
+    """The deliveries from `starts` up to `ends`, in the order of each partition; unreadable ones are passed over.
+
+    The embedded broker's ends are short of the last batch's other records, so it is also read until nothing comes.
+    """
     name = topic_name(settings, DELIVERIES)
     left = {number for number, end in ends.items() if starts[number] < end}
     consumer.assign([TopicPartition(name, number, starts[number]) for number in left])
     heard = wall_seconds()
-    while left:
+    more = bool(left)
+    while more:
         if wall_seconds() - heard > _SILENCE_S:
             raise Unavailable(f"the broker does not hand out {DELIVERIES.name}", 1.0)
-        for message in consumer.consume(1000, 0.2):
-            error = message.error()
-            if error is not None:
-                # behind the last record there may be only transaction marks, or gaps left by compaction
-                if error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(message.partition())
-                continue
+        found = [message for message in consumer.consume(1000, 0.2) if _settled(message, left, ends)]
+        if found:
             heard = wall_seconds()
-            if message.offset() + 1 >= ends[message.partition()]:
-                left.discard(message.partition())
+        for message in found:
             try:
                 value = decode(message.value() or b"", DELIVERIES)
             except Undecodable:
                 continue
             if isinstance(value, Delivery):
                 yield value
+        more = bool(left) or bool(found)
     consumer.unassign()
+
+
+def _settled(message: Any, left: set[int], ends: Mapping[int, int]) -> bool:
+    """Whether it is a record (rather than an error or a partition's end); takes partitions that are over out of `left`."""
+    error = message.error()
+    if error is None:
+        if message.offset() + 1 >= ends[message.partition()]:
+            left.discard(message.partition())
+        return True
+    # behind the last record there may be only a transaction's marks, or gaps left by compaction
+    if error.code() == KafkaError._PARTITION_EOF:
+        left.discard(message.partition())
+    return False
