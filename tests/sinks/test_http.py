@@ -3,12 +3,21 @@
 import asyncio
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from sinks.addresses import objection
 from sinks.errors import Misconfigured, Refused, Unavailable
@@ -18,7 +27,7 @@ Respond = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def server(respond: Respond) -> Iterator[str]:
+def server(respond: Respond, kind: type[ThreadingHTTPServer] = ThreadingHTTPServer) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -30,7 +39,7 @@ def server(respond: Respond) -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd = kind(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -224,3 +233,56 @@ def test_a_wrong_tls_file_names_its_setting() -> None:
         HttpClient(ca_file="/no/such/file.pem")
     with pytest.raises(Misconfigured, match=r"tls.client_cert_file"):
         HttpClient(client_cert_file="/no/such/file.pem")
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server for the name localhost with a certificate of its own making, and that certificate's file."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    class Server(ThreadingHTTPServer):
+        def get_request(self) -> tuple[Any, Any]:
+            connection, address = super().get_request()
+            return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+        def handle_error(self, *_: object) -> None:
+            pass
+
+    with server(answering(204), Server) as url:
+        yield url.replace("http://127.0.0.1", "https://localhost"), folder / "cert.pem"
+
+
+def post_tls(url: str, **options: Any) -> int:
+    async def once() -> int:
+        async with HttpClient(allow_private=True, **options) as client:
+            return (await client.request("POST", url, content=b"{}")).status
+
+    return asyncio.run(once())
+
+
+def test_tls_is_verified_by_name_although_the_connection_goes_to_the_checked_address(tls: tuple[str, Path]) -> None:
+    url, certificate = tls
+    assert post_tls(url, ca_file=str(certificate)) == 204
+    with pytest.raises(Unavailable, match=r"TLS with localhost:\d+ failed: self.signed certificate"):
+        post_tls(url)
+    with pytest.raises(Unavailable, match=r"TLS with 127.0.0.1:\d+ failed: .*(IP address|mismatch)"):
+        post_tls(url.replace("localhost", "127.0.0.1"), ca_file=str(certificate))
