@@ -130,6 +130,8 @@ class ReportingRule:
                 self._forget(state, row.start_ms, now)
             quarter = state.quarters[key]
             take(quarter, row, now, self._waits)
+            if quarter.group_row is None:
+                continue
             members = self.plan.members(state.scope_id, from_ms(row.start_ms))
             expected = frozenset(asset.id for asset in members if reported(asset, members))
             if complete(quarter, expected, len(members), self._waits):
@@ -148,7 +150,7 @@ class ReportingRule:
             while quarter.due is not None and quarter.due <= now:
                 group = self.plan.groups.get(group_id)
                 if group is None or group.scope_id != state.scope_id:
-                    quarter.pending, quarter.due = [], None  # the group went away
+                    quarter.pending, quarter.group_row, quarter.due = [], None, None  # the group went away
                     break
                 messages += self._tell(state, group, start_ms, quarter, now)
         return messages

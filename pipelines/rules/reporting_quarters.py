@@ -40,9 +40,10 @@ class Waits:
 class GroupQuarter:
     """What is known and told of one quarter to one group.
 
-    `opened`: the first message went, so each further change is told by itself. `told` holds a fingerprint
-    of each entry as told last. `phased` keeps the rows of single phases: an asset metered by phases is told
-    as their sum, so a change of one needs the others. `undecided`: due, but no handshake was acknowledged yet.
+    `opened`: the first message went, so each further change is told by itself. `told` holds a fingerprint of
+    each entry as told last. `group_row` is the first of the group's rows that are pending. `phased` keeps the
+    rows of single phases: an asset metered by phases is told as their sum, so a change of one needs the others.
+    `undecided`: due, but no handshake was acknowledged yet.
     """
 
     old: bool
@@ -50,6 +51,7 @@ class GroupQuarter:
     opened: bool = False
     undecided: bool = False
     due: datetime | None = None
+    group_row: Row | None = None
     pending: list[Row] = field(default_factory=list)
     told: dict[str, int] = field(default_factory=dict)
     phased: dict[tuple[str, str], Row] = field(default_factory=dict)
@@ -68,6 +70,8 @@ def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
     """
     quarter.pending.append(row)
     quarter.touched = now
+    if row.level == Level.GROUP.value:
+        quarter.group_row = quarter.group_row or row
     if quarter.old and row.revision > 1:
         quarter.opened = True
     if quarter.opened or row.level == Level.GROUP.value:
@@ -83,7 +87,7 @@ def complete(quarter: GroupQuarter, expected: frozenset[str], members: int, wait
     `expected` are the assets to be told, `members` how many belong to the scope. A group that is the sum of
     its members says how many have no row at all; a metered group says nothing about its other members.
     """
-    group = next((row for row in quarter.pending if row.level == Level.GROUP.value), None)
+    group = quarter.group_row
     if quarter.opened or group is None:
         return False
     cut = group.at_ms + waits.settle // _MS
@@ -100,7 +104,7 @@ def next_batch(quarter: GroupQuarter, now: datetime, waits: Waits) -> list[Row]:
     for row in sorted((row for row in quarter.pending if row.at_ms <= cut), key=lambda row: row.revision):
         batch[row.level, row.id, row.phase] = row
     quarter.pending = [row for row in quarter.pending if row.at_ms > cut]
-    quarter.opened = True
+    quarter.opened, quarter.group_row = True, None
     quarter.due = now + waits.settle if quarter.pending else None
     return list(batch.values())
 
