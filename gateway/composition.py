@@ -1,45 +1,33 @@
 """What is wired to what: each flow with its sources and sinks (architecture, "The way of data")."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import cast
 
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
 
 from gateway.settings import Settings, clock_of, public_url
-from pipelines.archive import READS, archive_flow
-from pipelines.circuits import circuits_flow
-from pipelines.compliance import compliance_flow
-from pipelines.envelopes import envelopes_flow
-from pipelines.lifecycle import lifecycle_flow
-from pipelines.reporting import reporting_flow
+from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
+from pipelines.records import Out, Record
 from pipelines.sources import PayloadSource, RecordSource
-from pipelines.telemetry import telemetry_flow
 from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
-from schemas.topics import (
-    CIRCUIT_CAPACITY,
-    COMMANDS,
-    COMPLIANCE,
-    CONFIG,
-    CONNECTIONS,
-    DELIVERIES,
-    ENVELOPES,
-    INBOUND,
-    QUARTER_HOURS,
-    TELEMETRY,
-    Topic,
-)
-from sinks.clickhouse.sink import HistorySink
+from schemas.topics import ENVELOPES, TELEMETRY, Topic
 from sinks.errors import Misconfigured
 from sinks.kafka import KafkaSink
 from sinks.secrets import Secrets
 
+VIEWS_WITHIN_S = 15.0
+Start = Mapping[tuple[str, int], int] | None
+
 
 @dataclass
 class Wiring:
-    """The settings, clock, views and stop event that all flows of a process share."""
+    """The settings, clock, views and stop event that all flows of a process share; `open` closes with the process's flows."""
 
     settings: Settings
     clock: Clock
@@ -47,38 +35,33 @@ class Wiring:
     config: ConfigView
     connections: ConnectionsView
     secrets: Secrets
+    open: ExitStack = field(default_factory=ExitStack)
 
-    def records(self, flow: str, *topics: Topic, barrier: tuple[Topic, ...] = ()) -> RecordSource:
+    def records(self, flow: str, topics: Sequence[Topic], barrier: Sequence[Topic] = (), start: Start = None) -> Source[Iterable[Record]]:
         """One consumer over all of a control flow's topics."""
-        return RecordSource(self.settings.kafka, topics, clock=self.clock, stop=self.stop, barrier=barrier, group=f"derms-{flow}")
+        source = RecordSource(
+            self.settings.kafka, topics, clock=self.clock, stop=self.stop, barrier=barrier, start=start, group=f"derms-{flow}"
+        )
+        return cast("Source[Iterable[Record]]", source)  # the engine's type variables do not vary
 
-    def out(self, flow: str) -> KafkaSink:
+    def readings(self, flow: str) -> PayloadSource:
+        """Telemetry, one item a poll."""
+        return PayloadSource(self.settings.kafka, TELEMETRY, clock=self.clock, stop=self.stop, group=f"derms-{flow}")
+
+    def out(self, flow: str) -> Sink[Out]:
         """The sink to Kafka that waits for acknowledgements and raises on any failure."""
-        return KafkaSink(self.settings.kafka, f"derms-{flow}")
-
-
-def wiring(settings: Settings, stop: threading.Event) -> Wiring:
-    """Start the views and wait until both have been read to their present ends. Raises Misconfigured, Unavailable."""
-    clock = clock_of(settings)
-    if settings.secret is None:
-        raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
-    config, connections = ConfigView(settings.kafka, clock), ConnectionsView(settings.kafka, clock)
-    for view in (config, connections):
-        view.start()
-    for view in (config, connections):
-        view.wait_ready(15)
-    return Wiring(settings, clock, stop, config, connections, Secrets.from_base64(settings.secret.get_secret_value()))
+        return cast("Sink[Out]", KafkaSink(self.settings.kafka, f"derms-{flow}"))
 
 
 def _telemetry(w: Wiring) -> Dataflow:
-    polls = PayloadSource(w.settings.kafka, TELEMETRY, clock=w.clock, stop=w.stop, group="derms-telemetry")
-    return telemetry_flow(polls=polls, out=w.out("telemetry"), clock=w.clock, config=w.config)
+    from pipelines.telemetry import telemetry_flow  # polars and numpy, only in the processes of the data plane
+
+    return telemetry_flow(polls=w.readings("telemetry"), out=w.out("telemetry"), clock=w.clock, config=w.config)
 
 
 def _lifecycle(w: Wiring) -> Dataflow:
-    records = w.records("lifecycle", CONFIG, CONNECTIONS, INBOUND, DELIVERIES, COMMANDS, barrier=(CONFIG, CONNECTIONS))
-    return lifecycle_flow(
-        records=records,
+    return lifecycle.lifecycle_flow(
+        records=w.records("lifecycle", lifecycle.READS, lifecycle.BARRIER),
         out=w.out("lifecycle"),
         clock=w.clock,
         config=w.config,
@@ -88,33 +71,45 @@ def _lifecycle(w: Wiring) -> Dataflow:
 
 
 def _envelopes(w: Wiring) -> Dataflow:
-    records = w.records("envelopes", INBOUND, CONNECTIONS, COMMANDS, CONFIG)
-    return envelopes_flow(records=records, out=w.out("envelopes"), clock=w.clock, config=w.config)
+    records = w.records("envelopes", envelopes.READS)
+    return envelopes.envelopes_flow(records=records, out=w.out("envelopes"), clock=w.clock, config=w.config)
 
 
 def _circuits(w: Wiring) -> Dataflow:
-    return circuits_flow(records=w.records("circuits", CIRCUIT_CAPACITY), out=w.out("circuits"), clock=w.clock, config=w.config)
+    records = w.records("circuits", circuits.READS)
+    return circuits.circuits_flow(records=records, out=w.out("circuits"), clock=w.clock, config=w.config)
 
 
 def _compliance(w: Wiring) -> Dataflow:
-    records = w.records("compliance", QUARTER_HOURS, ENVELOPES, barrier=(ENVELOPES,))
-    return compliance_flow(records=records, out=w.out("compliance"), clock=w.clock, config=w.config)
+    records = w.records("compliance", compliance.READS, (ENVELOPES,))
+    return compliance.compliance_flow(records=records, out=w.out("compliance"), clock=w.clock, config=w.config)
 
 
 def _reporting(w: Wiring) -> Dataflow:
-    records = w.records("reporting", QUARTER_HOURS, CONNECTIONS, COMPLIANCE, INBOUND, COMMANDS, barrier=(CONNECTIONS, INBOUND))
-    return reporting_flow(records=records, out=w.out("reporting"), clock=w.clock, config=w.config)
+    return reporting.reporting_flow(
+        records=w.records("reporting", reporting.READS, reporting.BARRIER),
+        out=w.out("reporting"),
+        clock=w.clock,
+        config=w.config,
+        connections=w.connections,
+    )
 
 
 def _dispatch(w: Wiring) -> Dataflow:
-    return dispatch_flow(w)
+    opened = w.open.enter_context(
+        dispatch.open_dispatch(w.settings.kafka, clock=w.clock, config=w.config, connections=w.connections, secrets=w.secrets, stop=w.stop)
+    )
+    records = w.records("dispatch", dispatch.READS, start=opened.start)
+    return dispatch.dispatch_flow(records=records, dispatch=opened.sink, out=w.out("dispatch"), clock=w.clock)
 
 
 def _archive(w: Wiring) -> Dataflow:
-    kafka = w.settings.kafka
+    from pipelines.archive import READS, archive_flow
+    from sinks.clickhouse.sink import HistorySink
+
     return archive_flow(
-        records=w.records("archive", *READS),
-        polls=PayloadSource(kafka, TELEMETRY, clock=w.clock, stop=w.stop, group="derms-archive"),
+        records=w.records("archive", READS),
+        polls=w.readings("archive"),
         history=HistorySink(w.settings.clickhouse, w.settings.incarnation),
         out=w.out("archive"),
         clock=w.clock,
@@ -135,10 +130,19 @@ BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
 
 @contextmanager
 def flows(names: Iterable[str], settings: Settings, stop: threading.Event) -> Iterator[list[Dataflow]]:
-    """The named flows, wired, for as long as the context lasts."""
-    wired = wiring(settings, stop)
-    try:
+    """The named flows, wired, for as long as the context lasts; entered once the views have been read to their ends.
+
+    Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
+    """
+    if settings.secret is None:
+        raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
+    clock = clock_of(settings)
+    config, connections = ConfigView(settings.kafka, clock), ConnectionsView(settings.kafka, clock)
+    wired = Wiring(settings, clock, stop, config, connections, Secrets.from_base64(settings.secret.get_secret_value()))
+    with wired.open:
+        for view in (config, connections):
+            wired.open.callback(view.stop)
+            view.start()
+        for view in (config, connections):
+            view.wait_ready(VIEWS_WITHIN_S)
         yield [BUILDERS[name](wired) for name in names]
-    finally:
-        wired.config.stop()
-        wired.connections.stop()

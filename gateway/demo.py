@@ -67,7 +67,7 @@ def run_demo(data: Path | None, *, once: bool, report_file: Path | None) -> int:
             prefer_ports=True,
             attribution=ATTRIBUTION,
         )
-        demo = Demo(Instance(load(), options, say=console.print), recorded, console, stop)
+        demo = Demo(Instance(load(), options, say=console.print, stop_asked=stop), recorded, console, stop)
         try:
             return demo.tell(once=once, report_file=report_file)
         finally:
@@ -117,7 +117,7 @@ class Demo:
         if once:
             return 0 if found["verdict"]["ok"] else 1
         self._console.print("it goes on until Ctrl-C")
-        self._instance.run(self._stop)
+        self._instance.run()
         return 0
 
     def end(self) -> None:

@@ -70,6 +70,7 @@ class Instance:
     settings: Settings
     options: Options
     say: Callable[[str], None] = field(default=print)
+    stop_asked: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.directory = Directory(self.options.directory)
@@ -172,10 +173,11 @@ class Instance:
         while not self._supervisor.ready():
             for words in self._supervisor.tick():
                 self.say(words)
+            if self.stop_asked.wait(0.05):
+                raise Unavailable("stopped while starting")
             if time.monotonic() > deadline:
                 late = [child.name for child in children if not child.ready_file.exists()]
                 raise Unavailable(f"not ready within {READY_WITHIN_S:g} s: {', '.join(late)}; see {self.directory / 'logs'}")
-            time.sleep(0.05)
 
     def _endpoints(self) -> Endpoints:
         gateway, clock = self.settings.gateway, self.settings.clock
@@ -192,9 +194,9 @@ class Instance:
             clock={"origin": rfc3339(origin), "speed": clock.speed, "started": rfc3339(started)},
         )
 
-    def run(self, stop: threading.Event) -> None:
-        """Watch over the processes until `stop` is set."""
-        while not stop.wait(0.25):
+    def run(self) -> None:
+        """Watch over the processes until `stop_asked` is set."""
+        while not self.stop_asked.wait(0.25):
             self.watch()
 
     def watch(self) -> None:

@@ -41,13 +41,13 @@ def up(
     options = Options(directory=data, config_file=config, speed=speed, origin=instant(origin), force=force)
     stop = threading.Event()
     stop_on_signals(stop)
-    running = Instance(load(), options, say=lambda words: typer.echo(words, err=True))
+    running = Instance(load(), options, say=lambda words: typer.echo(words, err=True), stop_asked=stop)
     try:
         endpoints = running.start()
         typer.echo(f"ready: operations {endpoints.operations_url}, OSCP {endpoints.oscp_url}")
         typer.echo(f"       Kafka {endpoints.kafka_bootstrap}, history {endpoints.clickhouse_url}")
         typer.echo(f"       operator token in {endpoints.operator_token_file}; logs in {running.directory / 'logs'}")
-        running.run(stop)
+        running.run()
     finally:
         killed = running.stop()
     if killed:

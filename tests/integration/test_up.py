@@ -1,0 +1,276 @@
+"""`derms up` as its users meet it: real processes, an independent OSCP peer (pyoscp), independent Kafka clients."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import fastavro
+import pytest
+import yaml
+from confluent_kafka import Producer
+
+from gateway.instance_files import Endpoints
+from schemas.intervals import QUARTER, quarter_of
+from schemas.units import rfc3339
+from sinks.http import fetch
+from tests.integration.running import LIMIT_S, api, call, derms, free_port, process, until, up
+
+pytestmark = pytest.mark.xdist_group("up")
+HERE = Path(__file__).parent
+AVSC = HERE.parents[1] / "schemas" / "avsc"
+INITIAL_TOKEN = "an-initial-token-from-the-second-partner"
+
+
+def partner(name: str, **more: Any) -> dict[str, Any]:
+    """A partner that is pyoscp: group messages, its heartbeat time, its acknowledgement path."""
+    return {
+        "id": name,
+        "allow_private_addresses": True,
+        "legacy": ["NAIVE_HEARTBEAT_TIME"],
+        "paths": {"HandshakeAcknowledge": "/handshake_acknowledgment"},
+        "measurements": {"messages": ["GROUP"], "unit": "WH", "directions": {"group": ["IMPORT"]}},
+        **more,
+    }
+
+
+@dataclass
+class World:
+    """A running instance, its two pyoscp partners, and the quarter hour that ends soon after it was started."""
+
+    directory: Path
+    endpoints: Endpoints
+    peers: dict[str, str]
+    quarter: datetime
+
+    def peer(self, name: str, path: str, body: Any = None) -> Any:
+        """Call a peer's controls."""
+        content = None if body is None else json.dumps(body).encode()
+        answer = fetch(
+            "GET" if body is None else "POST", self.peers[name] + path, headers={"Content-Type": "application/json"}, content=content
+        )
+        return json.loads(answer.body) if answer.body else None
+
+    def state(self, name: str) -> str:
+        """A partner's connection state."""
+        return str(api(self.endpoints, "GET", f"/partners/{name}")["state"])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("up")
+    ports = {"vector": free_port(), "helen": free_port()}
+    (folder / "initial-token").write_text(INITIAL_TOKEN)
+    configuration = {
+        "circuits": [{"id": "feeder-1", "rated_import_kw": 50, "rated_export_kw": 20}],
+        "scopes": [{"id": "mg-1", "circuit_id": "feeder-1"}, {"id": "mg-2"}],
+        "assets": [
+            {"id": "mg-1-grid", "scope_id": "mg-1", "category": "CONSUMPTION", "connection_meter": True},
+            {"id": "mg-2-grid", "scope_id": "mg-2", "category": "CONSUMPTION", "connection_meter": True},
+        ],
+        "partners": [
+            partner("vector"),
+            partner("helen", base_url=f"http://127.0.0.1:{ports['helen']}/oscp/cp/2.0", initial_token_file=str(folder / "initial-token")),
+        ],
+        "groups": [
+            {"partner_id": "vector", "group_id": "V-1", "scope_id": "mg-1"},
+            {"partner_id": "helen", "group_id": "H-1", "scope_id": "mg-2"},
+        ],
+        "timing": {"lateness": "PT1S", "register_wait": "PT2S", "idle_after": "PT2S"},
+    }
+    (folder / "site.yaml").write_text(yaml.safe_dump(configuration))
+    # The clock starts 40 s before the end of a quarter hour: at its own speed, a test sees one end.
+    quarter = quarter_of(datetime.now(UTC))
+    origin = quarter + QUARTER - timedelta(seconds=40)
+    with contextlib.ExitStack() as stack:
+        for name, port in ports.items():
+            (folder / name).mkdir()
+            command = [sys.executable, str(HERE / "pyoscp_peer.py"), str(port), str(folder / name)]
+            stack.enter_context(process(command, folder / f"{name}.log"))
+        endpoints = stack.enter_context(up(folder / "data", "--config", str(folder / "site.yaml"), "--origin", rfc3339(origin)))
+        peers = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+        yield World(folder / "data", endpoints, peers, quarter)
+
+
+def single_object(schema: Any, record: dict[str, Any]) -> bytes:
+    """Avro single-object encoding by fastavro alone, as a producer elsewhere would do it."""
+    # fastavro gives the fingerprint as hex of the bytes in little-endian order.
+    head = b"\xc3\x01" + bytes.fromhex(fastavro.schema.fingerprint(fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, schema, record)
+    return head + body.getvalue()
+
+
+def test_both_ways_of_registration_end_online_and_measurements_arrive(world: World) -> None:
+    token = derms("partner", "token", "vector", data=world.directory).stdout.splitlines()[-1]
+    assert len(token) == 43
+    world.peer("vector", "/control/register", {"own_token": "b" * 40, "token": token, "base_url": world.endpoints.oscp_url})
+    world.peer("helen", "/control/expect", {"token": INITIAL_TOKEN})
+    started = derms("partner", "register", "helen", data=world.directory)
+    assert started.returncode == 0, started.stderr
+    for name, group in (("vector", "V-1"), ("helen", "H-1")):
+        until(lambda name=name: world.state(name) == "REGISTERED", f"{name} registered")
+        handshake = {"required_behaviour": {"heartbeat_interval": 10, "measurement_configuration": ["INTERMITTENT"]}}
+        assert world.peer(name, "/control/say", {"path": "/handshake", "body": handshake})["status"] == 204
+        until(lambda name=name: world.state(name) == "ONLINE", f"{name} online")
+        block = {
+            "capacity": 40,
+            "phase": "ALL",
+            "unit": "KW",
+            "start_time": rfc3339(world.quarter),
+            "end_time": rfc3339(world.quarter + 4 * QUARTER),
+        }
+        forecast = {"group_id": group, "type": "CONSUMPTION", "forecasted_blocks": [block]}
+        assert world.peer(name, "/control/say", {"path": "/update_group_capacity_forecast", "body": forecast})["status"] == 204
+    until(lambda: api(world.endpoints, "GET", "/circuits/feeder-1")["available_import_kw"] == 40, "the circuit follows the forecast")
+
+    schema = fastavro.parse_schema(json.loads((AVSC / "Measurement.avsc").read_text()))
+    producer = Producer({"bootstrap.servers": world.endpoints.kafka_bootstrap, "partitioner": "murmur2_random"})
+    minutes = [world.quarter + timedelta(minutes=minute) for minute in range(15)]
+    for at in minutes:
+        record = {"asset_id": "mg-1-grid", "measured_at": at, "power_w": 6000.0, "import_wh": None, "export_wh": None, "stored_wh": None}
+        producer.produce("derms.telemetry", single_object(schema, {**record, "phase": "ALL", "quality": "GOOD"}), "mg-1-grid")
+    producer.produce("derms.telemetry", b"not avro at all", "mg-1-grid")
+    assert producer.flush(10) == 0
+    posted = [{"asset_id": "mg-2-grid", "measured_at": rfc3339(at), "power_w": 1200.0} for at in minutes]
+    assert call(world.endpoints, "POST", "/telemetry", {"measurements": posted}).status == 202
+
+    for name, group, energy_wh in (("vector", "V-1", 1500.0), ("helen", "H-1", 300.0)):
+        [message] = until(lambda name=name: world.peer(name, "/control/seen")["measurements"], f"measurements at {name}", 90)
+        [entry] = message["measurements"]
+        assert message["group_id"] == group
+        assert entry["value"] == energy_wh
+        assert (entry["initial_measure_time"], entry["measure_time"]) == (rfc3339(world.quarter), rfc3339(world.quarter + QUARTER))
+    until(
+        lambda: any("decod" in reason or "Avro" in reason for reason in api(world.endpoints, "GET", "/dead-letters")["counts"]),
+        "a dead letter",
+    )
+
+
+def test_heartbeats_go_both_ways(world: World) -> None:
+    def both() -> bool:
+        found = api(world.endpoints, "GET", "/partners/vector")
+        return bool(found["last_heartbeat_received_at"] and found["last_heartbeat_delivered_at"])
+
+    until(both, "a heartbeat in and one delivered")
+
+
+def test_a_bad_forecast_names_the_field(world: World) -> None:
+    block = {
+        "capacity": -1,
+        "phase": "ALL",
+        "unit": "KW",
+        "start_time": rfc3339(world.quarter),
+        "end_time": rfc3339(world.quarter + QUARTER),
+    }
+    forecast = {"group_id": "V-1", "type": "CONSUMPTION", "forecasted_blocks": [block]}
+    answer = world.peer("vector", "/control/say", {"path": "/update_group_capacity_forecast", "body": forecast})
+    assert answer["status"] == 400
+    found = json.loads(answer["text"])
+    assert "message" in found
+    assert found["errors"][0]["path"] == "forecasted_blocks[0].capacity"
+    forecast = {"group_id": "H-1", "type": "CONSUMPTION", "forecasted_blocks": [{**block, "capacity": 1}]}
+    assert world.peer("vector", "/control/say", {"path": "/update_group_capacity_forecast", "body": forecast})["status"] == 404
+
+
+def test_an_unknown_token_is_refused(world: World) -> None:
+    headers = {"Authorization": "Token nobody-has-this-one", "Content-Type": "application/json", "X-Request-ID": "r1"}
+    answer = fetch("POST", f"{world.endpoints.oscp_url}/heartbeat", headers=headers, content=b'{"offline_mode_at":"2030-01-01T00:00:00Z"}')
+    assert answer.status == 403
+    assert "message" in json.loads(answer.body)
+
+
+def test_the_history_answers_a_plain_client_while_everything_runs(world: World) -> None:
+    host, port = world.endpoints.clickhouse_url.removeprefix("http://").split(":")
+    client = clickhouse_connect.get_client(host=host, port=int(port), database="derms")
+    try:
+        until(
+            lambda: client.query("SELECT count() FROM v_quarter_hours WHERE level = 'GROUP' AND NOT provisional").first_row[0] >= 2, "rows"
+        )
+        assert client.query("SELECT count() FROM v_telemetry").first_row[0] == 30
+    finally:
+        client.close()
+    asked = derms("sql", "SELECT count() AS n FROM v_telemetry", data=world.directory)
+    assert asked.returncode == 0, asked.stderr
+    assert "30" in asked.stdout
+
+
+def processes_of(endpoints: Endpoints) -> list[int]:
+    """The instance and its children, by what /proc says."""
+    found = [endpoints.pid]
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == endpoints.pid:
+                found.append(int(entry.parent.name))
+    return found
+
+
+def test_a_killed_process_comes_back_and_the_work_goes_on(world: World) -> None:
+    control = int((world.directory / "run" / "control").read_text())
+    os.kill(control, signal.SIGKILL)
+
+    def again() -> bool:
+        path = world.directory / "run" / "control"
+        return path.exists() and path.read_text().strip() not in ("", str(control))
+
+    until(again, "the control process is back")
+    assert world.state("vector") == "ONLINE"
+    status = derms("status", data=world.directory)
+    assert status.returncode == 0, status.stderr
+
+
+def test_no_secret_is_in_logs_or_topics_archive(world: World) -> None:
+    secrets = [world.endpoints.operator_token(), (world.directory / "secret").read_text().strip(), INITIAL_TOKEN, "b" * 40]
+    written = [path for path in (world.directory / "logs").iterdir() if path.is_file()]
+    assert written
+    for path in [*written, world.directory.parent / "up.log"]:
+        text = path.read_text(errors="replace")
+        assert not any(secret in text for secret in secrets), path.name
+    host, port = world.endpoints.clickhouse_url.removeprefix("http://").split(":")
+    client = clickhouse_connect.get_client(host=host, port=int(port), database="derms")
+    try:
+        for table in ("inbound_messages", "outbound_messages", "deliveries", "connection_events"):
+            rows = str(client.query(f"SELECT * FROM {table}").result_rows)
+            assert not any(secret in rows for secret in secrets), table
+    finally:
+        client.close()
+
+
+def test_sigterm_ends_everything_in_time(world: World) -> None:
+    pids = processes_of(world.endpoints)
+    assert len(pids) >= 6
+    began = time.monotonic()
+    os.kill(world.endpoints.pid, signal.SIGTERM)
+
+    def gone() -> bool:
+        return not any(alive(pid) for pid in pids)
+
+    until(gone, "all processes are gone", 15)
+    assert time.monotonic() - began < 15
+    assert not (world.directory / "endpoints.json").exists()
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (one that ended and was not collected yet does not)."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_wrong_configuration_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("scopes: [{id: mg-1, circuit_id: nowhere}]\n")
+    ended = derms("up", "--data", str(tmp_path / "data"), "--config", str(tmp_path / "bad.yaml"), timeout_s=LIMIT_S)
+    assert ended.returncode == 1
+    assert "scopes[0].circuit_id: there is no circuit 'nowhere'" in ended.stderr
+    assert "Traceback" not in ended.stderr
