@@ -1,7 +1,9 @@
-"""What we owe partners, sent to their OSCP APIs.
+"""What we owe partners, sent to their OSCP APIs (semantics 8).
 
-- `client`: one attempt of one message, and what its answer means. `oauth`: tokens for partners that ask for them.
-- `queues`, `breaker`: pure: which message of a partner goes next, and when.
+- `client`: one attempt of one message. `oauth`: tokens for partners that ask for them. `answers`: what an answer means.
+- `queues`, `waiting`, `breaker`: pure: which message of a partner goes next, and when.
 - `progress`: pure: which positions are safe to commit. `history`: the same from and to Kafka.
-- `bodies`: message bodies in bounded memory. `dispatcher`: the thread that runs all of it.
+- `bodies`: message bodies in bounded memory.
+- `partner_run`: a partner's queue put to work, outcomes recorded. `orders`: operators' retry and drop.
+- `dispatcher`: the thread that runs all of it. `standing`: how the queues stand, for pages and metrics.
 """
