@@ -22,16 +22,15 @@ from schemas.topics import ENVELOPES, QUARTER_HOURS
 from schemas.units import Phase
 
 READS = (QUARTER_HOURS, ENVELOPES)
+BARRIER = (ENVELOPES,)
 
 SETTLE = timedelta(seconds=5)
 """How long after a start, and after rows of the past, an open breach is not closed for want of rows."""
 
 
 def compliance_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: Clock, config: View[Configuration]) -> Dataflow:
-    """Reads `READS`; writes `Verdict` and `Breach` (key group) and `Event` (key scope).
-
-    `records` must bring the envelopes appended before a row before that row (a barrier of the source).
-    """
+    """Reads `READS` (with `BARRIER`: a row comes after the envelopes appended before it); writes `Verdict` and `Breach`
+    (key group) and `Event` (key scope)."""
     flow = Dataflow("compliance")
     readable, dead = read_records(flow, records, clock)
     items = op.filter_map("items", readable, partial(_item, config))

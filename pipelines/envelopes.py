@@ -13,12 +13,13 @@ from pipelines.records import Out, Record
 from pipelines.rules.circuits import CircuitRule, Plan
 from pipelines.rules.envelopes import EnvelopeRule
 from pipelines.rules.patience import Patience
-from pipelines.rules.scope_changes import ScopeChanges
+from pipelines.rules.scope_changes import ScopeChanges, Whereabouts
 from pipelines.rules.scope_items import Item
-from pipelines.scope_news import ScopeNews
+from pipelines.scope_news import ScopeNews, whereabouts
 from pipelines.views import View
 from schemas.clock import Clock
 from schemas.config import ConfigChange, Configuration
+from schemas.connection import Connection
 from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, INBOUND
 
 READS = (INBOUND, CONNECTIONS, COMMANDS, CONFIG)
@@ -39,7 +40,7 @@ def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: 
     readable, dead = read_records(flow, records, clock)
 
     news = ScopeNews(config, clock)
-    changes = op.filter_map("config_changes", readable, _config_change)
+    changes = op.filter_map("config_changes", readable, _change)
     looks = run_rule("scope_changes", changes, ScopeChanges(clock.allowance(VIEWS_FOLLOW)), clock)
     told = op.flat_map("news", readable, news.of_record)
     looked = op.flat_map("looks", looks, news.of_look)
@@ -58,7 +59,9 @@ def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: 
     return flow
 
 
-def _config_change(record: Record) -> tuple[str, ConfigChange] | None:
+def _change(record: Record) -> tuple[str, ConfigChange | Whereabouts] | None:
+    if isinstance(record.value, Connection):
+        return "configuration", whereabouts(record.value)
     return ("configuration", record.value) if isinstance(record.value, ConfigChange) else None
 
 

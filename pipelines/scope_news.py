@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from pipelines.records import Out, Record
 from pipelines.rules.circuits import CircuitTerms
-from pipelines.rules.scope_changes import LookAgain
+from pipelines.rules.scope_changes import LookAgain, Whereabouts
 from pipelines.rules.scope_items import Configured, GroupTerms, Item, Linked, ScopeTerms, Spoken
 from pipelines.views import View
 from schemas.clock import Clock
@@ -27,6 +27,11 @@ News = Out | tuple[str, Item]
 """An event, or an item with the scope it concerns."""
 
 
+def whereabouts(connection: Connection) -> Whereabouts:
+    """Whether the partner is away, in neutral terms."""
+    return Whereabouts(connection.partner_id, connection.state in AWAY, connection.since, connection.event_id)
+
+
 class ScopeNews:
     """Reads the configuration's present view; keeps nothing but an index of it."""
 
@@ -43,16 +48,17 @@ class ScopeNews:
             case Connection() as connection:
                 index = self._current()
                 for group in index.of_partner[connection.partner_id]:
-                    away = connection.state in AWAY
-                    linked = Linked(connection.partner_id, away, connection.since, connection.event_id, index.terms(group.scope_id))
-                    yield group.scope_id, linked
+                    yield group.scope_id, Linked(*whereabouts(connection), index.terms(group.scope_id))
             case _:
                 # A command of kind ENVELOPE will become a Spoken whose source is `rules.scope_items.OPERATOR`.
                 return
 
     def of_look(self, look: LookAgain) -> Iterator[News]:
-        """The scope with what the configuration says about it now."""
-        yield look.scope_id, Configured(look.at, look.event_id, self._current().terms(look.scope_id))
+        """The scope with what the configuration says about it now, and where its groups' partners are."""
+        terms = self._current().terms(look.scope_id)
+        yield look.scope_id, Configured(look.at, look.event_id, terms)
+        for partner_id, away, since, event_id in look.partners:
+            yield look.scope_id, Linked(partner_id, away, since, event_id, terms)
 
     def _spoken(self, message: InboundMessage) -> News:
         index = self._current()

@@ -27,7 +27,10 @@ REPEATS_KNOWN_MS = timedelta(days=7) // timedelta(milliseconds=1)
 """How long a forecast is recognised when it comes again (semantics 6.6)."""
 
 PAST_KEPT_MS = timedelta(hours=6) // timedelta(milliseconds=1)
-"""How much of the past stays in state at least, for news that comes late."""
+"""How much of what a source said about the past stays in state at least."""
+
+LINKS_KEPT_MS = timedelta(days=7) // timedelta(milliseconds=1)
+"""How long it is remembered when a partner was away."""
 
 
 Courses = dict[Phase, list[Stretch]]
@@ -65,7 +68,10 @@ class EnvelopeRule:
         """Take in one item; says nothing if it changes nothing."""
         if isinstance(item, Tick):
             return
-        instant_ms, terms = item.instant_ms, state.terms
+        terms = state.terms
+        # What is older than is remembered stays as it was, also when a voice is heard that far behind the others.
+        instant_ms = max(item.instant_ms, state.newest_ms - PAST_KEPT_MS)
+        state.newest_ms = max(state.newest_ms, instant_ms)
         before = courses(state, instant_ms)
         yield from _oddities(state, item, _learn(state, item), now)
         after = courses(state, instant_ms)
@@ -75,7 +81,7 @@ class EnvelopeRule:
             yield Out(ENVELOPES, state.scope_id, _envelope(state, after, effective_ms, item.event_id, now))
         if effective_ms is not None or item.terms != terms:
             yield Plan(state.scope_id, item.terms.circuit, instant_ms, tuple(after[Phase.ALL]), item.event_id)
-        _forget(state, instant_ms)
+        _forget(state, item)
 
     def due(self, state: EnvelopeState) -> datetime | None:
         """Never: what time will bring stands in the pieces."""
@@ -178,12 +184,21 @@ def _envelope(state: EnvelopeState, found: Courses, effective_ms: int, cause_id:
     )
 
 
-def _forget(state: EnvelopeState, instant_ms: int) -> None:
-    state.newest_ms = max(state.newest_ms, instant_ms)
-    before_ms = state.newest_ms - max([PAST_KEPT_MS, *(group.hold_ms for group in (state.terms or ScopeTerms()).groups)])
-    state.schedules = {key: kept for key, schedule in state.schedules.items() if (kept := pruned(schedule, before_ms))}
-    for partner_id, links in state.links.items():
-        past = [link for link in links if link.since_ms <= before_ms]
-        state.links[partner_id] = links[max(len(past) - 1, 0) :]
-    repeats_ms = state.newest_ms - REPEATS_KNOWN_MS
-    state.origins = {identity: origin for identity, origin in state.origins.items() if origin.received_ms > repeats_ms}
+def _forget(state: EnvelopeState, item: Item) -> None:
+    """Each voice's past is forgotten by its own time: in a replay one may be far ahead of another."""
+    if isinstance(item, Spoken):
+        source_id = item.forecast.source_id
+        hold_ms = max((group.hold_ms for group in item.terms.groups), default=0)
+        for key in [key for key in state.schedules if key.source_id == source_id]:
+            state.schedules[key] = pruned(state.schedules[key], item.instant_ms - max(PAST_KEPT_MS, hold_ms))
+        old = [
+            known
+            for known, origin in state.origins.items()
+            if known[0] == source_id and origin.received_ms < item.instant_ms - REPEATS_KNOWN_MS
+        ]
+        for known in old:
+            del state.origins[known]
+    elif isinstance(item, Linked):
+        links = state.links[item.partner_id]
+        past = [link for link in links if link.since_ms <= item.instant_ms - LINKS_KEPT_MS]
+        state.links[item.partner_id] = links[max(len(past) - 1, 0) :]

@@ -162,6 +162,15 @@ def test_export_has_limits_of_its_own():
 # state
 
 
+def test_what_is_older_than_is_remembered_stays_as_it_was():
+    scope = ToldScope(group("A"), group("B"))
+    scope.hears(forecast("a1", "02:00", block("02:00", "03:00", 50), source="A"))
+    scope.hears(forecast("a2", "12:00", block("12:00", "20:00", 50), source="A"))
+    scope.hears(forecast("b1", "02:30", block("02:30", "20:00", 30), source="B"))  # read late by far
+    assert scope.envelopes[-1].effective_at == at("06:00")
+    assert scope.import_kw("02:45", "05:00", "06:00", "12:00") == [(50, "FORECAST"), None, (30, "FORECAST"), (30, "FORECAST")]
+
+
 def test_the_state_of_a_group_with_full_day_plans_stays_small():
     scope = ToldScope()
     day = to_ms(at("2026-10-01T00:00:00+00:00"))

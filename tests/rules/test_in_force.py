@@ -1,9 +1,13 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pipelines.rules.in_force import Ladder, Link, of_group
 from pipelines.rules.limits import FOREVER_MS
+from pipelines.rules.schedules import Origin, Schedule, Span, from_receipt, splice
 from schemas.capacity import LimitType, PieceKind
 from schemas.units import from_ms
-from tests.rules.scenes import ToldScope, at, block, forecast, group, limit
+from tests.rules.scenes import ToldScope, at, block, forecast, group, limit, ms
 
 FALLBACK = LimitType.FALLBACK_IMPORT
 DAY = block("00:00", "2026-10-21T00:00+00:00", 100)
@@ -93,3 +97,77 @@ def test_a_connection_told_again_after_a_restart_changes_nothing():
         scope.linked("10:00", away=True)
         scope.linked("11:00", away=False)
     assert len(scope.envelopes) == 3
+
+
+# 3.3 said once more, plainly, instant by instant: slow, and on a grid of half hours only
+
+GRID = 1_800_000
+FIRST, LAST = ms("00:00") - GRID, ms("23:30")
+
+
+class Plain:
+    """One group, import. `heard` is (received, fallback?, start, end, W) in order of receipt, `turns` (since, away)."""
+
+    def __init__(self, heard: list[tuple[int, bool, int, int, float]], turns: dict[int, bool], hold: int, safe: float | None) -> None:
+        self.heard, self.turns, self.hold, self.safe = heard, turns, hold, safe
+        self.known: dict[int, float | None] = {FIRST: safe}
+        for instant in range(FIRST + GRID, LAST, GRID):
+            self.known[instant] = self.at(instant)
+
+    def said(self, t: int, fallback: bool) -> tuple[int, float] | None:
+        found = [(r, w) for r, f, start, end, w in self.heard if f is fallback and r <= t and start <= t < end]
+        return found[-1] if found else None
+
+    def away_since(self, t: int) -> int | None:
+        past = [(since, away) for since, away in sorted(self.turns.items()) if since <= t]
+        while len(past) > 1 and past[-1][1] == past[-2][1]:
+            past.pop()
+        return past[-1][0] if past and past[-1][1] else None
+
+    def at(self, t: int) -> float | None:
+        normal, fallback, since = self.said(t, False), self.said(t, True), self.away_since(t)
+        if since is None:
+            if normal:
+                return normal[1]
+            spoken = [u for u in range(FIRST, t, GRID) if self.said(u, False)]
+            if spoken and t < spoken[-1] + GRID + self.hold:
+                return self.said(spoken[-1], False)[1]
+            return self.safe
+        if fallback:
+            limit = fallback[1]
+        else:
+            bare = next(u for u in range(t, since - 1, -GRID) if u == since or self.said(u - GRID, True))
+            if t < bare + self.hold:
+                both = [watts for watts in (self.known[bare - GRID], normal[1] if normal else None) if watts is not None]
+                limit = min(both) if both else self.safe
+            else:
+                limit = self.safe if self.safe is not None else normal[1] if normal else None
+        if normal and normal[0] >= since:
+            return normal[1] if limit is None else min(limit, normal[1])
+        return limit
+
+
+halves = st.integers(0, 40).map(lambda n: ms("00:00") + n * GRID)
+heards = st.lists(st.tuples(halves, st.booleans(), halves, st.integers(1, 8), st.sampled_from([1e3, 2e3, 3e3, 4e3])), max_size=8)
+
+
+@settings(max_examples=200)
+@given(heards, st.dictionaries(halves, st.booleans(), max_size=4), st.integers(0, 4), st.sampled_from([None, 1500.0]))
+def test_the_course_is_what_the_rule_says_at_each_instant(
+    said: list[tuple[int, bool, int, int, float]], turns: dict[int, bool], hold: int, safe: float | None
+):
+    heard = [
+        (r, fallback, start, start + length * GRID, watts) for r, fallback, start, length, watts in sorted(said, key=lambda one: one[0])
+    ]
+    schedules: dict[bool, Schedule] = {False: [], True: []}
+    for number, (r, fallback, start, end, watts) in enumerate(heard):
+        newer = from_receipt([Span(start, end, watts, Origin(f"f{number}", "", r))])
+        schedules[fallback] = splice(schedules[fallback], newer)
+    links = [Link(since, away) for since, away in sorted(turns.items())]
+    course = of_group(schedules[False], schedules[True], links, Ladder(hold * GRID, safe))
+    assert [segment.start_ms for segment in course] == [0, *(segment.end_ms for segment in course[:-1])]
+    assert course[-1].end_ms == FOREVER_MS
+    plain = Plain(heard, turns, hold * GRID, safe)
+    for instant, watts in plain.known.items():
+        found = next(segment.limit for segment in course if segment.start_ms <= instant < segment.end_ms)
+        assert (found.watts if found and found.kind is not PieceKind.UNKNOWN else None) == watts, instant

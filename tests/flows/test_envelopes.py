@@ -1,0 +1,222 @@
+"""The flow `envelopes`: records in, envelopes, circuit changes and events out, the same after a crash (semantics 3, 4)."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.testing import TestingSink, TestingSource, run_main
+from bytewax.visualize import to_rendered
+
+from pipelines.envelopes import READS, envelopes_flow
+from pipelines.records import Out, Record, Unreadable
+from pipelines.views import FixedView
+from schemas.capacity import CircuitCapacity, OperatingEnvelope
+from schemas.clock import Clock, FrozenClock, ScaledClock
+from schemas.config import ConfigChange, Configuration
+from schemas.connection import Connection, ConnectionState, Event, InboundMessage
+from schemas.facts import Value, digest
+from schemas.topics import CIRCUIT_CAPACITY, CONFIG, CONNECTIONS, DEAD_LETTERS, ENVELOPES, EVENTS, INBOUND
+from tests.builders import T0, configuration
+
+CLOCK = FrozenClock(T0)
+HOUR = timedelta(hours=1)
+
+
+def forecast(request_id: str, received: datetime, *blocks: tuple[datetime, datetime, float], **more: Any) -> InboundMessage:
+    body = {
+        "group_id": "VEC-0001",
+        "type": "CONSUMPTION",
+        "forecasted_blocks": [
+            {"capacity": kw, "phase": "ALL", "unit": "KW", "start_time": start.isoformat(), "end_time": end.isoformat()}
+            for start, end, kw in blocks
+        ],
+    }
+    text = json.dumps({**body, **more})
+    return InboundMessage(
+        event_id=f"inbound {request_id}", at=received, partner_id="vector", action="UpdateGroupCapacityForecast", method="POST",
+        request_id=request_id, received_at=received, group_id="VEC-0001", body=text, body_digest=digest(text), credential_digest="c",
+    )  # fmt: skip
+
+
+def connection(state: ConnectionState, since: datetime) -> Connection:
+    return Connection(event_id=f"{state} {since}", at=since, partner_id="vector", state=state, since=since)
+
+
+def change(kind: str, body: dict[str, Any], when: datetime) -> ConfigChange:
+    name = f"{body['partner_id']}/{body['group_id']}" if kind == "groups" else body["id"]
+    return ConfigChange(event_id=f"{kind} {name}", at=when, kind=kind, id=name, body=json.dumps(body), revision=1, by="ana")
+
+
+def record(offset: int, value: Value | Unreadable) -> Record:
+    topic = {Connection: CONNECTIONS, ConfigChange: CONFIG}.get(type(value), INBOUND)
+    return Record(topic.name, 0, offset, T0, "any key", value)
+
+
+def polls(*values: Value | Unreadable) -> list[Any]:
+    return [[record(offset, value)] for offset, value in enumerate(values)]
+
+
+def flow(fed: Any, out: list[Out], clock: Clock = CLOCK, config: Configuration | None = None) -> Dataflow:
+    source = TestingSource(fed) if isinstance(fed, list) else fed
+    return envelopes_flow(records=source, out=TestingSink(out), clock=clock, config=FixedView(config or configuration()))
+
+
+def run(*values: Value | Unreadable, config: Configuration | None = None) -> list[Out]:
+    out: list[Out] = []
+    run_main(flow(polls(*values), out, config=config))
+    return out
+
+
+def of(out: list[Out], model: type) -> list[Any]:
+    return [item.value for item in out if isinstance(item.value, model)]
+
+
+STORY = (
+    forecast("f1", T0 - HOUR, (T0 - HOUR, T0 + 10 * HOUR, 100)),
+    forecast("b1", T0 - HOUR, (T0 - HOUR, T0 + 10 * HOUR, 30), type="FALLBACK_CONSUMPTION"),
+    connection(ConnectionState.ONLINE, T0 - HOUR),
+    forecast("f2", T0 - HOUR / 2, (T0 - HOUR / 2, T0, 20)),
+    connection(ConnectionState.OFFLINE, T0 - timedelta(minutes=20)),
+    connection(ConnectionState.ACKING, T0 - timedelta(minutes=10)),
+    connection(ConnectionState.ONLINE, T0 - timedelta(minutes=9)),
+    forecast("f1", T0 - timedelta(minutes=1), (T0 - HOUR, T0 + 10 * HOUR, 100)),
+)
+
+
+def told(out: list[Out]) -> set[tuple[str, str, str]]:
+    return {(item.topic.name, item.key, item.value.event_id) for item in out}
+
+
+def test_forecasts_and_connections_become_envelopes_and_the_circuits_values():
+    out = run(*STORY)
+    envelopes = of(out, OperatingEnvelope)
+    assert [(e.scope_id, e.revision, e.effective_at) for e in envelopes] == [
+        ("mg-1", 1, T0 - HOUR), ("mg-1", 2, T0 - HOUR / 2), ("mg-1", 3, T0 - timedelta(minutes=20)),
+        ("mg-1", 4, T0 - timedelta(minutes=10)),
+    ]  # fmt: skip
+    assert [(c.circuit_id, c.available_import_w, c.kind.value) for c in of(out, CircuitCapacity)] == [
+        ("feeder-17", 100_000, "FORECAST"), ("feeder-17", 20_000, "FORECAST"), ("feeder-17", 30_000, "FALLBACK"),
+        ("feeder-17", 20_000, "FORECAST"),
+    ]  # fmt: skip
+    assert {(item.topic, item.key) for item in out} == {(ENVELOPES, "mg-1"), (CIRCUIT_CAPACITY, "feeder-17")}
+
+
+def test_a_scope_without_a_circuit_has_its_envelope_only():
+    plain = configuration(circuits=[], scopes=[{"id": "mg-1"}])
+    assert {item.topic for item in run(*STORY, config=plain)} == {ENVELOPES}
+
+
+def test_configuration_changes_are_looked_at():
+    group = {"partner_id": "vector", "group_id": "VEC-0001", "scope_id": "mg-1", "safe_import_kw": 5}
+    out = run(change("groups", group, T0), config=configuration(groups=[group]))
+    (envelope,) = of(out, OperatingEnvelope)
+    assert (envelope.effective_at, envelope.cause_id) == (T0, "groups vector/VEC-0001")
+    assert [(c.available_import_w, c.kind.value, c.effective_from) for c in of(out, CircuitCapacity)] == [(5_000, "SAFE", T0)]
+
+
+def test_a_scope_that_gets_a_group_of_a_partner_that_is_away_falls_back_at_once():
+    group = {"partner_id": "vector", "group_id": "VEC-0001", "scope_id": "mg-1"}
+    away = connection(ConnectionState.OFFLINE, T0 - HOUR)
+    values = (
+        change("groups", group, T0),
+        forecast("b1", T0, (T0, T0 + HOUR, 30), type="FALLBACK_CONSUMPTION"),
+    )
+    before = run(away, config=configuration(groups=[]))
+    assert before == []
+    out = run(away, *values)
+    assert [c.kind.value for c in of(out, CircuitCapacity)] == ["FALLBACK"]
+
+
+def test_what_cannot_be_used_is_told_and_what_cannot_be_read_is_a_dead_letter():
+    stray = forecast("f9", T0, (T0, T0 + HOUR, 1), group_id="VEC-9")
+    theirs = stray.model_copy(update={"partner_id": "other", "body": forecast("x", T0, (T0, T0 + HOUR, 1)).body})
+    broken = stray.model_copy(update={"event_id": "broken", "body": "{}"})
+    out = run(stray, theirs, broken, Unreadable("no known prefix", b"x"), stray.model_copy(update={"action": "Heartbeat"}))
+    assert [item.topic for item in out] == [EVENTS, EVENTS, EVENTS, DEAD_LETTERS]
+    assert [event.kind for event in of(out, Event)] == ["forecast not used"] * 3
+    assert "group VEC-9 is not one of this partner's any more" in of(out, Event)[0].words
+
+
+@pytest.mark.parametrize("crash", [1, 3, 5, 7])
+def test_a_crash_anywhere_changes_nothing_that_is_told(tmp_path: Path, crash: int):
+    whole = run(*STORY)
+    init_db_dir(tmp_path, 1)
+    recovery, parts = RecoveryConfig(str(tmp_path)), []
+    fed = polls(*STORY)
+    broken = [*fed[:crash], TestingSource.ABORT(), *fed[crash:]]
+    for _ in range(2):
+        run_main(flow(broken, parts), epoch_interval=timedelta(0), recovery_config=recovery)
+    assert told(parts) == told(whole)
+
+
+def test_a_replay_without_a_recovery_store_says_the_same():
+    assert told(run(*STORY)) == told(run(*STORY))
+
+
+@dataclass
+class Until(FixedPartitionedSource[list[Record], int]):
+    """Feeds its polls, then waits until `enough` has come out (or a deadline has passed)."""
+
+    fed: list[list[Record]]
+    out: list[Out]
+    enough: int
+    deadline: float = field(default_factory=lambda: time.monotonic() + 20)
+
+    def list_parts(self) -> list[str]:
+        return ["only"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> "UntilPart":
+        return UntilPart(self, resume_state or 0)
+
+
+class UntilPart(StatefulSourcePartition[list[Record], int]):
+    def __init__(self, source: Until, fed: int) -> None:
+        self._source, self._fed = source, fed
+
+    def next_batch(self) -> list[list[Record]]:
+        if self._fed < len(self._source.fed):
+            self._fed += 1
+            return [self._source.fed[self._fed - 1]]
+        if len(of(self._source.out, CircuitCapacity)) >= self._source.enough or time.monotonic() > self._source.deadline:
+            raise StopIteration
+        return []
+
+    def next_awake(self) -> datetime | None:
+        return datetime.now(UTC) + timedelta(milliseconds=5)
+
+    def snapshot(self) -> int:
+        return self._fed
+
+
+def test_boundaries_change_the_circuit_when_the_clock_reaches_them_also_after_a_restart(tmp_path: Path):
+    # A clock at which 2 s of patience pass in 4 ms: boundaries of hours come 7 ms apart.
+    clock = ScaledClock(T0, datetime.now(UTC), speed=500_000, floor=timedelta(milliseconds=4))
+    day = [(T0 + n * HOUR, T0 + (n + 1) * HOUR, 10.0 + n) for n in range(24)]
+    fed, out = polls(forecast("f1", T0, *day)), []
+    init_db_dir(tmp_path, 1)
+    for enough in (6, 25):
+        run_main(flow(Until(fed, out, enough), out, clock), epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(tmp_path)))
+    changes = list({change.event_id: change for change in of(out, CircuitCapacity)}.values())
+    assert [(change.effective_from, change.available_import_w) for change in changes[:24]] == [(start, kw * 1000) for start, _, kw in day]
+    assert (changes[24].effective_from, changes[24].available_import_w, changes[24].kind) == (T0 + 24 * HOUR, 33_000, "HELD")
+    assert all(change.at >= change.effective_from for change in changes)
+
+
+def test_step_ids_are_recovery_keys():
+    ids = {operator.step_id for operator in to_rendered(flow([], [])).substeps}
+    assert ids == {f"envelopes.{name}" for name in (
+        "in", "in_each", "in_readable", "in_dead", "config_changes", "scope_changes_pair", "scope_changes", "scope_changes_value", "news",
+        "looks", "scopes", "oddities", "items", "envelopes_pair", "envelopes", "envelopes_value", "plans", "revisions", "circuits_pair",
+        "circuits", "circuits_value", "outs", "out",
+    )}  # fmt: skip
+
+
+def test_it_reads_what_it_says():
+    assert {topic.name for topic in READS} == {"derms.inbound", "derms.connections", "derms.commands", "derms.config"}
