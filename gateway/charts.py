@@ -92,16 +92,13 @@ class _Plane:
 
     def __init__(self, drawing: Drawing, size: Size) -> None:
         self.size, self.start, self.end = size, drawing.start, drawing.end
-        used = [value for bar in drawing.bars for value in (bar.import_w, bar.projected_import_w or 0.0)]
-        given = [value for bar in drawing.bars for value in (bar.export_w, bar.projected_export_w or 0.0)]
-        self.high = self._reach(used, [step.import_w for step in drawing.steps], 1000.0)
-        self.low = -self._reach(given, [step.export_w for step in drawing.steps] if any(given) else [], 0.0)
-
-    @staticmethod
-    def _reach(used: Sequence[float], limits: Sequence[float | None], least: float) -> float:
-        most = max([*used, 0.0])
-        bounds = [limit for limit in limits if limit is not None and (not most or limit <= most * LIMIT_IN_SIGHT)]
-        return max([most, *bounds]) * HEADROOM or least
+        used = max([0.0, *(max(bar.import_w, bar.projected_import_w or 0.0) for bar in drawing.bars)])
+        given = max([0.0, *(max(bar.export_w, bar.projected_export_w or 0.0) for bar in drawing.bars)])
+        sight = max(used, given) * LIMIT_IN_SIGHT or math.inf
+        up = [step.import_w for step in drawing.steps if step.import_w is not None and step.import_w <= sight]
+        down = [step.export_w for step in drawing.steps if given and step.export_w is not None and step.export_w <= sight]
+        self.low = -max([given, *down]) * HEADROOM
+        self.high = max([used, *up]) * HEADROOM or (0.0 if self.low else 1000.0)
 
     def x(self, instant: datetime) -> float:
         """The abscissa of an instant, inside the plot."""
@@ -225,7 +222,9 @@ def _labels(plane: _Plane, drawing: Drawing, runs: Sequence[Step], name: str, si
         if step.start <= drawing.now < step.end and plane.x(drawing.now) + room + 10 < right:
             x = plane.x(drawing.now) + 8  # ahead of now there are no bars
         x = min(x, edge - room)
-        y = plane.y(sign * min(value, bound)) + (-6 if sign > 0 and not out else 13)
+        y = plane.y(sign * min(value, bound))
+        above = (sign > 0 and not out and y - 18 > plane.size.top) or y + 16 > plane.size.height - plane.size.bottom
+        y += -6 if above else 13
         crowded = any(x < end + 6 and x + room > start - 6 and abs(y - other) < 13 for start, end, other in taken)
         if crowded or (right - left < 24 and not step.start <= drawing.now < step.end):
             continue

@@ -75,9 +75,7 @@ class Guard:
             await send(message)
 
         if not self._host_is_ours(scope["path"], headers):
-            words = (
-                "this listener does not answer for that host name; use its own address, or list the name in DERMS_GATEWAY__OPERATIONS_HOSTS"
-            )
+            words = "this listener does not answer for that host name; open it by the address it listens on, such as http://127.0.0.1:8481"
             await problem(421, "Misdirected request", words)(scope, receive, with_headers)
             return
         limit = MAX_TELEMETRY_BODY if scope["path"].rstrip("/").endswith("/telemetry") else MAX_BODY

@@ -31,8 +31,21 @@ class TableRow:
     start: Instant
     when: str
     used: str
-    given: str
     limit: str
+    verdict: State
+    given: str
+    export_limit: str
+    export_verdict: State
+    coverage: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastQuarter:
+    """The newest closed quarter in the direction the card is about."""
+
+    when: str
+    used: str
+    allowed: str
     verdict: State
     coverage: str
 
@@ -58,13 +71,15 @@ class ScopeCard:
     name: str
     zone: str
     state: State
+    way: str
     running_when: str
     projected: str
     so_far: str
     allowed: str
     limit_now: str
     limit_words: str
-    export_words: str
+    other_words: str
+    last: "LastQuarter | None"
     gauge: Markup
     chart_wide: Markup
     chart_narrow: Markup

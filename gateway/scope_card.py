@@ -9,9 +9,9 @@ from markupsafe import Markup
 from gateway import wording as say
 from gateway.charts import NARROW, WIDE, Bar, Drawing, Step, gauge, scope_chart, window
 from gateway.outlook import Outlook, Standing, allowed_w, used_w
-from gateway.page_model import AssetRow, ScopeCard, State, TableRow
+from gateway.page_model import AssetRow, LastQuarter, ScopeCard, State, TableRow
 from schemas.capacity import PieceKind
-from schemas.compliance import VerdictKind
+from schemas.compliance import Verdict, VerdictKind
 from schemas.intervals import QUARTER, quarter_of, quarters
 from schemas.telemetry import Level, QuarterHour
 from schemas.topology import Asset
@@ -20,6 +20,7 @@ from schemas.units import Direction, mean_w
 WIDE_SPAN = (timedelta(hours=11), timedelta(hours=5))
 NARROW_SPAN = (timedelta(hours=5), timedelta(hours=2, minutes=30))
 MAX_ASSETS = 12
+OTHER = {Direction.IMPORT: Direction.EXPORT, Direction.EXPORT: Direction.IMPORT}
 FULLY_MEASURED = 0.995
 VERDICT_STATES = {
     VerdictKind.WITHIN: State("within", "good"),
@@ -39,28 +40,31 @@ KIND_WORDS = {
 def scope_card(outlook: Outlook) -> ScopeCard:
     """The card of a scope as things stand."""
     scope, now, zone = outlook.scope, outlook.now, ZoneInfo(outlook.scope.time_zone)
-    importing, exporting = outlook.standing(Direction.IMPORT), outlook.standing(Direction.EXPORT)
+    way = _focus(outlook)
+    found, other = outlook.standing(way), outlook.standing(OTHER[way])
     piece = outlook.line.at(now) if outlook.line else None
+    kind = PieceKind.UNKNOWN if piece is None else piece.import_kind if way is Direction.IMPORT else piece.export_kind
     bars = chart_bars(outlook, zone)
     shown = drawing(outlook, zone, bars, WIDE_SPAN)
-    looks = {bar.look for bar in shown.bars}
     assets = [asset for asset in outlook.config.assets if asset.scope_id == scope.id]
     return ScopeCard(
         id=scope.id,
         name=scope.name or scope.id,
         zone=f"{say.zone_name(now, zone)} ({scope.time_zone})",
-        state=_state(outlook, importing, exporting),
-        running_when=_span(importing.quarter, zone),
-        projected=say.kw(importing.projected_w) if importing.projected_w is not None else "",
-        so_far=say.kw(importing.so_far_w) if importing.so_far_w is not None else "",
-        allowed=say.kw(importing.allowed_w),
-        limit_now=say.kw(importing.limit_w),
-        limit_words=KIND_WORDS[piece.import_kind if piece else PieceKind.UNKNOWN],
-        export_words=_export_words(exporting),
-        gauge=_gauge(importing),
+        state=_state(outlook, found, other),
+        way=way.value.lower(),
+        running_when=_span(found.quarter, zone),
+        projected=say.kw(found.projected_w) if found.projected_w is not None else "",
+        so_far=say.kw(found.so_far_w) if found.so_far_w is not None else "",
+        allowed=say.kw(found.allowed_w),
+        limit_now=say.kw(found.limit_w),
+        limit_words=KIND_WORDS[kind],
+        other_words=_other_words(other, OTHER[way]),
+        last=_last(outlook, way, zone),
+        gauge=_gauge(found),
         chart_wide=scope_chart(shown, WIDE),
         chart_narrow=scope_chart(drawing(outlook, zone, bars, NARROW_SPAN), NARROW),
-        kinds=tuple(look for look in ("partial", "breached") if look in looks) + (("missing",) if shown.missing else ()),
+        kinds=_kinds(shown),
         rows=tuple(_table(outlook, zone)),
         assets=tuple(_asset_row(outlook, asset, zone) for asset in assets[:MAX_ASSETS]),
         more_assets=max(0, len(assets) - MAX_ASSETS),
@@ -72,25 +76,62 @@ def _span(quarter: datetime, zone: ZoneInfo) -> str:
     return f"{say.clock_time(quarter, zone)}–{say.clock_time(quarter + QUARTER, zone)}"
 
 
-def _state(outlook: Outlook, importing: Standing, exporting: Standing) -> State:
+def _focus(outlook: Outlook) -> Direction:
+    """The direction the figures are about: export where more is (or last was) given than taken, else import."""
+    row = outlook.running or (outlook.rows[max(outlook.rows)] if outlook.rows else None)
+    return Direction.EXPORT if row is not None and row.export_wh > row.import_wh else Direction.IMPORT
+
+
+def _state(outlook: Outlook, found: Standing, other: Standing) -> State:
     quarter = quarter_of(outlook.now)
     if outlook.open_breaches:
         return State("Over the limit", "bad")
     verdicts = [outlook.verdict(quarter, direction) for direction in Direction]
-    if importing.over or exporting.over or any(verdict is not None and verdict.at_risk for verdict in verdicts):
+    if found.over or other.over or any(verdict is not None and verdict.at_risk for verdict in verdicts):
         return State("At risk", "risk")
     if outlook.running is None and not any(start >= quarter - 2 * QUARTER for start in outlook.rows):
         return State("No readings", "quiet")
-    if importing.limit_w is None and exporting.limit_w is None:
+    if found.limit_w is None and other.limit_w is None:
         return State("Limit not known", "quiet")
     return State("Within the limit", "good")
 
 
-def _export_words(found: Standing) -> str:
+def _other_words(found: Standing, way: Direction) -> str:
+    name = way.value.lower()
     if found.limit_w is None and not found.projected_w:
         return ""
-    limit = "no export limit known" if found.limit_w is None else f"export limit {say.kw(found.limit_w)}"
-    return f"exporting {say.kw(found.projected_w)}, {limit}" if found.projected_w else limit
+    limit = f"no {name} limit known" if found.limit_w is None else f"{name} limit {say.kw(found.limit_w)}"
+    return f"{name} {say.kw(found.projected_w)}, {limit}" if found.projected_w else limit
+
+
+def _last(outlook: Outlook, way: Direction, zone: ZoneInfo) -> LastQuarter | None:
+    if not outlook.rows:
+        return None
+    start = max(outlook.rows)
+    row, verdict = outlook.rows[start], outlook.verdict(start, way)
+    return LastQuarter(
+        _span(start, zone), say.kw(used_w(row, way)), say.kw(_allowed(outlook, start, way)), _judged(verdict), say.percent(row.coverage)
+    )
+
+
+def _allowed(outlook: Outlook, quarter: datetime, way: Direction) -> float | None:
+    """What a closed quarter was allowed, as it was judged where it was."""
+    verdict = outlook.verdict(quarter, way)
+    if verdict is None or verdict.allowed_wh is None:
+        return allowed_w(outlook.line, quarter, way)
+    return mean_w(verdict.allowed_wh, QUARTER)
+
+
+def _judged(verdict: Verdict | None) -> State:
+    return State("not judged", "quiet") if verdict is None or verdict.at_risk else VERDICT_STATES[verdict.verdict]
+
+
+def _kinds(shown: Drawing) -> tuple[str, ...]:
+    """What the legend has to explain."""
+    looks = {bar.look for bar in shown.bars}
+    exports = any(bar.export_w for bar in shown.bars)
+    found = {"partial": "partial" in looks, "breached": "breached" in looks, "missing": bool(shown.missing), "export": exports}
+    return tuple(kind for kind, there in found.items() if there)
 
 
 def _gauge(found: Standing) -> Markup:
@@ -148,18 +189,16 @@ def _bar_words(row: QuarterHour, zone: ZoneInfo) -> str:
 def _table(outlook: Outlook, zone: ZoneInfo) -> Iterator[TableRow]:
     first, _ = window(outlook.now, *WIDE_SPAN)
     for start in sorted((start for start in outlook.rows if start >= first), reverse=True):
-        row, verdict = outlook.rows[start], outlook.verdict(start, Direction.IMPORT)
-        if verdict is None or verdict.allowed_wh is None:
-            limit = allowed_w(outlook.line, start, Direction.IMPORT)
-        else:
-            limit = mean_w(verdict.allowed_wh, QUARTER)
+        row = outlook.rows[start]
         yield TableRow(
             start=start,
             when=_span(start, zone),
             used=say.kw(used_w(row, Direction.IMPORT)),
+            limit=say.kw(_allowed(outlook, start, Direction.IMPORT)),
+            verdict=_judged(outlook.verdict(start, Direction.IMPORT)),
             given=say.kw(used_w(row, Direction.EXPORT)),
-            limit=say.kw(limit),
-            verdict=State("not judged", "quiet") if verdict is None else VERDICT_STATES[verdict.verdict],
+            export_limit=say.kw(_allowed(outlook, start, Direction.EXPORT)),
+            export_verdict=_judged(outlook.verdict(start, Direction.EXPORT)),
             coverage=say.percent(row.coverage),
         )
 

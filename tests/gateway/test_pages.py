@@ -123,8 +123,8 @@ def test_the_chart_has_a_title_words_and_the_same_as_a_table(world: World) -> No
     html = page_of(world)
     assert '<title id="chart-sceaux-house-900-t">House in Sceaux: mean power of each quarter hour against its limit</title>' in html
     assert "6 of them over the limit. The same figures stand in the table below." in html
-    assert "20:00–20:15 1.43 kW 0.00 kW 1.10 kW over the limit 100 %" in text_of(html)
-    assert "17:30–17:45 1.98 kW 0.00 kW 2.50 kW within 87 %" in text_of(html)
+    assert "20:00–20:15 1.43 kW 1.10 kW over the limit 0.00 kW 3.00 kW not judged 100 %" in text_of(html)
+    assert "17:30–17:45 1.98 kW 2.50 kW within 0.00 kW 3.00 kW not judged 87 %" in text_of(html)
 
 
 def test_nobodys_words_become_markup(tmp_path: Path) -> None:
@@ -227,6 +227,16 @@ def test_a_scopes_state_in_a_word() -> None:
     assert card_state(limits, running(1.0)) == "Within the limit"
     assert card_state(limits, running(1.9)) == "At risk"
     assert card_state(*story.values()) == "Over the limit"
+
+
+def test_a_scope_that_gives_is_shown_by_what_it_gives() -> None:
+    limits = envelope(1, START, [piece(START - QUARTER, START + QUARTER, 2, 4, "f")])
+    sunny = row(START, 0.0, export_wh=600.0, provisional=True, revision=0, at=NOW, last_minute_w=-3000.0)
+    configuration = story.configuration()
+    card = scope_card(Outlook(picture_of(limits, sunny), configuration, configuration.scopes[0], NOW))
+    found = (card.way, card.so_far, card.projected, card.limit_now, card.state.words, card.other_words)
+    assert found == ("export", "2.40\u00a0kW", "3.07\u00a0kW", "4.00\u00a0kW", "Within the limit", "import limit 2.00\u00a0kW")
+    assert "export" in card.kinds
 
 
 def test_the_next_change_keeps_what_is_known_where_the_limit_is_not() -> None:
