@@ -87,8 +87,8 @@ def judged(readings: Table, max_w: Floats) -> Judged:
 def rows_of(known: Judged, key: NDArray[Any], start: Ints, timing: MeterTiming, until: int | None = None) -> NDArray[np.void]:
     """The rows (`ROW`) of the quarters (key, start), given in that order; quarters without energy have none.
 
-    `known` is all that is known of these keys, at any instants. With `until`, an instant in ms, only minutes that
-    ended by then count: the row of a quarter still running.
+    `known` is all that is known of these keys, at any instants. With `until`, an instant in ms, time ends there: the
+    rows of quarters still running.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # absurd but finite values must not stop a batch
         return _rows(known, key.astype(np.int32), start, timing, until)

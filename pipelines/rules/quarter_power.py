@@ -15,7 +15,8 @@ MINUTES_PER_HOUR = 60
 class PowerEnergy(NamedTuple):
     """What power says of each quarter. Means, minima and maxima are NaN where there is nothing to take them from.
 
-    `covered` is the number of covered minutes, `inside` that of readings inside; `last_minute_w` the mean of the last covered one.
+    `covered` is the number of covered minutes (the running one by its share), `inside` that of readings inside;
+    `last_minute_w` the mean of the last covered minute that is over, else of the running one.
     """
 
     import_wh: Floats
@@ -23,7 +24,7 @@ class PowerEnergy(NamedTuple):
     mean_w: Floats
     min_w: Floats
     max_w: Floats
-    covered: Ints
+    covered: Floats
     inside: Ints
     last_minute_w: Floats
 
@@ -31,7 +32,7 @@ class PowerEnergy(NamedTuple):
 def power_energy(readings: Table, key: NDArray[Any], start: Ints, max_hold: int, until: int | None = None) -> PowerEnergy:
     """The energy of the quarters (key, start), which are in order, from a table in order.
 
-    With `until` only minutes that ended by then count: what has been used so far. Durations and instants in ms.
+    With `until` time ends there: what has been used so far. Durations and instants in ms.
     """
     power = readings[(readings["flags"] & POWER) != 0]
     at, watts = power["at"].copy(), power["power_w"].copy()
@@ -59,23 +60,27 @@ def power_energy(readings: Table, key: NDArray[Any], start: Ints, max_hold: int,
     covered[empty[held]] = True
 
     means, covered = means.reshape(size, MINUTES_PER_QUARTER), covered.reshape(size, MINUTES_PER_QUARTER)
+    share = covered.astype(np.float64)
     if until is not None:
-        ends = start[:, None] + (np.arange(MINUTES_PER_QUARTER) + 1) * MINUTE_MS
-        covered &= ends <= until
-    return _summed(means, covered, quarter, inside_w)
+        begun = start[:, None] + np.arange(MINUTES_PER_QUARTER) * MINUTE_MS
+        share *= np.clip((until - begun) / MINUTE_MS, 0.0, 1.0)
+    return _summed(means, share, quarter, inside_w)
 
 
-def _summed(means: Floats, covered: NDArray[np.bool_], quarter: Ints, inside_w: Floats) -> PowerEnergy:
+def _summed(means: Floats, share: Floats, quarter: Ints, inside_w: Floats) -> PowerEnergy:
     size = len(means)
-    imported, exported, total, last_minute = np.zeros(size), np.zeros(size), np.zeros(size), np.full(size, np.nan)
+    imported, exported, total, covered = (np.zeros(size) for _ in range(4))
+    running, last_minute = np.full(size, np.nan), np.full(size, np.nan)
     for minute in range(MINUTES_PER_QUARTER):  # always in this order: the same readings give the same bits
-        value = np.where(covered[:, minute], means[:, minute], 0.0)
+        counts = share[:, minute] > 0
+        value = np.where(counts, means[:, minute], 0.0) * share[:, minute]
         imported += np.maximum(value, 0.0)
         exported -= np.minimum(value, 0.0)
         total += value
-        last_minute = np.where(covered[:, minute], means[:, minute], last_minute)
-    count = covered.sum(axis=1)
-    mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
+        covered += share[:, minute]
+        running = np.where(counts, means[:, minute], running)
+        last_minute = np.where(share[:, minute] == 1, means[:, minute], last_minute)
+    mean = np.divide(total, covered, out=np.full(size, np.nan), where=covered > 0)
     lowest, highest = np.full(size, np.nan), np.full(size, np.nan)
     firsts = first_of_key(quarter)
     if len(firsts):
@@ -83,5 +88,5 @@ def _summed(means: Floats, covered: NDArray[np.bool_], quarter: Ints, inside_w: 
         highest[quarter[firsts]] = np.maximum.reduceat(inside_w, firsts)
     return PowerEnergy(
         imported / MINUTES_PER_HOUR, exported / MINUTES_PER_HOUR, mean, lowest, highest,
-        count, np.bincount(quarter, minlength=size), last_minute,
+        covered, np.bincount(quarter, minlength=size), np.where(np.isnan(last_minute), running, last_minute),
     )  # fmt: skip

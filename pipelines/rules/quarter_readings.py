@@ -17,6 +17,7 @@ Flags = NDArray[np.bool_]
 POWER, IMPORT, EXPORT, STORED, ESTIMATED = 1, 2, 4, 8, 16
 """Bits of `flags`: which values a reading has, and whether they were estimated."""
 
+BITS = (POWER, IMPORT, EXPORT, STORED)
 VALUES = ("power_w", "import_wh", "export_wh", "stored_wh")
 READING = np.dtype(
     [("key", np.int32), ("flags", np.uint8), ("at", np.int64), *((name, np.float64) for name in VALUES)],

@@ -3,27 +3,38 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from zlib import crc32
 
+import numpy as np
+
+from pipelines.rules.quarter_hours import MeterTiming
+from pipelines.rules.quarter_readings import Floats, Ints
+from schemas.clock import Clock
 from schemas.config import Configuration
 from schemas.topology import Asset, Group, bound
 
 
 def shard_of(asset_id: str, shards: int) -> int:
     """The shard an asset's state lives in: the same on every run, for this number of shards."""
-    return crc32(asset_id.encode()) % shards
+    return _hash(asset_id) % shards
+
+
+def _hash(asset_id: str) -> int:
+    return crc32(asset_id.encode())
 
 
 @dataclass(frozen=True)
 class Roster:
-    """A configuration's assets by id, each scope's assets, and the groups of scopes that have any."""
+    """A configuration's assets by id, each scope's assets, the groups of scopes that have any, and the timing in force."""
 
     assets: dict[str, Asset]
     by_scope: dict[str, tuple[Asset, ...]]
     groups: dict[str, tuple[Group, ...]]
+    timing: MeterTiming
 
     @classmethod
-    def of(cls, config: Configuration) -> "Roster":
+    def of(cls, config: Configuration, clock: Clock) -> "Roster":
         """Look the configuration through once."""
         by_scope: dict[str, tuple[Asset, ...]] = {}
         groups: dict[str, tuple[Group, ...]] = {}
@@ -31,12 +42,27 @@ class Roster:
             by_scope[asset.scope_id] = (*by_scope.get(asset.scope_id, ()), asset)
         for group in config.groups:
             groups[group.scope_id] = (*groups.get(group.scope_id, ()), group)
-        return cls({asset.id: asset for asset in config.assets}, by_scope, groups)
+        return cls({asset.id: asset for asset in config.assets}, by_scope, groups, MeterTiming.of(config.timing, clock))
 
     def max_w(self, asset_id: str) -> float | None:
         """The asset's `max_w`; None where it has none or is unknown."""
         asset = self.assets.get(asset_id)
         return asset.max_w if asset else None
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Each asset's row in `hashes` and `limits`: what is asked for every asset of a poll."""
+        return {asset_id: row for row, asset_id in enumerate(self.assets)}
+
+    @cached_property
+    def hashes(self) -> Ints:
+        """What each asset's shard is derived from."""
+        return np.array([_hash(asset_id) for asset_id in self.assets], np.int64)
+
+    @cached_property
+    def limits(self) -> Floats:
+        """Each asset's `max_w`; NaN where it has none."""
+        return np.array([np.nan if asset.max_w is None else asset.max_w for asset in self.assets.values()], np.float64)
 
     def scope_of(self, asset_id: str) -> str | None:
         """The asset's scope; None if it is unknown."""
@@ -56,14 +82,13 @@ class Roster:
 class Rosters:
     """The roster of the present configuration, made again only when that is another one."""
 
-    def __init__(self, config: Callable[[], Configuration]) -> None:
-        self._config = config
-        self._seen: Configuration | None = None
-        self._roster = Roster({}, {}, {})
+    def __init__(self, config: Callable[[], Configuration], clock: Clock) -> None:
+        self._config, self._clock = config, clock
+        self._seen: tuple[Configuration, Roster] | None = None
 
     def current(self) -> Roster:
         """The same object as long as the configuration is."""
         config = self._config()
-        if config is not self._seen:
-            self._seen, self._roster = config, Roster.of(config)
-        return self._roster
+        if self._seen is None or self._seen[0] is not config:
+            self._seen = (config, Roster.of(config, self._clock))
+        return self._seen[1]

@@ -12,7 +12,7 @@ from pipelines.rules.watermarks import PartitionTime, Watermarks
 
 VERSION = 1
 _KEYS = ("assets", "by_asset", "asset", "phase", "closed", "last_register", "reached_until", "dirty", "touched", "max_w")
-_TIME = ("newest", "watermark", "since", "base", "quiet_at")
+_TIME = ("newest", "watermark", "silence", "base", "quiet_at")
 
 
 def dump(shard: Shard) -> bytes:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_lane import Found, Lane, cut_of
-from pipelines.rules.quarter_readings import Ints, Table, no_readings
+from pipelines.rules.quarter_readings import Floats, Ints, Table, no_readings
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.watermarks import Watermarks
 
@@ -28,9 +27,9 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One shard's part of a poll. `asset` indexes `ids`; `readings` have no keys yet; instants are ms.
+    """One shard's part of a poll. `asset` indexes `ids`, `max_w` is the asset's (NaN: none); `readings` have no keys yet.
 
-    `before` is the newest instant among the earlier readings of the poll in the reading's partition (all shards'),
+    Instants are ms. `before` is the newest instant among the earlier readings of the poll in the reading's partition (all shards'),
     `newest` each partition's newest instant in the poll. Readings are good ones: bad ones never get this far.
     """
 
@@ -43,6 +42,7 @@ class Part:
     ids: list[str] = field(default_factory=list)
     asset: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     phase: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    max_w: Floats = field(default_factory=lambda: np.zeros(0))
     readings: Table = field(default_factory=no_readings)
     partition: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     offset: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -73,8 +73,9 @@ class Shard:
         self.absent_until, self.overdue_until = 0, 0
         self._roster: Roster | None = None
 
-    def step(self, part: Part, roster: Roster, timing: MeterTiming) -> Step:
+    def step(self, part: Part, roster: Roster) -> Step:
         """Take in a part; says what follows. Deterministic: the same parts in the same order give the same."""
+        timing = roster.timing
         if roster is not self._roster:
             self._roster = roster
             for lane in self.lanes.values():
@@ -82,7 +83,7 @@ class Shard:
         self.times.know(part.partitions)
         step = Step({}, [], False)
         if len(part.asset):
-            self._take(part, roster, timing, step)
+            self._take(part, roster, step)
         for partition, newest in part.newest.items():
             self.times.see(partition, newest)
         for silence in part.silences:
@@ -93,7 +94,7 @@ class Shard:
         tick = part.now // timing.provisional_every
         if tick > self.tick:
             self.tick, step.provisional = tick, True
-            self._run(part.now, roster, timing, step)
+            self._run(part.now, roster, step)
         return step
 
     def lane_of(self, asset_id: str) -> tuple[Lane, int] | None:
@@ -101,15 +102,15 @@ class Shard:
         home = self.home.get(asset_id)
         return None if home is None else (self.lanes[home >> _SLOT_BITS], home & ((1 << _SLOT_BITS) - 1))
 
-    def _take(self, part: Part, roster: Roster, timing: MeterTiming, step: Step) -> None:
+    def _take(self, part: Part, roster: Roster, step: Step) -> None:
+        timing = roster.timing
         homes = self._homes(part)[part.asset]
         lane_of, asset = homes >> _SLOT_BITS, homes & ((1 << _SLOT_BITS) - 1)
-        max_w = np.array([roster.max_w(asset_id) or np.nan for asset_id in part.ids])[part.asset]
         self._note_strays(part, lane_of, step)
         for partition in np.unique(lane_of).tolist():
             lane, mine = self.lanes[partition], np.flatnonzero(lane_of == partition)
             readings = part.readings[mine]
-            readings["key"] = lane.keys.of(asset[mine], part.phase[mine], max_w[mine])
+            readings["key"] = lane.keys.of(asset[mine], part.phase[mine], part.max_w[mine])
             met = np.full(len(mine), self.times.of(partition))
             own = part.partition[mine] == partition
             met[own] = self.times.passing(partition, part.before[mine][own], part.now, timing.lateness)
@@ -141,8 +142,7 @@ class Shard:
                 self.stray.add((asset_id, other))
                 step.strays.append((asset_id, int(lane_of[row]), other))
 
-    def _run(self, now: int, roster: Roster, timing: MeterTiming, step: Step) -> None:
+    def _run(self, now: int, roster: Roster, step: Step) -> None:
         for partition, lane in self.lanes.items():
             reporting = np.array([roster.reporting_scope(asset_id) is not None for asset_id in lane.keys.assets], np.bool_)
-            until = min(self.times.newest(partition), now)
-            lane.run(reporting[lane.keys.asset], until, timing, step.lanes.setdefault(partition, Found()))
+            lane.run(reporting[lane.keys.asset], now, roster.timing, step.lanes.setdefault(partition, Found()))

@@ -12,14 +12,14 @@ from pipelines.rules.quarter_readings import Ints
 class PartitionTime:
     """How far one partition has come.
 
-    `newest` is the newest instant seen, or passed in silence; `watermark` never falls. `since` and `base` are the
-    silence being counted: when it was confirmed, and where event time stood then. `quiet_at` is when a partition
-    that never spoke was last known to be silent.
+    `newest` is the newest instant seen, or passed in silence; `watermark` never falls. `silence` is the confirmed
+    silence counted so far, `base` where event time stood when its count began. `quiet_at` is when a partition that
+    never spoke was last known to be silent.
     """
 
     newest: int = 0
     watermark: int = 0
-    since: int = 0
+    silence: int = 0
     base: int = 0
     quiet_at: int = 0
 
@@ -55,21 +55,25 @@ class Watermarks:
         """Readings up to `newest` came."""
         time = self.times.setdefault(partition, PartitionTime())
         time.newest = max(time.newest, newest)
+        time.base, time.silence = time.newest, 0
 
     def silent(self, partition: int, since: int, now: int, idle_after: int) -> None:
         """All the partition holds had been read at `since`, and nothing has come until `now`.
 
-        After `idle_after` event time moves on from where it stood, at the clock's pace: it never jumps.
+        After `idle_after` event time moves on from where it stood, at the clock's pace: it never jumps. A count that
+        begins anew (after a restart, after payloads that are no readings) adds to what was counted before.
         """
         time = self.times.setdefault(partition, PartitionTime())
-        if time.since != since:
-            time.since, time.base = since, time.newest
-        if now - since < idle_after:
+        silence = now - since
+        if silence < time.silence:
+            time.base = time.newest
+        time.silence = silence
+        if silence < idle_after:
             return
         if time.newest == 0:
             time.quiet_at = max(time.quiet_at, now)
         else:
-            time.newest = max(time.newest, time.base + now - since)
+            time.newest = max(time.newest, time.base + silence)
 
     def advance(self, now: int, lateness: int) -> None:
         """Move every watermark to min(newest instant seen, clock) - lateness."""

@@ -1,0 +1,98 @@
+"""Flow `telemetry`: readings become quarter hours of assets and groups (semantics 1 and 2).
+
+An item is a whole poll; it is decoded into columns, judged, and dealt to a few fat shards whose state is arrays. No
+Python object a reading anywhere (engine.md 1); objects begin where a quarter's row leaves the shard.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from pipelines.operators import run_rule
+from pipelines.records import Out, Poll
+from pipelines.rules.groups import GroupRule, MemberNews
+from pipelines.rules.quarter_news import told
+from pipelines.rules.quarter_out import late_readings, oddities, strays
+from pipelines.rules.quarter_rejects import RejectRule
+from pipelines.rules.quarter_roster import Rosters
+from pipelines.rules.quarter_snapshot import dump, load
+from pipelines.rules.quarter_state import Part, Shard
+from pipelines.telemetry_intake import Count, DeadLetterLimit, Intake, uncounted
+from pipelines.views import View
+from schemas.clock import Clock
+from schemas.config import Configuration
+from schemas.telemetry import QuarterHour
+from schemas.topics import QUARTER_HOURS, TELEMETRY
+from schemas.units import from_ms
+
+SHARDS = 4
+"""State is kept under so many keys. The number is part of the recovery store: another one begins with empty state."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    outs: list[Out]
+    news: list[MemberNews]
+
+
+def telemetry_flow(
+    *,
+    polls: Source[Poll],
+    out: Sink[Out],
+    clock: Clock,
+    config: View[Configuration],
+    shards: int = SHARDS,
+    limit: DeadLetterLimit | None = None,
+    count: Count | None = None,
+) -> Dataflow:
+    """Reads `Poll`s of derms.telemetry; writes `QuarterHour` (key asset or group), `LateMeasurement` (key asset),
+    `DeadLetter` (key origin topic) and `Event` (key scope).
+
+    Timers are the polls: a source brings one about every second, with marks for silent partitions. Raises
+    `TooManyDeadLetters` past the limit. Every worker must see the same configuration.
+    """
+    rosters = Rosters(config.current, clock)
+    intake = Intake(rosters, clock, shards, limit or DeadLetterLimit(), count or uncounted)
+    flow = Dataflow("telemetry")
+    taken = op.map("decode", op.input("polls", flow, polls), intake.take)
+    unreadable = op.flat_map("unreadable", taken, lambda one: one.letters)
+    rejects = op.map("rejects_key", taken, lambda one: (TELEMETRY.name, one.rejects))
+    quiet = clock.allowance(config.current().timing.idle_after)
+    letters = run_rule("rejects", rejects, RejectRule(quiet), clock)
+    parts = op.flat_map("deal", taken, lambda one: [(str(part.shard), part) for part in one.parts])
+    steps = op.map("quarters_value", op.stateful("quarters", parts, lambda resume: _ShardLogic(rosters, resume)), lambda pair: pair[1])
+    assets = op.flat_map("assets", steps, lambda one: one.outs)
+    news = op.flat_map("news", steps, lambda one: [(each.scope_id, each) for each in one.news])
+    groups = op.map("group_rows", run_rule("groups", news, GroupRule(rosters), clock), _row)
+    op.output("out", op.merge("outs", unreadable, letters, assets, groups), out)
+    return flow
+
+
+class _ShardLogic(op.StatefulLogic[Part, _Told, bytes]):
+    """One shard in the engine: parts in, what they lead to out. Nothing is emitted at the end of input."""
+
+    def __init__(self, rosters: Rosters, resume: bytes | None) -> None:
+        self._rosters = rosters
+        self._shard = Shard() if resume is None else load(resume)
+
+    def on_item(self, value: Part) -> tuple[Iterable[_Told], bool]:
+        roster, now = self._rosters.current(), from_ms(value.now)
+        step = self._shard.step(value, roster)
+        rows, news = told(self._shard, value, step, roster, now)
+        outs = [_row(row) for row in rows]
+        for partition, found in step.lanes.items():
+            lane = self._shard.lanes[partition]
+            outs += [*late_readings(lane, partition, found, now), *oddities(lane, found, roster, now)]
+        outs += strays(step.strays, roster, now)
+        return ([_Told(outs, news)] if outs or news else []), op.StatefulLogic.RETAIN
+
+    def snapshot(self) -> bytes:
+        return dump(self._shard)
+
+
+def _row(row: QuarterHour) -> Out:
+    return Out(QUARTER_HOURS, row.id, row)

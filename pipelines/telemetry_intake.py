@@ -1,0 +1,159 @@
+"""A poll of telemetry taken in: bytes to columns, columns judged and dealt to shards, the rest to dead letters (semantics 1.8)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipelines.records import Out, Poll
+from pipelines.rules.quarter_intake import Columns, rejected, sort
+from pipelines.rules.quarter_rejects import REASONS, Reject, collapsed
+from pipelines.rules.quarter_roster import Rosters
+from pipelines.rules.quarter_state import Part, Silence
+from schemas.clock import Clock
+from schemas.facts import derived_id
+from schemas.outbound import DeadLetter
+from schemas.telemetry import Measurement
+from schemas.topics import DEAD_LETTERS, TELEMETRY
+from schemas.units import from_ms, to_ms
+from sinks.codec import encode
+from sinks.columns import PHASES, QUALITIES, VALUES, Readings, decode_readings
+
+Count = Callable[[str, int], None]
+"""Told what became of how many: `readings`, each of `REASONS`, `unreadable`."""
+
+
+class TooManyDeadLetters(RuntimeError):
+    """So much of the topic cannot be read that this is a bad deploy, not bad data (architecture, "Errors")."""
+
+
+@dataclass
+class DeadLetterLimit:
+    """Past it the flow stops: `run` unreadable messages in a row, or more than `share` of the last `window`."""
+
+    run: int = 100_000
+    share: float = 0.9
+    window: int = 200_000
+    _in_a_row: int = field(default=0, init=False)
+    _seen: int = field(default=0, init=False)
+    _unreadable: int = field(default=0, init=False)
+
+    def check(self, messages: int, unreadable: list[tuple[int, str]]) -> None:
+        """Count a poll of so many messages; raises `TooManyDeadLetters` past the limit."""
+        if len(unreadable) == messages:
+            self._in_a_row += messages
+        else:
+            broken = {index for index, _ in unreadable}
+            self._in_a_row = next(count for count in range(messages) if messages - 1 - count not in broken)
+        self._seen, self._unreadable = self._seen + messages, self._unreadable + len(unreadable)
+        too_many = self._seen >= self.window and self._unreadable > self.share * self._seen
+        if self._in_a_row >= self.run or too_many:
+            raise TooManyDeadLetters(
+                f"{TELEMETRY.name}: {self._in_a_row} messages in a row cannot be read, {self._unreadable} of the last {self._seen}; "
+                f"the last one: {unreadable[-1][1]}. That is a wrong producer or a wrong topic: see `derms dead-letters list`"
+            )
+        if self._seen >= self.window:
+            self._seen = self._unreadable = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A poll's good readings by shard, and what could not be used."""
+
+    parts: list[Part]
+    letters: list[Out]
+    rejects: tuple[Reject, ...]
+
+
+class Intake:
+    """From a poll's bytes to the shards' parts."""
+
+    def __init__(self, rosters: Rosters, clock: Clock, shards: int, limit: DeadLetterLimit, count: Count) -> None:
+        self._rosters, self._clock, self._shards, self._limit, self._count = rosters, clock, shards, limit, count
+
+    def take(self, poll: Poll) -> Taken:
+        """Decode, judge and deal a poll out; what is not telemetry is a dead letter each."""
+        readings, roster = decode_readings(poll.payloads), self._rosters.current()
+        partition, offset = _places(poll)
+        silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
+        sorted_ = sort(_columns(readings, partition, offset), roster, to_ms(poll.now), poll.partitions, silences, self._shards)
+        letters = [self._letter(poll, int(partition[index]), int(offset[index]), index, reason) for index, reason in readings.broken]
+        self._tell(readings, sorted_.reasons)
+        if poll.payloads:
+            self._limit.check(len(poll.payloads), readings.broken)
+        return Taken(sorted_.parts, letters, tuple(_rejects(poll, readings, sorted_.reasons, partition, offset)))
+
+    def _tell(self, readings: Readings, reasons: NDArray[np.int8]) -> None:
+        counts = np.bincount(reasons, minlength=len(REASONS)).tolist()
+        for name, number in zip(("readings", *REASONS[1:], "unreadable"), (*counts, len(readings.broken)), strict=True):
+            if number:
+                self._count(name, number)
+
+    def _letter(self, poll: Poll, partition: int, offset: int, index: int, reason: str) -> Out:
+        letter = DeadLetter(
+            event_id=derived_id("dead-letter", TELEMETRY.name, partition, offset),
+            at=self._clock.now(),
+            reason=reason,
+            topic=TELEMETRY.name,
+            partition=partition,
+            offset=offset,
+            raw=poll.payloads[index],
+        )
+        return Out(DEAD_LETTERS, TELEMETRY.name, letter)
+
+
+def _places(poll: Poll) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Partition and offset of each payload."""
+    partition, offset = np.zeros(len(poll.payloads), np.int32), np.zeros(len(poll.payloads), np.int64)
+    for run in poll.runs:
+        partition[run.first : run.first + run.count] = run.partition
+        offset[run.first : run.first + run.count] = run.offsets
+    return partition, offset
+
+
+def _columns(readings: Readings, partition: NDArray[np.int32], offset: NDArray[np.int64]) -> Columns:
+    quality = readings.quality
+    return Columns(
+        readings.ids, readings.asset, readings.measured_at, readings.phase, readings.present,
+        (readings.power_w, readings.import_wh, readings.export_wh, readings.stored_wh),
+        quality == QUALITIES.index("BAD"), quality == QUALITIES.index("ESTIMATED"),
+        partition[readings.payload], offset[readings.payload],
+    )  # fmt: skip
+
+
+def _rejects(
+    poll: Poll, readings: Readings, reasons: NDArray[np.int8], partition: NDArray[np.int32], offset: NDArray[np.int64]
+) -> Iterator[Reject]:
+    """The poll's bad readings, one reject for each run, with the bytes of the first."""
+    bad = rejected(reasons)
+    for first, count in collapsed(readings.asset[bad], reasons[bad], readings.measured_at[bad]):
+        row = int(bad[first])
+        payload = int(readings.payload[row])
+        minute = int(readings.measured_at[row]) // 60_000
+        subject, reason = readings.ids[readings.asset[row]], REASONS[reasons[row]]
+        yield Reject(subject, reason, minute, count, int(partition[payload]), int(offset[payload]), _bytes(poll, readings, row))
+
+
+def _bytes(poll: Poll, readings: Readings, row: int) -> bytes:
+    """The bytes of one reading: its message, or, out of a batch, itself as a message."""
+    payload = poll.payloads[int(readings.payload[row])]
+    if np.count_nonzero(readings.payload == readings.payload[row]) == 1:
+        return payload
+    values = {name: float(getattr(readings, name)[row]) for name, bit in VALUES.items() if readings.present[row] & bit}
+    try:
+        reading = Measurement(
+            asset_id=readings.ids[readings.asset[row]],
+            measured_at=from_ms(int(readings.measured_at[row])),
+            phase=PHASES[readings.phase[row]],
+            quality=QUALITIES[readings.quality[row]],
+            **values,
+        )
+    except (OverflowError, ValidationError):  # an instant no calendar has, or no value: then the whole batch
+        return payload
+    return encode(reading)
+
+
+def uncounted(_what: str, _number: int) -> None:
+    """A `Count` that nobody reads."""
