@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
+from gateway.svg import line, rect, text, ticks
 from gateway.wording import clock_time, day, kw, local
 from schemas.intervals import QUARTER, quarters
 from schemas.units import W_PER_KW
@@ -78,15 +79,6 @@ class Drawing:
     missing: Sequence[datetime] = ()
 
 
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round values from `low` to `high`, about `wanted` of them."""
-    span = max(high - low, 1e-9)
-    rough = span / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
-    return [index * step for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-
-
 class _Plane:
     """Where values and instants lie in the drawing."""
 
@@ -130,42 +122,30 @@ def scope_chart(drawing: Drawing, size: Size = WIDE) -> Markup:
     return Markup("".join(parts))  # noqa: S704 - every text in it went through escape
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, look: str) -> str:
-    return f'<line class="{look}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, words: str, look: str, anchor: str = "middle") -> str:
-    return f'<text class="{look}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def _rect(x: float, y: float, width: float, height: float, look: str, inside: str = "") -> str:
-    return f'<rect class="{look}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.4):.1f}" height="{max(height, 0.0):.1f}">{inside}</rect>'
-
-
 def _grid(plane: _Plane, drawing: Drawing) -> Iterator[str]:
     size = plane.size
     right, floor = size.width - size.right, size.height - size.bottom
     for value in ticks(plane.low / W_PER_KW, plane.high / W_PER_KW):
         y = plane.y(value * W_PER_KW)
-        yield _line(size.left, y, right, y, "zero" if value == 0 else "grid")
-        yield _text(size.left - 7, y + 3.5, f"{abs(value):g}", "axis", "end")
-    yield _text(size.left - 7, size.top - 9, "kW", "axis unit", "end")
+        yield line(size.left, y, right, y, "zero" if value == 0 else "grid")
+        yield text(size.left - 7, y + 3.5, f"{abs(value):g}", "axis", "end")
+    yield text(size.left - 7, size.top - 9, "kW", "axis unit", "end")
     for instant in quarters(drawing.start, drawing.end + QUARTER):
         here = local(instant, drawing.zone)
         if here.minute == 0 and here.hour % size.hours == 0 and instant <= drawing.end:
             x = plane.x(instant)
-            yield _line(x, floor, x, floor + 4, "tick")
+            yield line(x, floor, x, floor + 4, "tick")
             if size.left + 8 <= x <= right - 8 or size.width > 500:
-                yield _text(x, floor + 16, clock_time(instant, drawing.zone), "axis")
+                yield text(x, floor + 16, clock_time(instant, drawing.zone), "axis")
             if here.hour == 0:
-                yield _line(x, size.top, x, floor, "midnight")
-                yield _text(x, floor + 29, day(instant, drawing.zone), "axis day")
+                yield line(x, size.top, x, floor, "midnight")
+                yield text(x, floor + 29, day(instant, drawing.zone), "axis day")
 
 
 def _missing(plane: _Plane, start: datetime) -> str:
     x, width = plane.x(start), plane.x(start + QUARTER) - plane.x(start)
     height = plane.size.height - plane.size.top - plane.size.bottom
-    return _rect(x, plane.size.top, width, height, "missing", "<title>nothing measured</title>")
+    return rect(x, plane.size.top, width, height, "missing", "<title>nothing measured</title>")
 
 
 def _bars(plane: _Plane, bars: Sequence[Bar]) -> Iterator[str]:
@@ -178,11 +158,11 @@ def _bars(plane: _Plane, bars: Sequence[Bar]) -> Iterator[str]:
         for value, look in ((bar.import_w, "import"), (-bar.export_w, "export")):
             if value:
                 y = plane.y(value)
-                yield _rect(x, min(y, zero), width, abs(zero - y), look)
+                yield rect(x, min(y, zero), width, abs(zero - y), look)
         for projected, sign in ((bar.projected_import_w, 1.0), (bar.projected_export_w, -1.0)):
             if projected:
                 y = plane.y(sign * projected)
-                yield _rect(x + 0.6, min(y, zero), width - 1.2, abs(zero - y), "projected")
+                yield rect(x + 0.6, min(y, zero), width - 1.2, abs(zero - y), "projected")
         yield "</g>"
 
 
@@ -198,10 +178,10 @@ def _limits(plane: _Plane, drawing: Drawing) -> Iterator[str]:
                 previous = None
                 continue
             y = plane.y(sign * value)
-            yield _line(plane.x(step.start), y, plane.x(step.end), y, f"limit {escape(step.kind)}")
+            yield line(plane.x(step.start), y, plane.x(step.end), y, f"limit {escape(step.kind)}")
             if previous is not None and previous.end == step.start:
                 x = plane.x(step.start)
-                yield _line(x, plane.y(sign * getattr(previous, name)), x, y, "limit riser")
+                yield line(x, plane.y(sign * getattr(previous, name)), x, y, "limit riser")
             previous = step
         yield from _labels(plane, drawing, runs, name, sign)
 
@@ -229,25 +209,16 @@ def _labels(plane: _Plane, drawing: Drawing, runs: Sequence[Step], name: str, si
         if crowded or (right - left < 24 and not step.start <= drawing.now < step.end):
             continue
         taken.append((x, x + room, y))
-        yield _text(x, y, words, "limit-label", "start")
+        yield text(x, y, words, "limit-label", "start")
 
 
 def _now(plane: _Plane, drawing: Drawing) -> Iterator[str]:
     if not drawing.start <= drawing.now < drawing.end:
         return
     x, size = plane.x(drawing.now), plane.size
-    yield _line(x, size.top - 6, x, size.height - size.bottom, "now")
+    yield line(x, size.top - 6, x, size.height - size.bottom, "now")
     near_edge = x > size.width - size.right - 40
-    yield _text(x, size.top - 9, f"now {clock_time(drawing.now, drawing.zone)}", "now-label", "end" if near_edge else "middle")
-
-
-def gauge(value_w: float | None, bound_w: float, words: str, look: str = "") -> Markup:
-    """A level bar of `value_w` out of `bound_w`; empty where the value is not known."""
-    share = 0.0 if value_w is None or bound_w <= 0 else min(max(value_w / bound_w, 0.0), 1.0)
-    return Markup(  # noqa: S704 - escaped
-        f'<svg class="gauge {escape(look)}" viewBox="0 0 200 8" preserveAspectRatio="none" role="img" aria-label="{escape(words)}">'
-        f'<rect class="track" width="200" height="8"/><rect class="fill" width="{200 * share:.1f}" height="8"/></svg>'
-    )
+    yield text(x, size.top - 9, f"now {clock_time(drawing.now, drawing.zone)}", "now-label", "end" if near_edge else "middle")
 
 
 def window(now: datetime, back: timedelta, ahead: timedelta) -> tuple[datetime, datetime]:

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from gateway import wording as say
-from gateway.charts import gauge
 from gateway.outlook import Outlook, circuit_outlook
 from gateway.page_model import BreachRow, CircuitCard, EventRow, MessageRow, Overview, PartnerCard, ScopeCard, State, When
 from gateway.picture import OPEN_STATES, Heartbeats, MessageLine, Picture
 from gateway.scope_card import KIND_WORDS, scope_card
+from gateway.svg import gauge
 from schemas.compliance import Breach
 from schemas.config import Configuration
 from schemas.connection import Connection, ConnectionState, Event

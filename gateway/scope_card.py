@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from gateway import wording as say
-from gateway.charts import NARROW, WIDE, Bar, Drawing, Step, gauge, scope_chart, window
+from gateway.charts import NARROW, WIDE, Bar, Drawing, Step, scope_chart, window
 from gateway.outlook import Outlook, Standing, allowed_w, used_w
 from gateway.page_model import AssetRow, LastQuarter, ScopeCard, State, TableRow
+from gateway.svg import gauge
 from schemas.capacity import PieceKind
 from schemas.compliance import Verdict, VerdictKind
 from schemas.intervals import QUARTER, quarter_of, quarters

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.charts import NARROW, WIDE, Bar, Drawing, Size, Step, gauge, scope_chart, ticks, window
+from gateway.charts import NARROW, WIDE, Bar, Drawing, Size, Step, scope_chart, window
+from gateway.svg import gauge, ticks
 from gateway.wording import ago, full, kw, kwh, moment, number, percent, zone_name
 from schemas.intervals import QUARTER, quarters
 
