@@ -23,6 +23,7 @@ from schemas.connection import Event, InboundMessage, Severity, SubjectKind
 from schemas.facts import Value, derived_id, digest
 from schemas.oscp.v20 import VERSION, Action, Register, UpdateGroupCapacityForecast, VersionUrl
 from schemas.topics import EVENTS, INBOUND, Topic
+from schemas.units import rfc3339
 from sinks.errors import OutsideError, Refused, Unavailable
 
 EFFECT_WITHIN_S = 2.0
@@ -130,7 +131,6 @@ class Intake:
     def _message(
         self, peer: Peer, action: Action, method: str, request_id: str | None, correlation_id: str | None, raw: bytes, body: dict[str, Any]
     ) -> InboundMessage:
-        """The same message sent again has the same event id; one without X-Request-ID is always a new one."""
         now, body_digest = self.clock.now(), digest(raw)
         found = request_id or str(uuid.uuid4())
         try:
@@ -138,7 +138,7 @@ class Intake:
         except ValueError:
             raise invalid(action, [FieldError(path="", message="a number is too large")]) from None
         return InboundMessage(
-            event_id=derived_id("inbound", peer.partner.id, method, action, found, body_digest),
+            event_id=derived_id("inbound", peer.partner.id, method, action, found, body_digest, rfc3339(now)),
             at=now,
             partner_id=peer.partner.id,
             action=action,
@@ -163,10 +163,10 @@ class Intake:
     async def _demand_awaited(self, peer: Peer, message: InboundMessage) -> None:
         """409 for an acknowledgement nobody waits for, unless it is one that was taken before and comes again (6.1)."""
         connection = peer.connection
-        if connection.handshake_id is None and message.event_id not in connection.taken:
+        if connection.handshake_id is None and message.repeat_key not in connection.taken:
             await self._catch_up()
             connection = self.connections.current().get(peer.partner.id, connection)
-        if connection.handshake_id is None and message.event_id not in connection.taken:
+        if connection.handshake_id is None and message.repeat_key not in connection.taken:
             raise Refusal(409, "no handshake of ours waits for an acknowledgement")
 
     async def _demand_effect(self, message: InboundMessage) -> None:
@@ -174,7 +174,7 @@ class Intake:
         deadline = wall_seconds() + self.effect_within_s
         while wall_seconds() < deadline:
             connection = self.connections.current().get(message.partner_id)
-            if connection is not None and message.event_id in connection.taken:
+            if connection is not None and message.repeat_key in connection.taken:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
         raise unavailable()

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from schemas.facts import Fact, Value
+from schemas.facts import Fact, Value, derived_id
 from schemas.units import Instant
 
 
@@ -40,7 +40,7 @@ class Connection(Fact):
 
     `peer_token` is AES-GCM ciphertext. Intervals are seconds. `peer_required_*` is what the partner asks
     of us, `our_required_*` what our acknowledgement asked of it. `handshake_id` is the message id of a handshake
-    of ours that waits for its acknowledgement (else one is refused with 409). `taken` are the event ids of the last
+    of ours that waits for its acknowledgement (else one is refused with 409). `taken` are the repeat keys of the last
     registrations and acknowledgements that took effect: the gateway waits for them (semantics 6.3). `memory`
     is the lifecycle's own notes as JSON text, so that it can go on from here where its recovery store is gone.
     """
@@ -82,6 +82,11 @@ class InboundMessage(Fact):
     body: str
     body_digest: str
     credential_digest: str
+
+    @property
+    def repeat_key(self) -> str:
+        """The same for the same message sent again (semantics 6.6): method, action, X-Request-ID and body."""
+        return derived_id(self.partner_id, self.method, self.action, self.request_id, self.body_digest)
 
 
 class SubjectKind(StrEnum):

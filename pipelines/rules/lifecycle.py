@@ -3,7 +3,8 @@
 Key: partner id. One step takes in a message, a delivery, a command, a change of the configuration, an own
 `Connection` read back, or the news that time has come, and says what follows on `derms.connections` (only what
 changed, never one a heartbeat), `derms.outbound` and `derms.events`. Ids are derived from causes, so a replay
-makes the same ones. Parts: `lifecycle_registration`, `lifecycle_handshake`, `lifecycle_beats`, `lifecycle_tokens`.
+makes the same ones. Parts: `lifecycle_registration`, `lifecycle_orders`, `lifecycle_handshake`, `lifecycle_beats`,
+`lifecycle_tokens`.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from pipelines.records import Out, Tick
 from pipelines.rules import lifecycle_beats as beats
 from pipelines.rules import lifecycle_handshake as handshake
+from pipelines.rules import lifecycle_orders as orders
 from pipelines.rules import lifecycle_registration as registration
 from pipelines.rules.heartbeats import interval_of
 from pipelines.rules.lifecycle_state import PartnerState, S, adopt
@@ -127,8 +129,8 @@ def _repeated(turn: Turn, message: InboundMessage) -> bool:
         words = f"{turn.name} used the X-Request-ID {message.request_id} for two different messages; both are taken"
         turn.say("request-id.reused", words, Severity.WARNING, request_id=message.request_id)
         return False
-    if message.action in (Action.REGISTER, Action.HANDSHAKE_ACKNOWLEDGE) and message.event_id not in turn.state.taken:
-        registration.taken(turn, message.event_id)
+    if message.action in (Action.REGISTER, Action.HANDSHAKE_ACKNOWLEDGE) and message.repeat_key not in turn.state.taken:
+        registration.taken(turn, message.repeat_key)
     return True
 
 
@@ -137,6 +139,8 @@ def _delivery(turn: Turn, delivery: Delivery) -> None:
         beats.outcome(turn, delivery)
         return
     notes = turn.notes
+    if delivery.outcome in FINAL_OUTCOMES and delivery.message_id in notes.unsettled:
+        notes.unsettled.remove(delivery.message_id)
     candidates = (notes.answer, notes.opening, notes.acknowledgement, notes.handshake, notes.farewell)
     found = [owed for owed in candidates if owed is not None and owed.message_id == delivery.message_id]
     if not found:
@@ -167,18 +171,18 @@ def _command(turn: Turn, command: Command) -> None:
     notes.commands_through = max(notes.commands_through or command.at, command.at)
     match command.kind:
         case CommandKind.ISSUE_TOKEN:
-            registration.issue_token(turn, command)
+            orders.issue_token(turn, command)
         case CommandKind.REGISTER:
-            registration.start_registration(turn, command)
+            orders.start_registration(turn, command)
         case CommandKind.HANDSHAKE:
             handshake.start_handshake(turn, command)
         case CommandKind.DEREGISTER:
-            registration.deregister(turn, command)
+            orders.deregister(turn, command)
         case CommandKind.SUSPEND if notes.registration is not S.DEREGISTERED:
             notes.suspended = True
             turn.because(f"{command.by} suspended the connection: nothing is sent to {turn.name}, what it sends is still taken")
         case CommandKind.RESUME:
-            tried_again = registration.again(turn, command) | handshake.again(turn, command)
+            tried_again = orders.again(turn, command) | handshake.again(turn, command)
             if notes.suspended or tried_again:
                 notes.suspended = False
                 turn.because(f"{command.by} resumed the connection")
@@ -190,7 +194,7 @@ def _configured(turn: Turn, change: ConfigChange) -> None:
         state.announce_at = None
         # An old removal may be read again after the partner has come back: the configuration now decides.
         if state.touched and turn.around.partner(state.partner_id) is None and notes.registration is not S.DEREGISTERED:
-            registration.removed(turn)
+            orders.removed(turn)
         return
     if not state.touched and state.announce_at is None:
         state.announce_at = turn.now + timedelta(seconds=1)

@@ -21,6 +21,7 @@ def take_handshake(turn: Turn, message: InboundMessage) -> None:
     _requirements(turn, Handshake.model_validate_json(message.body).required_behaviour)
     _our_wants(turn)
     about = message.event_id
+    turn.withdraw(notes.acknowledgement)
     notes.acknowledgement = Owed(
         message_id(state.partner_id, Action.HANDSHAKE_ACKNOWLEDGE, about), about, message.received_at, message.request_id
     )
@@ -34,7 +35,7 @@ def take_handshake(turn: Turn, message: InboundMessage) -> None:
         notes.link = S.ACKING
         turn.because(f"{turn.name} shook hands; our acknowledgement goes out")
     turn.say("handshake.received", f"handshake of {turn.name}: {_in_words(state)}", request_id=message.request_id)
-    if state.peer_base_url is None:
+    if not turn.reachable:
         turn.say("handshake.early", f"{turn.name} shook hands before it registered; we answer once we know its address", Severity.WARNING)
 
 
@@ -46,7 +47,7 @@ def take_acknowledgement(turn: Turn, message: InboundMessage) -> None:
         return
     about, notes.handshake = notes.handshake.about, None
     _requirements(turn, HandshakeAcknowledge.model_validate_json(message.body).required_behaviour)
-    taken(turn, message.event_id)
+    taken(turn, message.repeat_key)
     _up(turn, about, message.received_at, f"{turn.name} acknowledged our handshake")
 
 
@@ -80,7 +81,8 @@ def refused(turn: Turn, owed: Owed, words: str) -> None:
         owed.failed = True
         if notes.link is S.ACKING:
             notes.link = S.OFFLINE if state.first_acknowledged_at else None
-            notes.registration = notes.registration if state.first_acknowledged_at else S.FAILED
+            if notes.link is None and notes.registration is S.REGISTERED:
+                notes.registration = S.FAILED
     turn.because(f"our {what} did not reach {turn.name}: {words}")
     turn.say(f"{what}.failed", f"our {what} did not reach {turn.name}: {words}", Severity.ALARM)
 
@@ -99,11 +101,12 @@ def again(turn: Turn, command: Command) -> bool:
 
 def start_handshake(turn: Turn, command: Command) -> None:
     """We shake hands first, with peers that take it."""
-    if turn.state.peer_base_url is None or turn.state.peer_token is None:
+    if not turn.reachable:
         turn.say("handshake.impossible", f"{turn.name} has to be registered before a handshake", Severity.WARNING)
         return
     _our_wants(turn)
     about = command.event_id
+    turn.withdraw(turn.notes.handshake)
     turn.notes.handshake = Owed(message_id(turn.state.partner_id, Action.HANDSHAKE, about), about, command.at)
     turn.say("handshake.started", f"{command.by} started a handshake with {turn.name}")
 
@@ -133,7 +136,7 @@ def watched_from(turn: Turn, at: datetime) -> datetime | None:
 def flush(turn: Turn) -> None:
     """Put the acknowledgement or handshake that is owed on the topic, as soon as it may go and we know where to."""
     state, notes = turn.state, turn.notes
-    if notes.suspended or state.peer_base_url is None or state.peer_token is None:
+    if notes.suspended or not turn.reachable:
         return
     pairs = ((Action.HANDSHAKE_ACKNOWLEDGE, notes.acknowledgement, REPLY_AFTER), (Action.HANDSHAKE, notes.handshake, timedelta(0)))
     for action, owed, wait in pairs:

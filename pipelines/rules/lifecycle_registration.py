@@ -1,13 +1,12 @@
 """Registration, both ways: who sends Register to whom, what answers it, and how it ends (semantics 6.1 to 6.3)."""
 
 import json
-from dataclasses import replace
 from datetime import datetime
 
 from pipelines.rules import lifecycle_tokens as tokens
 from pipelines.rules.lifecycle_state import Notes, Owed, S
 from pipelines.rules.lifecycle_turn import ECHO, EXCHANGE_EXPIRES, FAREWELL_EXPIRES, REPLY_AFTER, Turn, message_id
-from schemas.connection import Command, InboundMessage, Severity
+from schemas.connection import InboundMessage, Severity
 from schemas.oscp.v20 import VERSION, Action, Register
 
 KEPT_TAKEN = 8
@@ -60,16 +59,17 @@ def take_register(turn: Turn, message: InboundMessage, known_by_it: Owed | None)
     `known_by_it` is the Register of ours whose token it used first.
     """
     if message.method == "DELETE":
-        _end(turn, f"{turn.name} ended the connection")
+        end(turn, f"{turn.name} ended the connection")
         turn.state.peer_token = None
-        taken(turn, message.event_id)
+        taken(turn, message.repeat_key)
         return
     register = Register.model_validate_json(message.body)
     state, notes = turn.state, turn.notes
     chosen = next((entry for entry in register.version_url if entry.version == VERSION), register.version_url[0])
     state.peer_base_url, state.peer_version, state.peer_token = chosen.base_url, chosen.version, register.token
-    state.former_peer = notes.farewell = None
-    taken(turn, message.event_id)
+    state.former_peer = None
+    takes_up_again(turn)
+    taken(turn, message.repeat_key)
     if message.method == "PUT":
         words = f"{turn.name} changed its token or address; it is reached at {state.peer_base_url}"
         turn.say("register.updated", words, request_id=message.request_id)
@@ -93,76 +93,35 @@ def _answers_opening(turn: Turn, message: InboundMessage) -> bool:
     return message.correlation_id == opening.message_id or (credential is not None and credential.cause == opening.about)
 
 
+def takes_up_again(turn: Turn) -> None:
+    """Our DELETE, should it still wait to be sent, must not end what begins now."""
+    turn.withdraw(turn.notes.farewell)
+    turn.notes.farewell = None
+
+
 def _owe_answer(turn: Turn, message: InboundMessage) -> None:
     state, notes, cause = turn.state, turn.notes, message.event_id
+    turn.withdraw(notes.answer)
     state.credentials = tokens.with_exchange_token(state.credentials, turn.around.token_digest(state.partner_id, cause), cause)
-    notes.answer = _register_owed(turn, cause, message.received_at, message.request_id)
+    notes.answer = register_owed(turn, cause, message.received_at, message.request_id)
     notes.registration = S.REPLYING
     turn.because(f"{turn.name} registered; our registration goes back to it")
     turn.say("register.received", f"{turn.name} registered, to be reached at {state.peer_base_url}", request_id=message.request_id)
 
 
-def _register_owed(turn: Turn, cause: str, at: datetime, correlation_id: str | None = None) -> Owed:
+def register_owed(turn: Turn, cause: str, at: datetime, correlation_id: str | None = None) -> Owed:
+    """A Register of ours that carries the token made from `cause`; `correlation_id` where it answers one of theirs."""
     owed = Owed(message_id(turn.state.partner_id, Action.REGISTER, cause), cause, at, correlation_id)
     turn.notes.registers = [*turn.notes.registers, owed.message_id][-KEPT_TAKEN:]
     return owed
 
 
-def issue_token(turn: Turn, command: Command) -> None:
-    """A registration token (A) for the operator to hand over: valid from now on, beside those in use."""
-    state, notes = turn.state, turn.notes
-    digest = turn.around.token_digest(state.partner_id, command.event_id)
-    state.credentials = tokens.with_registration_token(state.credentials, digest, command.event_id)
-    words = f"{command.by} issued a registration token; {turn.name} has to register with it"
-    if notes.registration in (S.NEW, S.DEREGISTERED, S.FAILED):
-        notes.registration, notes.link = S.AWAITING_REGISTER, None
-        turn.because(words)
-    turn.say("token.issued", words)
-
-
-def start_registration(turn: Turn, command: Command) -> None:
-    """We start: the payload may hold `base_url` and the initial token's ciphertext `peer_token`; else what is known is used."""
-    state, notes = turn.state, turn.notes
-    payload = json.loads(command.payload)
-    base_url = payload.get("base_url") or turn.partner.base_url or state.peer_base_url
-    peer_token = payload.get("peer_token") or state.peer_token
-    if not base_url or not peer_token:
-        missing = "base_url" if not base_url else "initial_token_file"
-        turn.say("register.impossible", f"we cannot register with {turn.name}: it has no {missing} in the configuration", Severity.ALARM)
-        return
-    if notes.registration is S.REGISTERED:
-        state.former_peer = (state.peer_base_url, state.peer_token)
-    state.peer_base_url, state.peer_token = base_url.rstrip("/"), peer_token
-    cause = command.event_id
-    state.credentials = tokens.with_exchange_token(state.credentials, turn.around.token_digest(state.partner_id, cause), cause)
-    notes.opening = _register_owed(turn, cause, command.at)
-    notes.registration, notes.farewell = S.SENDING_REGISTER, None
-    words = f"{command.by} started the registration with {turn.name}"
-    turn.because(words)
-    turn.say("register.started", words, peer_base_url=state.peer_base_url)
-
-
-def deregister(turn: Turn, command: Command) -> None:
-    """Our tokens are void at once; the partner is told with a DELETE where we know how."""
-    state = turn.state
-    known = state.peer_base_url is not None and state.peer_token is not None
-    cause = state.credentials[-1].cause if state.credentials else command.event_id
-    _end(turn, f"{command.by} ended the connection with {turn.name}")
-    if known:
-        farewell = Owed(message_id(state.partner_id, Action.REGISTER, command.event_id), cause, command.at)
-        turn.notes.farewell = farewell
-
-
-def removed(turn: Turn) -> None:
-    """The partner is no longer in the configuration; nothing is sent any more, its tokens are void."""
-    _end(turn, f"{turn.state.partner_id} was taken out of the configuration")
-    turn.state.peer_token = None
-
-
-def _end(turn: Turn, words: str) -> None:
+def end(turn: Turn, words: str) -> None:
+    """The connection is over: every token void, nothing owed any more. What was seen is still remembered."""
     state, notes = turn.state, turn.notes
     state.credentials, state.former_peer = [], None
     state.first_acknowledged_at = state.withheld_since = state.liveness_deadline = state.registered_at = None
+    turn.withdraw_all()
     through = notes.inbound_through, notes.commands_through
     state.notes = turn.notes = Notes(S.DEREGISTERED, seen=notes.seen, inbound_through=through[0], commands_through=through[1])
     turn.because(words)
@@ -196,29 +155,16 @@ def watch(turn: Turn) -> None:
         refused(turn, turn.notes.opening, "it took it, but has not sent its own")
 
 
-def again(turn: Turn, command: Command) -> bool:
-    """An operator wants what failed tried once more, under a new id since the old one is done with. Whether anything had."""
-    notes, found = turn.notes, False
-    for name, state in (("answer", S.REPLYING), ("opening", S.SENDING_REGISTER)):
-        owed: Owed | None = getattr(notes, name)
-        if owed is not None and owed.failed:
-            fresh = message_id(turn.state.partner_id, Action.REGISTER, f"{owed.about} {command.event_id}")
-            notes.registers = [*notes.registers, fresh][-KEPT_TAKEN:]
-            setattr(notes, name, replace(owed, message_id=fresh, at=command.at, emitted=False, failed=False))
-            notes.registration, found = state, True
-    return found
-
-
-def taken(turn: Turn, event_id: str) -> None:
+def taken(turn: Turn, repeat_key: str) -> None:
     """Say on the connection that this message has taken effect; the gateway may be waiting to answer it."""
-    kept = [known for known in turn.state.taken if known != event_id]
-    turn.state.taken = [*kept, event_id][-KEPT_TAKEN:]
+    kept = [known for known in turn.state.taken if known != repeat_key]
+    turn.state.taken = [*kept, repeat_key][-KEPT_TAKEN:]
 
 
 def flush(turn: Turn) -> None:
     """Put the Registers that are owed on the topic, as soon as they may go and we know where to."""
-    state, notes = turn.state, turn.notes
-    if state.peer_base_url is None or state.peer_token is None:
+    notes = turn.notes
+    if not turn.reachable:
         return
     for owed, wait in ((notes.answer, turn.allowance(REPLY_AFTER)), (notes.opening, None), (notes.farewell, None)):
         if owed is None or owed.emitted or (notes.suspended and owed is not notes.farewell):

@@ -41,7 +41,8 @@ class Notes:
     """The part of the state that a `Connection` does not show; it travels as its `memory`.
 
     `answer` is our Register that answers theirs, `opening` the one that starts, `registers` the message ids of the
-    last of either. `seen` holds digests of request ids with that of their body (semantics 6.6).
+    last of either, `unsettled` those of all messages of which dispatch has not said the last word. `seen` holds digests
+    of request ids with that of their body (semantics 6.6).
     """
 
     registration: ConnectionState = S.NEW
@@ -53,6 +54,7 @@ class Notes:
     handshake: Owed | None = None
     farewell: Owed | None = None
     registers: list[str] = field(default_factory=list)
+    unsettled: list[str] = field(default_factory=list)
     grid: Grid | None = None
     beat_seen: bool = False
     beats_failing: bool = False

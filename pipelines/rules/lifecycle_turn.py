@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from pipelines.records import Out
-from pipelines.rules.lifecycle_state import PartnerState, connection_of, fingerprint, shown
+from pipelines.rules.lifecycle_state import Owed, PartnerState, connection_of, fingerprint, shown
 from schemas.config import Partner
-from schemas.connection import ConnectionState, Event, Severity, SubjectKind
+from schemas.connection import Command, CommandKind, ConnectionState, Event, Severity, SubjectKind
 from schemas.facts import derived_id
 from schemas.oscp.v20 import Action
 from schemas.outbound import OutboundMessage
-from schemas.topics import CONNECTIONS, EVENTS, OUTBOUND
+from schemas.topics import COMMANDS, CONNECTIONS, EVENTS, OUTBOUND
 
 REPLY_AFTER = timedelta(seconds=1)
 """Our answering message goes not before this after the request, so that the peer has our 204 first (semantics 6.3, 6.4)."""
 EXCHANGE_EXPIRES = timedelta(hours=12)
 """A registration or acknowledgement is retried for so long (semantics 8.3)."""
 FAREWELL_EXPIRES = timedelta(minutes=15)
-"""Our DELETE is not tried for long: a partner that registers anew meanwhile must not be sent it."""
+"""Our DELETE is not tried for long: it only spares a partner that is gone some refusals."""
+MOST_UNSETTLED = 32
 ECHO = timedelta(seconds=60)
 """A Register that uses our answer's token for the first time this soon after it is an answer to it, not a new beginning."""
 SETTLE = timedelta(seconds=10)
@@ -64,6 +65,11 @@ class Turn:
     def name(self) -> str:
         """What people call the partner."""
         return self.partner.name or self.partner.id
+
+    @property
+    def reachable(self) -> bool:
+        """Whether we know where the partner is, and what to show it: its token, or one from its OAuth server."""
+        return self.state.peer_base_url is not None and (self.state.peer_token is not None or self.partner.oauth is not None)
 
     def because(self, words: str) -> None:
         """The words of this step's transition, if it turns out to be one."""
@@ -111,6 +117,33 @@ class Turn:
             expires_at=expires_at,
         )
         self._sent.append(Out(OUTBOUND, self.state.partner_id, message))
+        if action is not Action.HEARTBEAT:  # these expire by themselves before they can mislead anybody
+            kept = [known for known in self.notes.unsettled if known != message_id]
+            self.notes.unsettled = [*kept, message_id][-MOST_UNSETTLED:]
+
+    def withdraw(self, owed: Owed | None) -> None:
+        """Tell dispatch to drop a message that is not true any more, where it may still be waiting."""
+        if owed is not None and owed.message_id in self.notes.unsettled:
+            self.notes.unsettled.remove(owed.message_id)
+            self._drop(owed.message_id)
+
+    def withdraw_all(self) -> None:
+        """As `withdraw`, everything that is not settled."""
+        for message_id in self.notes.unsettled:
+            self._drop(message_id)
+        self.notes.unsettled = []
+
+    def _drop(self, message_id: str) -> None:
+        command = Command(
+            event_id=derived_id("withdraw", message_id),
+            at=self.now,
+            cause_id=self.cause_id,
+            partner_id=self.state.partner_id,
+            kind=CommandKind.DROP_MESSAGE,
+            by="lifecycle",
+            payload=json.dumps({"message_id": message_id}),
+        )
+        self._sent.append(Out(COMMANDS, self.state.partner_id, command))
 
     def outputs(self) -> list[Out]:
         """What this step says, a change of the connection first: dispatch and gateway must know a token before it travels."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from datetime import timedelta
 
 import pytest
 
@@ -71,13 +72,15 @@ def test_a_slash_too_many_means_the_path_itself(path):
     assert run(side.post(path, {"offline_mode_at": "2026-10-20T11:00:00Z"})).status_code == 204
 
 
-def test_the_same_message_sent_again_has_the_same_event_id_and_another_body_another():
+def test_the_same_message_sent_again_is_known_by_its_key_and_another_body_has_another():
     side = Side()
     bodies = [forecast_body(), forecast_body(), forecast_body(type="GENERATION")]
     for body in bodies:
         assert run(side.post("/update_group_capacity_forecast", body)).status_code == 204
-    ids = [message.event_id for message in side.broker.inbound]
-    assert ids[0] == ids[1] != ids[2]
+        side.clock.advance(timedelta(seconds=5))
+    keys = [message.repeat_key for message in side.broker.inbound]
+    assert keys[0] == keys[1] != keys[2]
+    assert len({message.event_id for message in side.broker.inbound}) == 3
 
 
 def test_a_missing_request_id_is_made_and_a_warning_recorded():
@@ -314,7 +317,7 @@ def test_an_acknowledgement_nobody_waits_for_is_409_unless_it_was_taken_before()
     assert side.connections.asked == 1
     waiting = Side(connection("vector", TOKEN, handshake_id="h"))
     assert run(waiting.post("/handshake_acknowledge", {})).status_code == 204
-    again = Side(connection("vector", TOKEN, taken=[waiting.broker.inbound[0].event_id]))
+    again = Side(connection("vector", TOKEN, taken=[waiting.broker.inbound[0].repeat_key]))
     assert run(again.post("/handshake_acknowledge", {})).status_code == 204
 
 
@@ -395,7 +398,7 @@ def test_put_and_delete_are_answered_once_the_connections_show_their_effect(meth
     side = Side()
 
     def effect(message: InboundMessage) -> None:
-        side.connections.known = {"vector": connection("vector", TOKEN, taken=[message.event_id])}
+        side.connections.known = {"vector": connection("vector", TOKEN, taken=[message.repeat_key])}
 
     side.broker.effect = effect
     assert run(side.send(method, "/register", body)).status_code == 204

@@ -81,7 +81,7 @@ class World:
         request_id = more.pop("request_id", f"peer-{self.count}")
         presented = cred or self.state.credentials[-1].cause
         message = InboundMessage(
-            event_id=derived_id("inbound", method, action, request_id, digest(text)),
+            event_id=derived_id("inbound", method, action, request_id, digest(text), self.clock.now()),
             at=self.clock.now(),
             partner_id="vector",
             action=action,
@@ -93,7 +93,7 @@ class World:
             credential_digest=token_digest("vector", presented),
             **more,
         )
-        self.requests[request_id] = message.event_id
+        self.requests[request_id] = message.repeat_key
         return self.step(message)
 
     def took(self, request_id: str) -> bool:
@@ -169,6 +169,11 @@ class World:
 
     def sent(self, action: Action) -> list[OutboundMessage]:
         return [out.value for out in self.outs if isinstance(out.value, OutboundMessage) and out.value.action == action]
+
+    @property
+    def withdrawn(self) -> list[str]:
+        """The messages dispatch was told to drop."""
+        return [json.loads(out.value.payload)["message_id"] for out in self.outs if isinstance(out.value, Command)]
 
     @property
     def events(self) -> list[Event]:

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from pipelines.records import Tick
-from schemas.config import ConfigChange, Legacy, Measurements, Partner, Style, Wants
-from schemas.connection import CommandKind, Severity
+from schemas.config import ConfigChange, Legacy, Measurements, OAuth, Partner, Style, Wants
+from schemas.connection import Command, CommandKind, Severity
 from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
 from schemas.topics import CONNECTIONS, EVENTS, OUTBOUND
@@ -197,8 +197,31 @@ def test_a_partner_that_registers_again_after_our_farewell_keeps_its_new_token()
     farewell = world.sent(REGISTER)[-1]
     world.command(CommandKind.ISSUE_TOKEN)
     world.register(peer_token="B9")
-    world.deliver(farewell, Outcome.EXPIRED)
+    assert world.withdrawn == [farewell.message_id]
+    world.deliver(farewell, Outcome.DROPPED)
     assert world.connection.peer_token == "B9"
+
+
+def test_of_two_answers_only_the_newest_is_still_sent_and_after_the_end_none():
+    world = World()
+    world.command(CommandKind.ISSUE_TOKEN)
+    a = world.connection.credentials[0].cause
+    world.register(cred=a)
+    world.register(cred=a, peer_token="B2")
+    first, second = world.sent(REGISTER)
+    assert world.withdrawn == [first.message_id]
+    assert world.accepts(str(first.cause_id)), "it may have arrived all the same"
+    world.inbound(REGISTER, method="DELETE", cred=a)
+    assert world.withdrawn == [first.message_id, second.message_id]
+
+
+def test_a_failed_acknowledgement_does_not_stop_a_registration_under_way():
+    world = World()
+    a = world.command(CommandKind.ISSUE_TOKEN).event_id
+    world.register(cred=a)
+    world.handshake(cred=a)
+    world.deliver(world.sent(ACK)[-1], Outcome.REFUSED, "404")
+    assert world.connection.state == "REPLYING"
 
 
 @pytest.mark.parametrize("callback_first", [True, False])
@@ -256,6 +279,21 @@ def test_a_start_without_address_or_token_is_an_alarm_not_a_message():
     assert world.sent(REGISTER) == []
     assert "base_url" in world.events[-1].words
     assert world.events[-1].severity is Severity.ALARM
+
+
+@pytest.mark.parametrize("payload", ["", "[]", "null", "{", '{"base_url": 7}'])
+def test_a_payload_that_is_none_is_as_good_as_empty(payload):
+    world = World()
+    command = Command(event_id="c", at=T0, partner_id="vector", kind=CommandKind.REGISTER, by="ana", payload=payload)
+    world.step(command)
+    assert world.events[-1].kind == "register.impossible"
+
+
+def test_with_oauth_no_token_of_the_peers_is_needed():
+    oauth = OAuth(token_url="https://login.example/t", client_id="us", client_secret_file="/run/secret")
+    world = World(Partner(id="vector", base_url=PEER_URL, oauth=oauth))
+    world.command(CommandKind.REGISTER)
+    assert len(world.sent(REGISTER)) == 1
 
 
 def test_a_failed_renewal_goes_back_to_the_address_and_token_that_worked():

@@ -58,9 +58,8 @@ class Life(RuleBasedStateMachine):
         self._over()
 
     def _over(self) -> None:
-        """Nobody holds a token any more, and what was owed before is not sent any more."""
+        """Nobody holds a token any more."""
         self.held = None
-        self.done.update(message.message_id for message in self.world.sent(Action.REGISTER))
 
     # The peer --------------------------------------------------------------------------------------------------------
 
@@ -141,7 +140,8 @@ class Life(RuleBasedStateMachine):
             self._promise(3 * INTERVAL)
 
     def _waiting(self, action: Action) -> list[OutboundMessage]:
-        return [message for message in self.world.sent(action) if message.message_id not in self.done]
+        over = {*self.done, *self.world.withdrawn}
+        return [message for message in self.world.sent(action) if message.message_id not in over]
 
     def _reaches_peer(self, message: OutboundMessage) -> None:
         if message.action == Action.REGISTER and message.method == "POST":
@@ -191,10 +191,9 @@ class Life(RuleBasedStateMachine):
         if self.held is None or shown(world.state) in AWAY:
             return
         world.command(CommandKind.RESUME)
-        for message in world.sent(Action.REGISTER):
-            if message.message_id not in self.done:
-                self._reaches_peer(message)
-                world.deliver(message)
+        for message in self._waiting(Action.REGISTER):
+            self._reaches_peer(message)
+            world.deliver(message)
         world.advance(timedelta(hours=1))
         before = len(world.sent(Action.REGISTER))
         world.register(cred=self.held)
