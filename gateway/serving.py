@@ -96,7 +96,7 @@ async def _serve(servers: list[_Server], stop: threading.Event, ready: Callable[
     """Run `servers` until `stop`; a listener that cannot listen ends all."""
     running = [asyncio.create_task(_run(server)) for server in servers]
     told = False
-    while not stop.is_set() and not any(task.done() for task in running):  # noqa: ASYNC110 - `stop` is set by a signal, outside the loop
+    while not stop.is_set() and not any(task.done() for task in running):
         if not told and all(server.started for server in servers):
             told = True
             ready()
