@@ -199,7 +199,7 @@ def test_the_clocks_speed_is_said_and_news_come_sooner(tmp_path: Path) -> None:
 def test_pages_elsewhere_have_their_own_error_page(world: World) -> None:
     answer = world.ask("GET", "/nowhere")
     assert answer.status_code == 404
-    assert "there is nothing at /nowhere" in answer.text
+    assert "There is nothing at /nowhere." in answer.text
     assert world.ask("GET", "/", Role.PRODUCER).status_code == 403
 
 
