@@ -157,3 +157,15 @@ class World:
                 self.connections.known[value.partner_id] = connection(ConnectionState.AWAITING_REGISTER, credentials=[credential])
 
         self.appender.then = then
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    """The problem document of an answer, checked for its form."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert found["status"] == status
+    assert found["type"] == "about:blank"
+    assert found["title"]
+    assert found["detail"]
+    return found
