@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from schemas.capacity import CircuitCapacity, OperatingEnvelope
+from schemas.capacity import CircuitCapacity, EnvelopePiece, OperatingEnvelope
 from schemas.compliance import Breach
 from schemas.connection import Connection
 from schemas.facts import Value
@@ -82,6 +82,17 @@ class Story:
         return [message for key, message in self.messages.items() if key not in known and message.action != "Heartbeat"]
 
 
+def timeline(envelopes: list[OperatingEnvelope]) -> list[EnvelopePiece]:
+    """What was and will be in force: each envelope holds from its `effective_at` on, what was before stays (semantics 3.4)."""
+    pieces: list[EnvelopePiece] = []
+    for envelope in envelopes:
+        since = envelope.effective_at
+        past = [piece.model_copy(update={"end": min(piece.end, since)}) for piece in pieces if piece.start < since]
+        ahead = [piece.model_copy(update={"start": max(piece.start, since)}) for piece in envelope.pieces if piece.end > since]
+        pieces = past + ahead
+    return pieces
+
+
 def differences(story: Story, truth: Iterable[Truth]) -> list[str]:
     """Each asset quarter that is not within 0.5 Wh or 0.1 % of the truth, in words."""
     found = []
@@ -138,7 +149,7 @@ def report(story: Story, truth: list[Truth], partner: Mapping[str, Any], history
     return {
         "attribution": attribution,
         "quarters": rows,
-        "envelope_pieces": [piece.model_dump(mode="json") for envelope in story.envelopes[-1:] for piece in envelope.pieces],
+        "envelope_pieces": [piece.model_dump(mode="json") for piece in timeline(story.envelopes)],
         "envelopes": len(story.envelopes),
         "circuit_changes": [change.model_dump(mode="json") for change in story.circuits],
         "breaches": [breach.model_dump(mode="json") for breach in story.breaches.values()],

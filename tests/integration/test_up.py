@@ -60,6 +60,11 @@ class World:
         )
         return json.loads(answer.body) if answer.body else None
 
+    def available_import_w(self) -> float | None:
+        """What the circuit may import now."""
+        now = api(self.endpoints, "GET", "/circuits/feeder-1")["now"]
+        return None if now is None else float(now["available_import_w"])
+
     def state(self, name: str) -> str:
         """A partner's connection state."""
         return str(api(self.endpoints, "GET", f"/partners/{name}")["state"])
@@ -131,7 +136,7 @@ def test_both_ways_of_registration_end_online_and_measurements_arrive(world: Wor
         }
         forecast = {"group_id": group, "type": "CONSUMPTION", "forecasted_blocks": [block]}
         assert world.peer(name, "/control/say", {"path": "/update_group_capacity_forecast", "body": forecast})["status"] == 204
-    until(lambda: api(world.endpoints, "GET", "/circuits/feeder-1")["available_import_kw"] == 40, "the circuit follows the forecast")
+    until(lambda: world.available_import_w() == 40_000, "the circuit follows the forecast")
 
     schema = fastavro.parse_schema(json.loads((AVSC / "Measurement.avsc").read_text()))
     producer = Producer({"bootstrap.servers": world.endpoints.kafka_bootstrap, "partitioner": "murmur2_random"})
