@@ -79,7 +79,8 @@ def build(port: int, folder: Path) -> Flask:
     def say() -> tuple[object, int]:
         """Send any message to the other side with the token it gave us."""
         wanted = request.json
-        endpoint = next(iter(manager.readJson().values()))["register"]
+        with lock:
+            endpoint = next(iter(manager.readJson().values()))["register"]
         headers = createOscpHeader(endpoint["token"])
         answer = requests.post(endpoint["base_url"] + wanted["path"], headers=headers, json=wanted["body"], timeout=10)
         return jsonify(status=answer.status_code, request_id=headers["X-Request-ID"], text=answer.text), 200
@@ -87,9 +88,9 @@ def build(port: int, folder: Path) -> Flask:
     @app.get("/control/seen")
     def seen() -> object:
         """Everything that came."""
-        return jsonify(
-            endpoints=manager.readJson(), measurements=provider.measurements, errors=provider.errors, adjustments=provider.adjustments
-        )
+        with lock:
+            known = manager.readJson()
+        return jsonify(endpoints=known, measurements=provider.measurements, errors=provider.errors, adjustments=provider.adjustments)
 
     manager.start()
     return app
