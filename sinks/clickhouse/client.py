@@ -25,6 +25,10 @@ ENGINE_OPTIONS = {
     "index_mark_cache_size": 8 * MIB,
     "query_condition_cache_size": 8 * MIB,
     "compiled_expression_cache_size": 16 * MIB,
+    "max_parts_cleaning_thread_pool_size": 2,
+    "max_active_parts_loading_thread_pool_size": 2,
+    "max_outdated_parts_loading_thread_pool_size": 2,
+    "background_schedule_pool_initial_size": 2,
 }
 INSERT_SETTINGS = {
     # Set explicitly: their defaults moved between versions (history-store.md).

@@ -117,6 +117,11 @@ def test_sql_that_is_refused(client: Client, store: Store, sql: str) -> None:
         run_sql(client, sql, {}, Format.JSON, io.BytesIO())
 
 
+@pytest.mark.parametrize("sql", ["SHOW TABLES", "DESCRIBE v_headroom", "EXISTS v_headroom", "EXPLAIN SELECT 1", "WITH 1 AS x SELECT x"])
+def test_sql_reads_in_other_words_too(client: Client, store: Store, sql: str) -> None:
+    assert run_sql(client, sql, {}, Format.JSON, io.BytesIO()) > 0
+
+
 def test_pairs() -> None:
     assert pairs(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
     with pytest.raises(Misconfigured, match="--param"):

@@ -14,12 +14,14 @@ from schemas.outbound import DeadLetter
 from schemas.telemetry import Measurement, MeasurementBatch, Quality, QuarterHour
 from schemas.units import Phase
 from sinks.clickhouse import sink
-from sinks.clickhouse.client import Store
+from sinks.clickhouse.client import Store, open_store
+from sinks.clickhouse.migrations import migrations
 from sinks.clickhouse.readings import COLUMNS, arrow_file, frame_of, telemetry_columns
 from sinks.clickhouse.sink import Batch, Block, History, batches, life_of, open_history
 from sinks.codec import encode
 from sinks.columns import decode_readings
 from sinks.errors import Misconfigured
+from sinks.settings import ClickHouseSettings
 from tests.builders import T0
 from tests.embedded_history import count, emptied_store, settings_of
 from tests.schemas.golden import example
@@ -220,6 +222,15 @@ def test_opening_brings_an_embedded_store_up_to_date(store: Store) -> None:
     history.flush()
     history.close()
     assert count(store, "v_quarter_hours") == 1
+
+
+def test_a_server_that_is_behind_is_for_a_person_to_migrate(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ClickHouseSettings(url="http://127.0.0.1:8123")
+    monkeypatch.setattr(sink, "open_store", lambda _: open_store(settings_of(store)))
+    open_history(server, "kafka").close()
+    monkeypatch.setattr(sink, "pending", lambda _: migrations()[-1:])
+    with pytest.raises(Misconfigured, match="run derms migrate"):
+        open_history(server, "kafka")
 
 
 def test_it_does_not_wait_when_there_is_enough(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYear(received_at)
 ORDER BY (partner_id, received_at, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Every message a partner sent. Kept 2 years. Read v_inbound_messages';
 
 CREATE TABLE IF NOT EXISTS forecast_blocks
@@ -47,7 +47,7 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYear(received_at)
 ORDER BY (group_id, type, received_at, event_id, block)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'The blocks of every capacity forecast as received. Kept 2 years. Read v_forecast_blocks; what was in force is v_forecast_in_force';
 
 CREATE TABLE IF NOT EXISTS outbound_messages
@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS outbound_messages
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (partner_id, message_id)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Every message owed to a partner. Kept 2 years. Read v_outbound_messages';
 
 CREATE TABLE IF NOT EXISTS deliveries
@@ -94,7 +94,7 @@ CREATE TABLE IF NOT EXISTS deliveries
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (message_id, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Every attempt to deliver a message, and what became of it. Kept 2 years. Read v_deliveries';
 
 CREATE TABLE IF NOT EXISTS connections
@@ -118,7 +118,7 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYear(since)
 ORDER BY (partner_id, since, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Where each connection stood, without credentials. Kept 2 years. Read v_connections';
 
 CREATE TABLE IF NOT EXISTS connection_events
@@ -138,7 +138,7 @@ CREATE TABLE IF NOT EXISTS connection_events
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (subject_kind, subject_id, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Every transition, exchange and oddity a person may want to read. Kept 2 years. Read v_connection_events';
 
 CREATE TABLE IF NOT EXISTS commands
@@ -157,7 +157,7 @@ CREATE TABLE IF NOT EXISTS commands
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (partner_id, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'What operators asked for. Kept 2 years. Read v_commands';
 
 CREATE TABLE IF NOT EXISTS config_changes
@@ -175,7 +175,7 @@ CREATE TABLE IF NOT EXISTS config_changes
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (kind, id, event_id)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Every change of the configuration, with who and when. Kept for ever. Read v_config_changes';
 
 CREATE TABLE IF NOT EXISTS dead_letters
@@ -197,5 +197,5 @@ CREATE TABLE IF NOT EXISTS dead_letters
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (topic, life, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 2 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'What could not be used, and why. Kept 2 years. Read v_dead_letters';

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS envelopes
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (scope_id, life, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 10 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Operating envelopes as stated, each with its pieces. Kept 10 years. Read v_envelopes or v_forecast_in_force';
 
 CREATE TABLE IF NOT EXISTS circuit_capacity
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS circuit_capacity
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (circuit_id, event_id)
 TTL toDateTime(inserted_at) + INTERVAL 10 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Every change of a circuit''s available capacity. Kept 10 years. Read v_circuit_capacity';
 
 CREATE TABLE IF NOT EXISTS verdicts
@@ -80,7 +80,7 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYear(quarter)
 ORDER BY (group_id, quarter, direction, at_risk)
 TTL toDateTime(inserted_at) + INTERVAL 10 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'How each group quarter stood against its limit, and the last projection before its end. Kept 10 years. Read v_verdicts';
 
 CREATE TABLE IF NOT EXISTS breaches
@@ -107,5 +107,5 @@ CREATE TABLE IF NOT EXISTS breaches
 ENGINE = ReplacingMergeTree(version)
 ORDER BY breach_id
 TTL toDateTime(inserted_at) + INTERVAL 10 YEAR
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, max_cleanup_delay_period = 30
 COMMENT 'Consecutive quarter hours outside the envelope, each breach as it stands. Kept 10 years. Read v_breaches';
