@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.oscp_auth import ConnectionsView, Doorkeeper
+from gateway.oscp_auth import ConnectionsView, Doorkeeper, unavailable
 from gateway.oscp_intake import EFFECT_WITHIN_S, Appender, Cipher, Intake
 from gateway.oscp_openapi import ANSWERS, described, request_body
 from gateway.oscp_refusals import Refusal
@@ -27,6 +27,7 @@ from schemas.config import Configuration
 from schemas.facts import derived_id
 from schemas.oscp.v20 import BASE_PATH, PATHS, Action
 from sinks.addresses import resolve as resolve_address
+from sinks.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ def oscp_app(
                     include_in_schema=path == PATHS[action],
                 )
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(HTTPException, _no_such_route)
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(_TidyPath)
@@ -116,6 +118,11 @@ async def _refused(_: Request, error: Exception) -> Response:
     if not isinstance(error, Refusal):
         raise error
     return oscp_error(error.status, error.message, error.errors, error.headers)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    """What we need to know has not been read yet, or cannot be now."""
+    return await _refused(request, unavailable(getattr(error, "retry_after_s", None)))
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

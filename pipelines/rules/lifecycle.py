@@ -4,7 +4,7 @@ Key: partner id. One step takes in a message, a delivery, a command, a change of
 `Connection` read back, or the news that time has come, and says what follows on `derms.connections` (only what
 changed, never one a heartbeat), `derms.outbound` and `derms.events`. Ids are derived from causes, so a replay
 makes the same ones. Parts: `lifecycle_registration`, `lifecycle_orders`, `lifecycle_handshake`, `lifecycle_beats`,
-`lifecycle_tokens`.
+`lifecycle_tokens`, `lifecycle_known`.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from pipelines.records import Out, Tick
 from pipelines.rules import lifecycle_beats as beats
 from pipelines.rules import lifecycle_handshake as handshake
+from pipelines.rules import lifecycle_known as known
 from pipelines.rules import lifecycle_orders as orders
 from pipelines.rules import lifecycle_registration as registration
-from pipelines.rules.heartbeats import interval_of
-from pipelines.rules.lifecycle_state import PartnerState, S, adopt
+from pipelines.rules.lifecycle_state import PartnerState, S
 from pipelines.rules.lifecycle_turn import SETTLE, Surroundings, Turn
-from schemas.config import ConfigChange, Partner
+from schemas.config import ConfigChange
 from schemas.connection import Command, CommandKind, Connection, InboundMessage, Severity
 from schemas.facts import digest
 from schemas.oscp.v20 import Action
@@ -44,9 +44,12 @@ class LifecycleRule:
         return PartnerState(partner_id=key)
 
     def due(self, state: PartnerState) -> datetime | None:
-        """The earliest of: our next heartbeat, the partner's deadline, giving up on its answer, announcing it as new."""
+        """The earliest of: our next heartbeat, the partner's deadline, giving up on its answer, and what `lifecycle_known` is about."""
         silence, ours = beats.offline_at(state, self._around), beats.next_beat_at(state)
-        instants = (state.announce_at, registration.gives_up_at(state.notes), silence, ours)
+        abandoned = registration.gives_up_at(state.notes)
+        if state.rest_until is not None:
+            silence = ours = abandoned = None
+        instants = (state.rest_until, state.recheck_at, abandoned, silence, ours)
         return min((instant for instant in instants if instant is not None), default=None)
 
     def step(self, state: PartnerState, item: Item | Tick, now: datetime) -> Iterable[Out]:
@@ -61,16 +64,17 @@ class LifecycleRule:
             case Command():
                 _command(turn, item)
             case ConfigChange():
-                _configured(turn, item)
+                known.configured(turn, item)
             case Connection():
-                _read_back(turn, item)
+                known.read_back(turn, item)
             case Tick():
-                _announce(turn)
-        registration.watch(turn)
-        beats.watch(turn)
-        registration.flush(turn)
-        handshake.flush(turn)
-        beats.beat(turn)
+                known.time_came(turn)
+        if state.rest_until is None:
+            registration.watch(turn)
+            beats.watch(turn)
+            registration.flush(turn)
+            handshake.flush(turn)
+            beats.beat(turn)
         return turn.outputs()
 
 
@@ -85,12 +89,13 @@ def _when(item: Item | Tick, now: datetime) -> tuple[datetime, str | None]:
 
 
 def _inbound(turn: Turn, message: InboundMessage) -> None:
-    state, notes = turn.state, turn.notes
+    state = turn.state
     if state.skip_inbound_through is not None and message.received_at <= state.skip_inbound_through:
         return
     if turn.now - message.received_at > turn.allowance(SETTLE):
         state.settle_until = turn.now + turn.allowance(SETTLE)
-    state.touched = True
+    known.begun(turn)
+    notes = turn.notes
     if notes.registration is S.DEREGISTERED and not state.credentials:
         return  # it was let in a moment before the connection ended
     arrived = registration.used(turn, message.credential_digest)
@@ -145,6 +150,7 @@ def _delivery(turn: Turn, delivery: Delivery) -> None:
     found = [owed for owed in candidates if owed is not None and owed.message_id == delivery.message_id]
     if not found:
         return
+    known.begun(turn)
     (owed,) = found
     given_up = delivery.outcome in FINAL_OUTCOMES or delivery.outcome is Outcome.PARKED
     if owed is notes.farewell:
@@ -164,10 +170,11 @@ def _delivery(turn: Turn, delivery: Delivery) -> None:
 
 
 def _command(turn: Turn, command: Command) -> None:
-    state, notes = turn.state, turn.notes
+    state = turn.state
     if state.skip_commands_through is not None and command.at <= state.skip_commands_through:
         return
-    state.touched = True
+    known.begun(turn)
+    notes = turn.notes
     notes.commands_through = max(notes.commands_through or command.at, command.at)
     match command.kind:
         case CommandKind.ISSUE_TOKEN:
@@ -186,39 +193,3 @@ def _command(turn: Turn, command: Command) -> None:
             if notes.suspended or tried_again:
                 notes.suspended = False
                 turn.because(f"{command.by} resumed the connection")
-
-
-def _configured(turn: Turn, change: ConfigChange) -> None:
-    state, notes = turn.state, turn.notes
-    if change.body is None:
-        state.announce_at = None
-        # An old removal may be read again after the partner has come back: the configuration now decides.
-        if state.touched and turn.around.partner(state.partner_id) is None and notes.registration is not S.DEREGISTERED:
-            orders.removed(turn)
-        return
-    if not state.touched and state.announce_at is None:
-        state.announce_at = turn.now + timedelta(seconds=1)
-    handshake.reconsider(turn, Partner.model_validate_json(change.body))
-
-
-def _announce(turn: Turn) -> None:
-    state = turn.state
-    if state.announce_at is not None and state.announce_at <= turn.now:
-        state.announce_at = None
-        if not state.touched:
-            state.touched = True
-            turn.because(f"{turn.name} is configured; issue a token for it to register with, or start the registration")
-
-
-def _read_back(turn: Turn, connection: Connection) -> None:
-    """Our own word from before, when nothing else is left of it: after a restart without a recovery store."""
-    state = turn.state
-    if state.touched:
-        return
-    adopt(state, connection)
-    turn.went_on()
-    if state.liveness_deadline is not None:
-        # Heartbeats are not on the connection: it may have beaten since. It gets the time until its next one.
-        asked = state.our_required_heartbeat_s or 0.0
-        wait = turn.allowance(interval_of(asked)) + turn.allowance(turn.partner.heartbeat_grace)
-        state.liveness_deadline = max(state.liveness_deadline, turn.now + wait)

@@ -16,11 +16,10 @@ def issue_token(turn: Turn, command: Command) -> None:
     state, notes = turn.state, turn.notes
     digest = turn.around.token_digest(state.partner_id, command.event_id)
     state.credentials = tokens.with_registration_token(state.credentials, digest, command.event_id)
-    words = f"{command.by} issued a registration token; {turn.name} has to register with it"
     if notes.registration in (S.NEW, S.DEREGISTERED, S.FAILED):
         notes.registration, notes.link = S.AWAITING_REGISTER, None
-        turn.because(words)
-    turn.say("token.issued", words)
+        turn.because(f"{turn.name} has to register with the token it is given")
+    turn.say("token.issued", f"{command.by} issued a registration token for {turn.name}")
 
 
 def start_registration(turn: Turn, command: Command) -> None:
@@ -42,9 +41,8 @@ def start_registration(turn: Turn, command: Command) -> None:
     takes_up_again(turn)
     notes.opening = register_owed(turn, cause, command.at)
     notes.registration = S.SENDING_REGISTER
-    words = f"{command.by} started the registration with {turn.name}"
-    turn.because(words)
-    turn.say("register.started", words, peer_base_url=state.peer_base_url)
+    turn.because(f"our registration goes to {turn.name}")
+    turn.say("register.started", f"{command.by} started the registration with {turn.name} at {state.peer_base_url}")
 
 
 def _payload(command: Command) -> dict[str, str]:

@@ -69,7 +69,8 @@ class PartnerState:
     """Everything about one partner; plain types only. Fields named as in `Connection` mean the same there.
 
     `announced` is what was last said on `derms.connections`; `touched` that something has happened since the key
-    was first seen, so that a `Connection` read from the topic is our own echo and no longer news.
+    was first seen, so that a `Connection` read from the topic is our own echo and no longer news. Before that it
+    may be `adopted`, and rests `rest_until` all earlier ones have been read. `recheck_at`: whether it is still configured.
     """
 
     partner_id: str
@@ -93,7 +94,9 @@ class PartnerState:
     former_peer: tuple[str | None, str | None] | None = None
     announced: str = ""
     touched: bool = False
-    announce_at: datetime | None = None
+    adopted: bool = False
+    rest_until: datetime | None = None
+    recheck_at: datetime | None = None
     settle_until: datetime | None = None
     skip_inbound_through: datetime | None = None
     skip_commands_through: datetime | None = None
@@ -167,7 +170,7 @@ def adopt(state: PartnerState, connection: Connection) -> None:
         if owed is not None:
             owed.emitted = owed.failed
     state.skip_inbound_through, state.skip_commands_through = state.notes.inbound_through, state.notes.commands_through
-    state.touched, state.announce_at = True, None
+    state.adopted = True
     state.announced = fingerprint(state)
 
 

@@ -148,20 +148,18 @@ class Turn:
     def outputs(self) -> list[Out]:
         """What this step says, a change of the connection first: dispatch and gateway must know a token before it travels."""
         state, after = self.state, shown(self.state)
+        if not state.touched:
+            return []
         if after is not self._before:
             state.since, state.words = self.at, self._words or f"{self.name} is {after}"
             self.say(f"connection.{after.lower()}", state.words, _severity(after), before=self._before, after=after)
         elif self._words is not None:
             state.words = self._words
         out: list[Out] = []
-        if (print_now := fingerprint(state)) != state.announced and not self._unannounced():
+        if (print_now := fingerprint(state)) != state.announced:
             state.announced = print_now
             out.append(Out(CONNECTIONS, state.partner_id, connection_of(state, self.now, self.cause_id)))
         return [*out, *self._sent, *self._said]
-
-    def _unannounced(self) -> bool:
-        """A partner only just configured is announced a little later, in case its connection is read back (see `adopt`)."""
-        return not self.state.touched
 
 
 def message_id(partner_id: str, action: Action, about: str) -> str:

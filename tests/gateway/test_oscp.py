@@ -331,6 +331,16 @@ def test_while_kafka_does_not_take_the_message_it_is_503_with_retry_after():
     refused(run(side.post("/handshake", {})), 413)
 
 
+def test_before_the_connections_have_been_read_it_is_503():
+    side = Side()
+
+    def unread():
+        raise Unavailable("derms.connections has not been read to its end yet", 1.0)
+
+    side.connections.current = unread
+    refused(run(side.post("/handshake", {})), 503)
+
+
 def test_a_defect_of_ours_is_500_without_details():
     side = Side()
     side.broker.effect = lambda message: 1 / 0

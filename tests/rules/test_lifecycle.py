@@ -470,6 +470,7 @@ def test_suspended_sends_nothing_takes_everything_and_catches_up_when_resumed():
 def test_a_partner_taken_out_of_the_configuration_is_let_go():
     world = World().online(heartbeat=10)
     world.configured(None)
+    world.advance(seconds(2))
     assert world.connection.state == "DEREGISTERED"
     assert world.connection.credentials == []
     said = len(world.outs)
@@ -481,6 +482,7 @@ def test_an_old_removal_read_again_does_not_let_go_a_partner_that_is_configured(
     world = World().online()
     before = world.connection
     world.step(ConfigChange(event_id="old", at=T0, kind="partners", id="vector", body=None, revision=1, by="ana"))
+    world.advance(seconds(10))
     assert world.connection == before
 
 

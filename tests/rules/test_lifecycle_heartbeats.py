@@ -241,12 +241,26 @@ def test_a_flow_without_its_store_goes_on_from_the_connection_and_sends_the_same
         if not isinstance(connection, Connection):
             continue
         fresh = Told(at=connection.at)
+        for earlier in messages[:cut]:
+            if isinstance(earlier, Connection):
+                fresh.step(earlier)
         fresh.step(connection)
+        assert fresh.outs == []
+        fresh.advance(seconds(1))
         known = {out.value.message_id for out in lived.outs if hasattr(out.value, "message_id")}
         again = {out.value.message_id for out in fresh.outs if hasattr(out.value, "message_id")}
         assert again <= known, cut
         assert fresh.state.credentials == connection.credentials
         assert shown(fresh.state) == connection.state
+
+
+def test_a_restored_partner_that_is_no_longer_configured_is_let_go():
+    lived = World().online()
+    fresh = World(at=lived.clock.now())
+    fresh.partner = None
+    fresh.step(lived.connection)
+    fresh.advance(seconds(2))
+    assert fresh.connection.state == "DEREGISTERED"
 
 
 def test_what_a_restored_connection_had_taken_in_is_not_taken_in_again():
@@ -267,7 +281,8 @@ def test_a_restored_partner_has_until_its_next_beat():
     lived = World().online()
     fresh = World(at=lived.clock.now() + timedelta(hours=9))
     fresh.step(lived.connection)
-    fresh.advance(seconds(389))
+    fresh.advance(seconds(2))
+    fresh.advance(seconds(387))
     assert fresh.connections == []
     fresh.advance(seconds(1))
     assert fresh.connection.state == "OFFLINE"
