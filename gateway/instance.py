@@ -192,6 +192,8 @@ class Instance:
             operator_token_file=str(self.directory / "operator-token"),
             pid=os.getpid(),
             clock={"origin": rfc3339(origin), "speed": clock.speed, "started": rfc3339(started)},
+            kafka_embedded=self.settings.kafka.embedded,
+            topic_prefix=self.settings.kafka.topic_prefix,
         )
 
     def run(self) -> None:

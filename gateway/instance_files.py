@@ -23,6 +23,8 @@ class Endpoints:
     operator_token_file: str
     pid: int
     clock: dict[str, Any]
+    kafka_embedded: bool = False
+    topic_prefix: str = ""
 
     def operator_token(self) -> str:
         """The token for the operations API, read from its file."""

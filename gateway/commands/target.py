@@ -47,9 +47,9 @@ class Target:
                     "--data", f"no instance is running in {self.data}", "start one with derms up, or set DERMS_KAFKA__BOOTSTRAP"
                 )
             return self.settings.kafka
-        if self.endpoints.kafka_bootstrap == self.settings.kafka.bootstrap:
-            return self.settings.kafka
-        return KafkaSettings(bootstrap=self.endpoints.kafka_bootstrap, embedded=True, replication=1, min_insync=1)
+        found = self.endpoints
+        changes = {"bootstrap": found.kafka_bootstrap, "embedded": found.kafka_embedded, "topic_prefix": found.topic_prefix}
+        return self.settings.kafka.model_copy(update=changes | ({"replication": 1, "min_insync": 1} if found.kafka_embedded else {}))
 
     @property
     def clock(self) -> Clock:
