@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.cli import app
 from gateway.settings import EXAMPLES, PREFIX, SECRETS, Settings
 from schemas.config import Configuration
 from schemas.topics import TOPICS
+from schemas.topology import iso_duration
 
 HEAD = "<!-- generated from the code by `make docs`; do not edit -->\n\n"
 INTERNAL = {"DERMS_INCARNATION", "DERMS_KAFKA__EMBEDDED", "DERMS_CLICKHOUSE__PATH", "DERMS_ATTRIBUTION"}
@@ -45,7 +47,8 @@ def settings_page() -> str:
     lines = ["# Settings\n", "Environment variables. A secret may also come from a file named in the variable with `_FILE` behind it.\n"]
     lines += ["| setting | default | example |", "| --- | --- | --- |"]
     for name, default, example in _settings(Settings, PREFIX):
-        shown = "" if default in (None, PydanticUndefined) or isinstance(default, SecretStr) else f"`{default}`"
+        default = iso_duration(default) if isinstance(default, timedelta) else default
+        shown = "" if default in (None, "", PydanticUndefined) or isinstance(default, SecretStr) else f"`{default}`"
         secret = " (secret)" if name.removeprefix(PREFIX) in SECRETS else ""
         lines.append(f"| `{name}`{secret} | {shown} | {f'`{example}`' if example and ' ' not in example else example} |")
     return HEAD + "\n".join(lines) + "\n"
