@@ -187,9 +187,9 @@ def serving_history(settings: ClickHouseSettings, *, limits: Limits | None = Non
     store = open_store(settings)
     try:
         migrate(store)
-        app = history_app(Reader(settings.path, settings.database, limits))
+        reader = Reader(settings.path, settings.database, limits)
         listening = _listen(address.hostname, address.port or 0)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False))
+        server = uvicorn.Server(uvicorn.Config(history_app(reader), log_config=None, access_log=False, lifespan="off", server_header=False))
         thread = threading.Thread(target=server.run, args=([listening],), name="history-http", daemon=True)
         thread.start()
         try:
@@ -197,6 +197,7 @@ def serving_history(settings: ClickHouseSettings, *, limits: Limits | None = Non
             yield f"http://{host}:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
+            reader.close()
             thread.join(LAST_ANSWERS_S)
     finally:
         store.close()

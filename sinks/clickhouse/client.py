@@ -4,6 +4,7 @@
 through `sinks.clickhouse.reader`, which gives every query a handle of its own.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError,
 
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.settings import ClickHouseSettings
+
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it warns of, we raise
 
 MIB = 1024 * 1024
 ENGINE_OPTIONS = {
@@ -175,6 +178,8 @@ def client_of(url: str, *, database: str | None = "derms", user: str = "default"
             # Concurrent use and retries must not depend on a session that lives on the server.
             autogenerate_session_id=False,
         )
+    except OperationalError as error:
+        raise Unavailable(f"the history at {url} does not answer") from error
     except ClickHouseError as error:
         raise translated(error) from error
 

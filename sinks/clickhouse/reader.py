@@ -7,8 +7,10 @@ the limits, then the few settings a reader may choose, then `readonly=1`, which 
 
 import json
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,11 @@ CHOOSABLE = frozenset(
 """Settings a request may choose. Not by prefix: `output_format_schema` writes files."""
 
 _CODE = re.compile(r"Code: (\d+)")
-READONLY, ACCESS_DENIED, SYNTAX_ERROR, QUERY_TOO_LARGE, UNKNOWN_FORMAT = 164, 497, 62, 307, 73
+READONLY, ACCESS_DENIED, SYNTAX_ERROR, QUERY_TOO_LARGE, UNKNOWN_FORMAT, ABORTED = 164, 497, 62, 307, 73, 236
 _STATUS = {
     46: 404, 47: 404, 60: 404, 73: 404, 81: 404, 115: 404,  # unknown function, identifier, table, format, database, setting
     42: 400, 43: 400, 53: 400, 62: 400, 386: 400, 456: 400, 457: 400,  # syntax, types, parameters
-    164: 403, 497: 403, 307: 413,
+    164: 403, 497: 403, 307: 413, 236: 503,
 }  # fmt: skip
 
 
@@ -91,6 +93,38 @@ class Reader:
         finally:
             handle.close()
         self._table_functions = frozenset(names.split())
+        self._turn = threading.Condition()
+        self._running = 0
+        self._closing = False
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Take no more queries and end those that run. Blocks until they have ended, at most `timeout_s` wall seconds.
+
+        Without this the engine would go on with them while the interpreter ends, and take the process down.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._turn:
+            self._closing = True
+            while self._running and time.monotonic() < deadline:
+                handle = self._chdb.connect(self._path)
+                try:
+                    _query(handle, "KILL QUERY WHERE Settings['readonly'] = '1' ASYNC", {})
+                finally:
+                    handle.close()
+                self._turn.wait(0.1)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._turn:
+            if self._closing:
+                raise QueryFailed(ABORTED, f"Code: {ABORTED}. DB::Exception: The history is stopping")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._running -= 1
+                self._turn.notify_all()
 
     def run(self, sql: str, default_format: str, parameters: Mapping[str, str], settings: Mapping[str, str]) -> Result:
         """The answer to one reading statement. Raises `QueryFailed` with ClickHouse's code and words.
@@ -105,6 +139,10 @@ class Reader:
         format_ = statement.format or default_format
         if not re.fullmatch(r"\w+", format_, re.ASCII):
             raise QueryFailed(UNKNOWN_FORMAT, f"Code: {UNKNOWN_FORMAT}. DB::Exception: Unknown format {format_[:40]!r}")
+        with self._counted():
+            return self._answer(statement, format_, parameters, settings)
+
+    def _answer(self, statement: Statement, format_: str, parameters: Mapping[str, str], settings: Mapping[str, str]) -> Result:
         handle = self._handle(settings)
         try:
             started = time.perf_counter_ns()

@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from gateway.history import serving_history
+from schemas.clock import wall_seconds
 from sinks.clickhouse.client import Store, client_of
 from sinks.clickhouse.reader import Limits
 from sinks.errors import Misconfigured, Unavailable
@@ -218,6 +219,19 @@ def test_many_at_once_while_rows_come_in(url: str, store: Store) -> None:
         finally:
             stop.set()
         assert count(store, "v_breaches") == inserted.result()
+
+
+def test_the_end_does_not_wait_for_long_queries(store: Store) -> None:
+    """A query that went on while the interpreter ended took the process down with it."""
+    running = "SELECT count() AS n FROM system.processes WHERE query LIKE '%sipHash64%' AND query NOT LIKE '%processes%'"
+    with ThreadPoolExecutor(1) as pool:
+        with serving_history(settings_of(store)) as address:
+            asked = pool.submit(fetch, "POST", address, content=b"SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1")
+            deadline = wall_seconds() + 10
+            while not store.query(running)[0]["n"]:
+                assert wall_seconds() < deadline
+        assert store.query(running) == [{"n": 0}]
+        assert asked.result().headers["x-clickhouse-exception-code"] == "394"
 
 
 def test_it_listens_on_loopback_only() -> None:

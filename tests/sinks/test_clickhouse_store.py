@@ -84,6 +84,15 @@ def test_tables_are_safe_for_replays(store: Store) -> None:
             assert column in table["sorting_key"].split(", ")
 
 
+def test_retention_counts_from_the_insertion(store: Store) -> None:
+    """A recording of 2007 stays; what came in long ago goes, whatever its event time."""
+    now = 1_767_225_600_000
+    row = {"asset_id": ["recorded", "old"], "measured_at": [1_181_260_800_000, now], "version": [1, 1]}
+    store.insert_columns("telemetry", {**row, "inserted_at": [4_000_000_000_000, 1_000_000_000_000]})
+    store.command("OPTIMIZE TABLE telemetry FINAL")
+    assert store.query("SELECT asset_id FROM v_telemetry") == [{"asset_id": "recorded"}]
+
+
 def test_no_materialised_view_sums_input_that_may_come_twice(store: Store) -> None:
     assert store.query("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'") == []
 
@@ -162,7 +171,7 @@ def test_settings_that_name_no_store_are_told_by_name() -> None:
 
 
 def test_a_server_that_is_away_is_unavailable() -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="the history at http://127.0.0.1:9 does not answer"):
         client_of("http://127.0.0.1:9")
 
 
