@@ -15,6 +15,7 @@ from sinks.kafka_clients import (
     EMBEDDED_FETCH_WAIT_MS,
     LOGGER,
     broker_words,
+    close_committing,
     consumer_config,
     partitions_of,
     plain_name,
@@ -98,8 +99,8 @@ class Positions:
         return {each.partition: each.offset for each in found if each.offset >= 0}
 
     def close(self) -> None:
-        """End the connection."""
-        self._consumer.close()
+        """End the connection; blocks at most 2 s."""
+        close_committing(self._consumer)
 
 
 class Follower:

@@ -1,0 +1,136 @@
+"""Writing to Kafka and being sure of it: a producer whose every delivery is checked, and the dataflows' sink."""
+
+from typing import Any, Protocol
+
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Producer as Client
+
+from schemas.clock import wall_seconds
+from schemas.facts import Value
+from schemas.topics import Topic
+from sinks.codec import encode
+from sinks.errors import Refused, Unavailable
+from sinks.kafka_clients import producer_config, topic_name
+from sinks.settings import KafkaSettings
+
+DELIVERY_TIMEOUT_S = 30.0
+_CONTENT_TOO_LARGE = 413
+
+
+class Appendable(Protocol):
+    """A value to be written to a topic under a key (`pipelines.records.Out` is one)."""
+
+    @property
+    def topic(self) -> Topic:
+        """Where to."""
+
+    @property
+    def key(self) -> str:
+        """What decides the partition."""
+
+    @property
+    def value(self) -> Value | bytes:
+        """What; bytes are taken as they are."""
+
+
+def payload(topic: Topic, value: Value | bytes) -> bytes:
+    """The bytes of a value for a topic; `Refused(413)` where they are more than the topic takes."""
+    raw = value if isinstance(value, bytes) else encode(value)
+    if len(raw) > topic.max_bytes:
+        raise Refused(_CONTENT_TOO_LARGE, f"a message of {len(raw)} bytes is more than the {topic.max_bytes} that {topic.name} takes")
+    return raw
+
+
+def failure(topic: str, error: KafkaError) -> Unavailable | Refused:
+    """What a delivery that failed means for who asked for it."""
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return Refused(_CONTENT_TOO_LARGE, f"the broker's limit for a message on {topic} is lower than this one's size")
+    words = f"{topic} did not take a message: {error.str()}"
+    if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART):
+        words += "; make the topic with: derms topics create"
+    return Unavailable(words, 1.0)
+
+
+class Producer:
+    """Sends values and, at `flush`, vouches for them. For one thread at a time.
+
+    `timeout_s` (wall) bounds how long a message may be on its way.
+    """
+
+    def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
+        self._settings, self._timeout_s = settings, timeout_s
+        self._config = producer_config(settings, client_id, timeout_s)
+        self._client: Any = Client(self._config)
+        self._failures: list[Unavailable | Refused] = []
+
+    def send(self, topic: Topic, key: str, value: Value | bytes) -> None:
+        """Hand a value over for sending; only `flush` says that it arrived. Order within a key is kept.
+
+        Blocks (at most the time-out) only while the local queue is full. Raises `Refused(413)` for a message that is
+        too large and `Unavailable` when the queue stays full.
+        """
+        raw, name = payload(topic, value), topic_name(self._settings, topic)
+        deadline = wall_seconds() + self._timeout_s
+        while True:
+            try:
+                self._client.produce(name, value=raw, key=key.encode(), on_delivery=self._delivered)
+                break
+            except BufferError:
+                if wall_seconds() > deadline:
+                    raise Unavailable(f"{name}: the queue to the broker stayed full for {self._timeout_s:g} s", 1.0) from None
+                self._client.poll(0.1)
+            except KafkaException as error:
+                raise failure(name, error.args[0]) from error
+        self._client.poll(0)
+
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            self._failures.append(failure(message.topic(), error))
+
+    def flush(self) -> None:
+        """Block until the broker has acknowledged everything sent since the last flush.
+
+        Raises `Unavailable` (or `Refused(413)`) if any message failed, after the fate of all of them is known; then
+        all since the last flush should be sent again. Blocks at most a little over the time-out.
+        """
+        if self._client.flush(self._timeout_s + 5.0) > 0:
+            # Nothing may arrive after we have called it lost.
+            self._client.purge()
+            self._client.flush(1.0)
+        failures, self._failures = self._failures, []
+        if failures:
+            self._client = Client(self._config)  # an idempotent client that failed may refuse to go on
+            first = failures[0]
+            if len(failures) > 1 and isinstance(first, Unavailable):
+                raise Unavailable(f"{first.words} (and {len(failures) - 1} more)", first.retry_after_s)
+            raise first
+
+    def close(self) -> None:
+        """Flush, with `flush`'s errors. The producer may be used again all the same."""
+        self.flush()
+
+
+class _SinkPartition(StatelessSinkPartition[Appendable]):
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    def write_batch(self, items: list[Appendable]) -> None:
+        for item in items:
+            self._producer.send(item.topic, item.key, item.value)
+        self._producer.flush()
+
+    def close(self) -> None:
+        self._producer.close()
+
+
+class KafkaSink(DynamicSink[Appendable]):
+    """The dataflows' sink for `Out` items: one flush a batch, and any failure ends the flow before its epoch is
+    committed, so that it comes again (engine.md 4, 5: the sink is at-least-once and never silent)."""
+
+    def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
+        self._settings, self._client_id, self._timeout_s = settings, client_id, timeout_s
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[Appendable]:
+        """One producer for each worker."""
+        return _SinkPartition(Producer(self._settings, f"{self._client_id}-{worker_index}", timeout_s=self._timeout_s))

@@ -1,0 +1,148 @@
+"""Feeds the metering rule without an engine: readings of the slow reference in, rows out."""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from pipelines.rules.quarter_hours import CONTENT, METHODS, MeterTiming, judged, rows_of
+from pipelines.rules.quarter_intake import Columns, sort
+from pipelines.rules.quarter_readings import BITS, ESTIMATED, VALUES, Table, no_readings
+from pipelines.rules.quarter_roster import Roster
+from pipelines.rules.quarter_snapshot import dump, load
+from pipelines.rules.quarter_state import Shard, Silence
+from schemas.clock import FrozenClock
+from schemas.config import Configuration
+from schemas.units import to_ms
+from tests.builders import T0
+from tests.rules.reference_quarter_hours import QUARTER, Reading
+
+START = to_ms(T0)
+FAR = START + 10 * 86_400_000
+"""A clock so far ahead that it never holds event time back."""
+Key = tuple[str, int, int]
+NO_CONTENT = ("last_minute_w", "left_out")
+"""What a row says beside its content: it may change without a revision."""
+
+
+def roster(assets: Iterable[str], max_w: float | None = None, **timing: Any) -> Roster:
+    """Assets of one scope without groups."""
+    items = [{"id": asset, "scope_id": "s", "category": "CONSUMPTION", "max_w": max_w} for asset in sorted(assets)]
+    config = Configuration.model_validate({"scopes": [{"id": "s"}], "assets": items, "timing": timing})
+    return Roster.of(config, FrozenClock(T0))
+
+
+def values_of(reading: Reading) -> tuple[float | None, ...]:
+    return reading.power, reading.imported, reading.exported, reading.stored
+
+
+def columns(readings: Sequence[Reading], offset: int = 0) -> Columns:
+    """A poll of these readings, in order, each in a message of its own."""
+    ids = list(dict.fromkeys(reading.asset for reading in readings))
+    values = [[math.nan if value is None else value for value in values_of(reading)] for reading in readings]
+    return Columns(
+        ids,
+        np.array([ids.index(reading.asset) for reading in readings], np.int32),
+        np.array([reading.at for reading in readings], np.int64),
+        np.array([reading.phase for reading in readings], np.int8),
+        np.array([sum(b for b, v in zip(BITS, values_of(r), strict=True) if v is not None) for r in readings], np.uint8),
+        tuple(np.array(values, np.float64).reshape(-1, 4).T),
+        np.array([reading.quality == "BAD" for reading in readings], np.bool_),
+        np.array([reading.quality == "ESTIMATED" for reading in readings], np.bool_),
+        np.array([reading.partition for reading in readings], np.int32),
+        np.arange(offset, offset + len(readings), dtype=np.int64),
+    )
+
+
+class Meter:
+    """The rule over some shards; collects what they say. `restart` goes through the bytes of a snapshot."""
+
+    def __init__(self, roster: Roster, shards: int = 1, partitions: tuple[int, ...] = (0, 1)) -> None:
+        self.roster, self.partitions = roster, partitions
+        self.shards = [Shard() for _ in range(shards)]
+        self.rows: dict[Key, dict[str, Any]] = {}
+        self.revisions: dict[Key, int] = {}
+        self.running: list[dict[str, Any]] = []
+        self.late: list[int] = []
+        self.conflicts = 0
+        self._offset = 0
+
+    def poll(self, readings: Sequence[Reading], now: int = FAR, silences: tuple[Silence, ...] = ()) -> None:
+        dealt = sort(columns(readings, self._offset), self.roster, now, self.partitions, silences, len(self.shards))
+        self._offset += len(readings)
+        for shard, part in zip(self.shards, dealt.parts, strict=True):
+            for partition, found in shard.step(part, self.roster).lanes.items():
+                keys = shard.lanes[partition].keys
+                for rows, revisions in zip(found.rows, found.revisions, strict=True):
+                    for row, revision in zip(rows, revisions.tolist(), strict=True):
+                        key = (keys.assets[keys.asset[row["key"]]], int(keys.phase[row["key"]]), int(row["start"]))
+                        assert revision == self.revisions.get(key, 0) + 1
+                        self.revisions[key], self.rows[key] = revision, {k: v for k, v in plain(row).items() if k not in NO_CONTENT}
+                self.running += [
+                    plain(row) | {"asset": keys.assets[keys.asset[row["key"]]], "start": int(row["start"])}
+                    for some in found.running
+                    for row in some
+                ]
+                self.late += [one for _, offsets, _ in found.late for one in offsets.tolist()]
+                self.conflicts += sum(len(key) for key, _ in found.conflicts)
+
+    def close(self, hours: float = 3) -> None:
+        """All partitions fall silent until everything is closed."""
+        later = FAR + round(hours * 3_600_000)
+        self.poll([], later, tuple(Silence(partition, FAR, later) for partition in self.partitions))
+
+    def restart(self) -> None:
+        self.shards = [load(dump(shard)) for shard in self.shards]
+
+
+def table(readings: Sequence[Reading]) -> Table:
+    """The good readings as a table with one key an asset and phase, in order of arrival."""
+    good = [reading for reading in readings if reading.quality != "BAD"]
+    keys = sorted({(reading.asset, reading.phase) for reading in good})
+    out = no_readings(len(good))
+    for row, reading in enumerate(good):
+        out["key"][row], out["at"][row] = keys.index((reading.asset, reading.phase)), reading.at
+        out["flags"][row] = ESTIMATED if reading.quality == "ESTIMATED" else 0
+        for name, bit, value in zip(VALUES, BITS, values_of(reading), strict=True):
+            if value is not None:
+                out[name][row] = value
+                out["flags"][row] |= bit
+    return out
+
+
+def whole(readings: Sequence[Reading], max_w: float = 1e6) -> dict[Key, dict[str, Any]]:
+    """The rows of all quarters of a set of readings, from the arithmetic alone: no shards, no time."""
+    keys = sorted({(reading.asset, reading.phase) for reading in readings if reading.quality != "BAD"})
+    first, last = (pick(reading.at for reading in readings) // QUARTER for pick in (min, max))
+    starts = np.arange(first - 5, last + 6) * QUARTER
+    key = np.repeat(np.arange(len(keys), dtype=np.int32), len(starts))
+    known = judged(table(readings), np.full(len(keys), max_w))
+    return {(*keys[row["key"]], int(row["start"])): plain(row) for row in rows_of(known, key, np.tile(starts, len(keys)), MeterTiming())}
+
+
+def plain(row: Any) -> dict[str, Any]:
+    """A row's content as plain values, None where there is nothing."""
+    numbers = {name: None if math.isnan(row[name]) else float(row[name]) for name in (*CONTENT, "last_minute_w")}
+    flags = {name: bool(row[name]) for name in ("estimated", "reset")}
+    return numbers | flags | {"samples": int(row["samples"]), "left_out": int(row["left_out"]), "method": METHODS[row["method"]].value}
+
+
+def differences(got: dict[Key, dict[str, Any]], want: dict[Key, dict[str, Any]]) -> list[Any]:
+    """What is not as it should be: rows, and of each row its fields, numbers to 1e-9 of the largest one about."""
+    out: list[Any] = [(key, "missing") for key in want.keys() - got.keys()] + [(key, "too much") for key in got.keys() - want.keys()]
+    for key in want.keys() & got.keys():
+        for name, value in want[key].items():
+            mine = got[key][name]
+            if isinstance(value, float) and isinstance(mine, float):
+                if not math.isclose(mine, value, rel_tol=1e-9, abs_tol=1e-6):
+                    out.append((key, name, mine, value))
+            elif mine != value:
+                out.append((key, name, mine, value))
+    return out
+
+
+def minutes(number: float) -> int:
+    """ms of so many minutes."""
+    return timedelta(minutes=number) // timedelta(milliseconds=1)
