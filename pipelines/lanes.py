@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 from schemas.clock import wall_seconds
 from schemas.topics import Topic
 from sinks.errors import Misconfigured, Unavailable
-from sinks.kafka import LOGGER, OUT_OF_RANGE, consumer_config, partitions_of, plain_name, topic_name, watermarks
+from sinks.kafka import LOGGER, OUT_OF_RANGE, close_committing, consumer_config, partitions_of, plain_name, topic_name, watermarks
 from sinks.settings import KafkaSettings
 
 Part = tuple[str, int]
@@ -30,7 +30,7 @@ class Lane:
     `resumed` are positions from recovery, `start` those to begin at where there are none of recovery, else the
     beginning. Once opened, `parts` are its partitions, `read` and `done` the offsets of the next record to poll and of the
     first that has not been emitted. For one thread,
-    the worker's: a consumer asked from two threads was seen to hang. With `asks`, `ends` may be used later on.
+    the worker's: a consumer asked from two threads was seen to hang.
     """
 
     def __init__(
@@ -44,15 +44,14 @@ class Lane:
         resumed: Mapping[Part, int] | None = None,
         start: Mapping[Part, int] | None = None,
         queued_kbytes: int = 4096,
-        asks: bool = False,
     ) -> None:
         self._settings, self._topics, self._index, self._count = settings, tuple(topics), index, count
         self._names = {topic.name: topic_name(settings, topic) for topic in self._topics}
         self._consumer: Any = Consumer(consumer_config(settings, f"{group}-{index}", group, queued_kbytes=queued_kbytes))
         # A question on the fetching connection is answered only after the fetch before it: 80 ms on the embedded broker,
-        # 480 ms on a real one. So questions have a client of their own, which costs nothing while it is not asked.
-        self._asker: Any = Consumer(consumer_config(settings, f"{group}-{index}-asks", group))
-        self._asks = asks
+        # 480 ms on a real one. And a client with a commit under way may not close. So questions and commits have a client
+        # of their own, which costs nothing while it is idle.
+        self._side: Any = Consumer(consumer_config(settings, f"{group}-{index}-side", group))
         self._wanted = {**(start or {}), **(resumed or {})}
         self._committed: dict[Part, int] = {}
         self._ask_again = 0.0
@@ -70,7 +69,7 @@ class Lane:
         if self.opened:
             return True
         try:
-            found = partitions_of(self._asker, self._settings, self._topics, ASK_TIMEOUT_S)
+            found = partitions_of(self._side, self._settings, self._topics, ASK_TIMEOUT_S)
         except Unavailable as error:
             LOGGER.warning("%s [%s] %s", "a source waits", self._names, error)
             return False
@@ -91,9 +90,6 @@ class Lane:
         self.done = dict(self.read)
         self.parts = tuple(sorted(share))
         self._consumer.assign([self._where(part, self._wanted.get(part, OFFSET_BEGINNING)) for part in share])
-        if not self._asks:
-            self._asker, asker = None, self._asker
-            asker.close()
         self.opened = True
         return True
 
@@ -117,7 +113,7 @@ class Lane:
 
     def bounds(self, part: Part) -> tuple[int, int] | None:
         """The broker's (low, high) of a partition now, None if it does not answer. Blocks at most `ASK_TIMEOUT_S`."""
-        return watermarks(self._asker or self._consumer, self._names[part[0]], part[1], ASK_TIMEOUT_S)
+        return watermarks(self._side, self._names[part[0]], part[1], ASK_TIMEOUT_S)
 
     def ends(self, parts: Iterable[Part]) -> dict[Part, int] | None:
         """The high watermarks of some partitions now; None if one did not answer (then nothing is asked for `REOPEN_S`).
@@ -184,14 +180,13 @@ class Lane:
         """Tell the consumer group, for tools that show lag; does not block, and failing to does no harm."""
         changed = {part: offset for part, offset in positions.items() if self._committed.get(part) != offset}
         if changed and self.opened:
-            self._consumer.commit(offsets=[self._where(*each) for each in changed.items()], asynchronous=True)
+            self._side.commit(offsets=[self._where(*each) for each in changed.items()], asynchronous=True)
             self._committed.update(changed)
 
     def close(self) -> None:
-        """End the connections."""
+        """End the connections; blocks at most 2 s."""
         self._consumer.close()
-        if self._asker is not None:
-            self._asker.close()
+        close_committing(self._side)
 
 
 def _place(message: Any) -> tuple[str, int]:

@@ -179,7 +179,6 @@ class RecordSource(_Source[list[Record]]):
         resumed = self._resumed(resume_state)
         lane = Lane(
             self._settings, self._topics, self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
-            asks=bool(self._barrier),
         )  # fmt: skip
         by_name = {topic.name: topic for topic in self._topics}
         return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop)
@@ -244,6 +243,6 @@ class PayloadSource(_Source[Poll]):
         resumed = self._resumed(resume_state)
         lane = Lane(
             self._settings, [self._topic], self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
-            queued_kbytes=QUEUED_KBYTES, asks=True,
+            queued_kbytes=QUEUED_KBYTES,
         )  # fmt: skip
         return _PayloadPart(lane, self._lanes, self._stop, self._clock)

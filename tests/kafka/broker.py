@@ -161,15 +161,10 @@ def shared(directory: Path, watch: int) -> Iterator[str]:
         if not count:
             address.unlink(missing_ok=True)
             own = ["--dir", str(directory / "broker"), "--port", str(free_port()), "--watch", str(watch), "--address", str(address)]
-            with (directory / "helper.log").open("ab") as out:
-                # Not our child in life and death: another of us may need it longer.
-                helper = subprocess.Popen(
-                    [sys.executable, "-m", "tests.kafka.broker", *own], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                    start_new_session=True, cwd=HERE.parents[1],
-                )  # fmt: skip
+            helper = _detached([sys.executable, "-m", "tests.kafka.broker", *own], directory / "helper.log")
             deadline = time.monotonic() + START_TIMEOUT_S + 120  # Maven may have to fetch first
             while not address.exists():
-                if helper.poll() is not None or time.monotonic() > deadline:
+                if not _alive(helper) or time.monotonic() > deadline:
                     raise RuntimeError(f"the shared Apache Kafka did not start: {(directory / 'helper.log').read_text()[-2000:]}")
                 time.sleep(0.05)
         users.write_text(str(count + 1))
@@ -182,6 +177,14 @@ def shared(directory: Path, watch: int) -> Iterator[str]:
             users.write_text(str(count))
             if count == 0:
                 _end(int(pid))
+
+
+def _detached(arguments: list[str], log: Path) -> int:
+    """Start a process that is not ours in life and death: another of us may need it longer."""
+    with log.open("ab") as out, Path(os.devnull).open("rb") as nothing:
+        streams = [(os.POSIX_SPAWN_DUP2, source.fileno(), number) for number, source in enumerate((nothing, out, out))]
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+        return os.posix_spawn(arguments[0], arguments, environment, file_actions=streams, setsid=True)
 
 
 @contextlib.contextmanager
