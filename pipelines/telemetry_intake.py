@@ -49,7 +49,7 @@ class DeadLetterLimit:
             self._in_a_row = next(count for count in range(messages) if messages - 1 - count not in broken)
         self._seen, self._unreadable = self._seen + messages, self._unreadable + len(unreadable)
         too_many = self._seen >= self.window and self._unreadable > self.share * self._seen
-        if self._in_a_row >= self.run or too_many:
+        if unreadable and (self._in_a_row >= self.run or too_many):
             raise TooManyDeadLetters(
                 f"{TELEMETRY.name}: {self._in_a_row} messages in a row cannot be read, {self._unreadable} of the last {self._seen}; "
                 f"the last one: {unreadable[-1][1]}. That is a wrong producer or a wrong topic: see `derms dead-letters list`"

@@ -124,7 +124,7 @@ def _rows(known: Judged, key: NDArray[np.int32], start: Ints, timing: MeterTimin
     rows["last_minute_w"] = power.last_minute_w
     if until is not None:
         _project(rows, power.inside, own, quarter)
-    return rows[by_register | (power.inside > 0)]
+    return rows[by_register | ((power.inside > 0) & ((power.covered > 0) | (until is None)))]
 
 
 def _own(readings: Table, key: NDArray[np.int32], start: Ints) -> tuple[Table, Ints]:

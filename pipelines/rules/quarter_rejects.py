@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.records import Out, Tick
 from pipelines.rules.quarter_readings import POWER, Flags, Floats, Ints
+from pipelines.rules.quarter_roster import Rosters
 from schemas.facts import derived_id
 from schemas.outbound import DeadLetter
 from schemas.topics import DEAD_LETTERS, TELEMETRY
@@ -78,10 +79,10 @@ class RejectState(TypedDict):
 
 
 class RejectRule:
-    """Collapses rejects into dead letters. A run ends with its minute, or when nothing was added for `quiet`."""
+    """Collapses rejects into dead letters. A run ends with its minute, or when nothing was added for `idle_after`."""
 
-    def __init__(self, quiet: timedelta) -> None:
-        self._quiet = quiet
+    def __init__(self, rosters: Rosters) -> None:
+        self._rosters = rosters
 
     def start(self, key: str) -> RejectState:
         """No run is open."""
@@ -96,8 +97,9 @@ class RejectRule:
             letters += [self._letter(run, now) for run in state["runs"].values()]
             state["runs"].clear()
         if state["due"] is None or state["due"] <= now:
-            letters += self._ended(state["runs"], now)
-            state["due"] = min((self._end(run) for run in state["runs"].values()), default=None)
+            quiet = timedelta(milliseconds=self._rosters.current().timing.idle_after)
+            letters += self._ended(state["runs"], now, quiet)
+            state["due"] = min((self._end(run, quiet) for run in state["runs"].values()), default=None)
         return letters
 
     def due(self, state: RejectState) -> datetime | None:
@@ -114,12 +116,13 @@ class RejectRule:
         if run is not None:
             yield self._letter(run, now)
 
-    def _ended(self, runs: dict[tuple[str, str], _Run], now: datetime) -> Iterator[Out]:
-        for key in [key for key, run in runs.items() if self._end(run) <= now]:
+    def _ended(self, runs: dict[tuple[str, str], _Run], now: datetime, quiet: timedelta) -> Iterator[Out]:
+        for key in [key for key, run in runs.items() if self._end(run, quiet) <= now]:
             yield self._letter(runs.pop(key), now)
 
-    def _end(self, run: _Run) -> datetime:
-        return min(run["begun"] + timedelta(minutes=1), run["last"] + self._quiet)
+    @staticmethod
+    def _end(run: _Run, quiet: timedelta) -> datetime:
+        return min(run["begun"] + timedelta(minutes=1), run["last"] + quiet)
 
     @staticmethod
     def _letter(run: _Run, now: datetime) -> Out:

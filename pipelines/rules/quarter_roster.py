@@ -29,19 +29,19 @@ class Roster:
     """A configuration's assets by id, each scope's assets, the groups of scopes that have any, and the timing in force."""
 
     assets: dict[str, Asset]
-    by_scope: dict[str, tuple[Asset, ...]]
-    groups: dict[str, tuple[Group, ...]]
+    by_scope: dict[str, list[Asset]]
+    groups: dict[str, list[Group]]
     timing: MeterTiming
 
     @classmethod
     def of(cls, config: Configuration, clock: Clock) -> "Roster":
         """Look the configuration through once."""
-        by_scope: dict[str, tuple[Asset, ...]] = {}
-        groups: dict[str, tuple[Group, ...]] = {}
+        by_scope: dict[str, list[Asset]] = {}
+        groups: dict[str, list[Group]] = {}
         for asset in config.assets:
-            by_scope[asset.scope_id] = (*by_scope.get(asset.scope_id, ()), asset)
+            by_scope.setdefault(asset.scope_id, []).append(asset)
         for group in config.groups:
-            groups[group.scope_id] = (*groups.get(group.scope_id, ()), group)
+            groups.setdefault(group.scope_id, []).append(group)
         return cls({asset.id: asset for asset in config.assets}, by_scope, groups, MeterTiming.of(config.timing, clock))
 
     def max_w(self, asset_id: str) -> float | None:

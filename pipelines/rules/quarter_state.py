@@ -131,8 +131,10 @@ class Shard:
             asset, first = np.unique(part.asset, return_index=True)
             partition = part.partition[first[np.searchsorted(asset, fresh)]]
             for index, home in zip(fresh.tolist(), partition.tolist(), strict=True):
-                lane = self.lanes.setdefault(home, Lane())
-                known[index] = self.home[part.ids[index]] = home << _SLOT_BITS | lane.keys.add_asset(part.ids[index])
+                if home not in self.lanes:
+                    self.lanes[home] = Lane()
+                slot = self.lanes[home].keys.add_asset(part.ids[index])
+                known[index] = self.home[part.ids[index]] = home << _SLOT_BITS | slot
         return known
 
     def _note_strays(self, part: Part, lane_of: Ints, step: Step) -> None:

@@ -177,17 +177,19 @@ class Reference:
     conflicts: int = 0
 
     def read(self, reading: Reading) -> None:
-        if reading.quality == "BAD":
-            return
+        if reading.quality != "BAD":
+            self._accept(reading)
+        self.newest[reading.partition] = max(self.newest.get(reading.partition, 0), reading.at)
+        self._freeze(reading.partition)
+
+    def _accept(self, reading: Reading) -> None:
         home = self.home.setdefault(reading.asset, reading.partition)
         if reading.at // QUARTER * QUARTER < self.frozen_until.get(home, 0):
             self.late.append(reading)
-        else:
-            of_key = self.accepted.setdefault((reading.asset, reading.phase), {})
-            if of_key.setdefault(reading.at, reading) != reading:
-                self.conflicts += 1
-        self.newest[reading.partition] = max(self.newest.get(reading.partition, 0), reading.at)
-        self._freeze(reading.partition)
+            return
+        of_key = self.accepted.setdefault((reading.asset, reading.phase), {})
+        if of_key.setdefault(reading.at, reading) != reading:
+            self.conflicts += 1
 
     def _freeze(self, partition: int) -> None:
         """A quarter that ends more than the horizon before the watermark is never written again."""
