@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from schemas.outbound import Outcome
 from sinks.oscp.answers import Judgement
-from sinks.oscp.breaker import Breaker
+from sinks.oscp.breaker import Breaker, BreakerState
 from sinks.oscp.waiting import Lane, Notice, Now, Settled, Waiting
 
 PARK_AFTER = 10
@@ -75,7 +75,9 @@ class PartnerQueue:
         heads = [head for head in self._heads() if head.not_before_ms <= now.clock_ms and head.due <= now.wall and self._may_go(head, now)]
         if not heads:
             return None
-        message = min(heads, key=lambda head: head.rank)
+        # A probe is what failed least: one message the partner chokes on must not keep the breaker open for all.
+        probing = self.breaker.state is not BreakerState.CLOSED
+        message = min(heads, key=lambda head: (not head.beat, head.failures if probing else 0, *head.rank))
         lane = self._lane(message)
         lane.under_way = lane.waiting.popleft()
         message.attempts += 1

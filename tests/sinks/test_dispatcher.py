@@ -30,7 +30,7 @@ FAST = 1000.0
 """Clock seconds a wall second: back-off, breaker and probes shrink to milliseconds. The clock itself stands still."""
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+def eventually(holds: Callable[[], bool], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, "it did not come to that in time"

@@ -145,7 +145,7 @@ def test_an_append_without_a_broker_says_when_to_try_again(own_broker: EmbeddedB
     create_topics(settings, [INBOUND])
 
     async def story() -> None:
-        appender = AsyncAppender(settings, "test", timeout_s=1.0)
+        appender = AsyncAppender(settings, "test", timeout_s=5.0)
         try:
             await appender.append(INBOUND, "p", b"1")
             own_broker.stop()

@@ -188,6 +188,19 @@ def test_the_breaker_holds_everything_but_heartbeats_until_a_probe_succeeds() ->
     assert len([go(q, now(31.0)) for _ in range(6)]) == 6
 
 
+def test_one_message_the_partner_chokes_on_does_not_keep_the_breaker_open_for_all() -> None:
+    q = queue()
+    q.add(message(0, group="g0"))
+    for number in range(5):  # it fails alone until the breaker opens
+        end(q, go(q, now(100.0 * number)), Outcome.RETRY, now(100.0 * number))
+    assert q.breaker.state is BreakerState.OPEN
+    q.add(message(1, group="g1", at_ms=T + 1))
+    probe = go(q, now(1000.0))
+    assert probe.message_id == "m1"
+    end(q, probe, Outcome.DELIVERED, now(1000.0), status=204)
+    assert q.breaker.state is BreakerState.CLOSED
+
+
 def test_a_hold_is_probed_and_mends_by_itself() -> None:
     q = queue()
     for number in range(3):
