@@ -51,9 +51,9 @@ def sort(columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...]
         columns.at, columns.present, dict(zip(BITS, columns.values, strict=True)),
         known[columns.asset], max_w[columns.asset], columns.bad, latest,
     )  # fmt: skip
-    # Event time follows every reading that could be read, but none from the future or from before 1970.
-    plausible = (columns.at >= 0) & (columns.at <= latest)
-    before, newest = _progress(columns, plausible)
+    # A bad reading never moves a watermark (1.8). One that its own meter calls BAD does: it says that time has passed.
+    honest = (reasons == BAD) & known[columns.asset] & (columns.at >= 0) & (columns.at <= latest)
+    before, newest = _progress(columns, (reasons == GOOD) | honest)
     good = np.flatnonzero(reasons == GOOD)
     readings = _table(columns, good)
     of_shard = shard[columns.asset[good]]
@@ -93,10 +93,10 @@ def _assets(ids: list[str], roster: Roster, shards: int) -> tuple[Flags, Ints, F
     return known, shard, max_w
 
 
-def _progress(columns: Columns, plausible: Flags) -> tuple[Ints, dict[int, int]]:
-    """For each reading the newest plausible instant before it in its partition, and each partition's newest."""
+def _progress(columns: Columns, counts: Flags) -> tuple[Ints, dict[int, int]]:
+    """For each reading the newest instant that counts before it in its partition, and each partition's newest."""
     before, newest = np.zeros(len(columns.at), np.int64), dict[int, int]()
-    at = np.where(plausible, columns.at, 0)
+    at = np.where(counts, columns.at, 0)
     for partition, rows in _by_partition(columns.partition):
         running = np.maximum.accumulate(at[rows])
         before[rows[1:]] = running[:-1]

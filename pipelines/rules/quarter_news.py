@@ -56,10 +56,13 @@ class _Desk:
             news.settled[asset_id] = self._shard.settled[asset_id] = until
 
     def pass_time(self) -> None:
-        """What all partitions have passed settles assets that were never heard of; past the deadline nobody is waited for."""
+        """What all partitions have passed settles assets that were never heard of; past the deadline nobody is waited for.
+
+        The deadline is told one step late: where time leaps, as in a backlog, the rows of all shards come first.
+        """
         shard, timing = self._shard, self._roster.timing
         absent = shard.times.slowest(timing.lateness) // QUARTER_MS * QUARTER_MS
-        overdue = max(0, (shard.times.fastest() - timing.report_deadline) // QUARTER_MS * QUARTER_MS)
+        overdue, shard.overdue_next = shard.overdue_next, (shard.times.fastest() - timing.report_deadline) // QUARTER_MS * QUARTER_MS
         if absent <= shard.absent_until and overdue <= shard.overdue_until:
             return
         for scope in self._roster.groups:

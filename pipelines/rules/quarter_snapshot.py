@@ -23,7 +23,7 @@ def dump(shard: Shard) -> bytes:
         "tick": shard.tick,
         "stray": shard.stray,
         "settled": shard.settled,
-        "until": (shard.absent_until, shard.overdue_until),
+        "until": (shard.absent_until, shard.overdue_until, shard.overdue_next),
         "times": {partition: tuple(getattr(time, name) for name in _TIME) for partition, time in shard.times.times.items()},
         "lanes": {partition: _lane(lane) for partition, lane in shard.lanes.items()},
     }
@@ -40,7 +40,7 @@ def load(snapshot: bytes) -> Shard:
         )
     shard = Shard()
     shard.home, shard.tick, shard.stray, shard.settled = state["home"], state["tick"], state["stray"], state["settled"]
-    shard.absent_until, shard.overdue_until = state["until"]
+    shard.absent_until, shard.overdue_until, shard.overdue_next = state["until"]
     shard.times = Watermarks({partition: PartitionTime(*values) for partition, values in state["times"].items()})
     shard.lanes = {partition: _loaded(lane) for partition, lane in state["lanes"].items()}
     return shard

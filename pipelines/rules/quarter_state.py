@@ -70,7 +70,7 @@ class Shard:
         self.stray: set[tuple[str, int]] = set()
         self.settled: dict[str, int] = {}
         """Of assets of reporting scopes: up to where groups were told that their quarters are closed."""
-        self.absent_until, self.overdue_until = 0, 0
+        self.absent_until, self.overdue_until, self.overdue_next = 0, 0, 0
         self._roster: Roster | None = None
 
     def step(self, part: Part, roster: Roster) -> Step:

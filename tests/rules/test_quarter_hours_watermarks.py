@@ -1,0 +1,109 @@
+"""Event time: one a partition, held back by the clock, moved on through confirmed silence, never falling or jumping (1.9)."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.rules.watermarks import Watermarks
+
+LATENESS, IDLE = 60_000, 10_000
+T = 1_000_000_000
+
+
+def spoken(newest: int = T) -> Watermarks:
+    times = Watermarks()
+    times.know((0, 1))
+    times.see(0, newest)
+    return times
+
+
+def watermark(times: Watermarks, now: int) -> int:
+    times.advance(now, LATENESS)
+    return times.of(0)
+
+
+@pytest.mark.parametrize(("now", "expected"), [(T + 5, T - LATENESS), (T - 5, T - 5 - LATENESS)])
+def test_it_is_the_newest_instant_or_the_clock(now: int, expected: int) -> None:
+    assert watermark(spoken(), now) == expected
+
+
+def test_it_never_falls() -> None:
+    times = spoken()
+    assert watermark(times, T) == T - LATENESS
+    times.see(0, T - 30_000)
+    assert watermark(times, T - 20_000) == T - LATENESS
+
+
+def test_silence_counts_only_after_a_while_and_at_the_clocks_pace() -> None:
+    times = spoken()
+    times.silent(0, T, T + IDLE - 1, IDLE)
+    assert watermark(times, T + IDLE) == T - LATENESS
+    for seconds in range(10, 100):
+        times.silent(0, T, T + 1000 * seconds, IDLE)
+        assert watermark(times, T + 1000 * seconds) == T + 1000 * seconds - LATENESS
+
+
+def test_a_count_begun_anew_adds_and_never_jumps() -> None:
+    times = spoken()
+    times.silent(0, T, T + 60_000, IDLE)
+    # The process was down for an hour: its source counts from the first confirmation of its own.
+    restarted = T + 3_600_000
+    times.silent(0, restarted, restarted, IDLE)
+    assert watermark(times, restarted) == T
+    times.silent(0, restarted, restarted + 20_000, IDLE)
+    assert watermark(times, restarted + 20_000) == T + 20_000
+
+
+def test_time_the_broker_did_not_confirm_is_left_out() -> None:
+    times = spoken()
+    times.silent(0, T, T + 30_000, IDLE)
+    times.silent(0, T + 12_000, T + 42_000, IDLE)  # a source moves `since` on by an outage
+    assert watermark(times, T + 42_000) == T + 30_000 - LATENESS
+    times.silent(0, T + 12_000, T + 43_000, IDLE)
+    assert watermark(times, T + 43_000) == T + 31_000 - LATENESS
+
+
+def test_a_reading_after_silence_begins_the_count_anew() -> None:
+    times = spoken()
+    times.silent(0, T, T + 60_000, IDLE)
+    times.see(0, T + 20_000)
+    times.silent(0, T + 61_000, T + 62_000, IDLE)
+    assert watermark(times, T + 62_000) == T
+    times.silent(0, T + 61_000, T + 75_000, IDLE)
+    assert watermark(times, T + 75_000) == T + 14_000
+
+
+def test_a_partition_that_never_spoke_has_none_but_holds_up_nobody_for_ever() -> None:
+    times = spoken()
+    times.advance(T, LATENESS)
+    assert (times.of(1), times.slowest(LATENESS), times.fastest()) == (0, 0, T - LATENESS)
+    times.silent(1, T, T + 5_000, IDLE)
+    assert times.slowest(LATENESS) == 0
+    times.silent(1, T, T + 100_000, IDLE)
+    assert (times.of(1), times.slowest(LATENESS)) == (0, T - LATENESS)
+
+
+def test_nothing_is_known_of_no_partitions() -> None:
+    assert (Watermarks().slowest(LATENESS), Watermarks().fastest(), Watermarks().of(3), Watermarks().newest(3)) == (0, 0, 0, 0)
+
+
+@settings(derandomize=True, max_examples=60)
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=30), st.data())
+def test_each_reading_meets_the_watermark_a_poll_of_its_own_would_have_shown_it(instants: list[int], data: st.DataObject) -> None:
+    at, now = np.array(instants) * 10_000 + T, T + 600_000
+    cut = data.draw(st.integers(0, len(at)))
+    one, many = Watermarks(), Watermarks()
+    expected = []
+    for instant in at.tolist():
+        expected += one.passing(0, np.zeros(1, np.int64), now, LATENESS).tolist()
+        one.see(0, instant)
+        one.advance(now, LATENESS)
+    met = []
+    for poll in (at[:cut], at[cut:]):
+        before = np.concatenate((np.zeros(min(1, len(poll)), np.int64), np.maximum.accumulate(poll)[:-1]))
+        met += many.passing(0, before, now, LATENESS).tolist()
+        many.see(0, int(poll.max(initial=0)))
+        many.advance(now, LATENESS)
+    assert met == expected
+    assert one.of(0) == many.of(0)
