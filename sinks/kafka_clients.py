@@ -27,12 +27,12 @@ class OncePerWhile(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: dict[tuple[object, ...], float] = {}
+        self._last: dict[tuple[str, ...], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this one is to be heard. librdkafka's arguments are (kind, client, words)."""
         arguments = record.args if isinstance(record.args, tuple) else ()
-        kind = (record.msg, *arguments[:2])
+        kind = (str(record.msg), *map(str, arguments[:2]))
         now = time.monotonic()
         if now - self._last.get(kind, -QUIET_S) < QUIET_S:
             return False

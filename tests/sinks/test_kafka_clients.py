@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from schemas.topics import CONFIG
 from sinks.errors import Misconfigured, Unavailable
-from sinks.kafka import Producer, client_config, consumer_config, create_topics, plain_name, topic_name
+from sinks.kafka import LOGGER, Producer, client_config, consumer_config, create_topics, plain_name, topic_name
 from sinks.kafka_clients import producer_config
 from sinks.settings import KafkaSettings
 
@@ -88,3 +88,10 @@ def test_a_wrong_password_is_thought_of():
     with pytest.raises(Unavailable, match="a wrong DERMS_KAFKA__SASL_PASSWORD looks like this") as raised:
         create_topics(settings, [CONFIG], timeout_s=0.3)
     assert "hush" not in str(raised.value)
+
+
+def test_a_lost_broker_is_said_now_and_then_and_not_several_times_a_second(caplog: pytest.LogCaptureFixture):
+    for _ in range(50):
+        LOGGER.error("%s [%s] %s", "FAIL", "some-client", "connection refused")
+        LOGGER.error("%s [%s] %s", "FAIL", {"another": "client"}, "connection refused")
+    assert len(caplog.records) == 2

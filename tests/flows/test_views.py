@@ -1,0 +1,133 @@
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines.rules.configuration import changes_between
+from pipelines.views import ConfigView, ConnectionsView, FixedView
+from schemas.clock import FrozenClock
+from schemas.config import ConfigChange, Configuration
+from schemas.connection import Connection, ConnectionState
+from schemas.topics import CONFIG, CONNECTIONS
+from sinks.errors import Unavailable
+from sinks.kafka import Producer, create_topics
+from sinks.settings import KafkaSettings
+from tests.builders import T0, configuration
+
+Register = Callable[[Any], Any]
+CLOCK = FrozenClock(T0)
+
+
+def connection(partner_id: str, state: ConnectionState) -> Connection:
+    return Connection(event_id=f"{partner_id}-{state}", at=T0, partner_id=partner_id, state=state, since=T0)
+
+
+def publish(producer: Producer, changes: list[ConfigChange]) -> None:
+    for change in changes:
+        producer.send(CONFIG, f"{change.kind}/{change.id}", change)
+    producer.flush()
+
+
+def apply(producer: Producer, old: dict[str, ConfigChange], new: Configuration, *, prune: bool = False) -> None:
+    publish(producer, changes_between(old, new, prune=prune, by="test", at=T0))
+
+
+def started(view: Any, register: Register) -> Any:
+    register(view)
+    view.start()
+    view.wait_ready(10)
+    return view
+
+
+def test_a_fixed_view_stays():
+    assert FixedView(configuration()).current() == configuration()
+
+
+def test_the_last_value_of_a_key_wins_on_either_broker(kafka_settings: KafkaSettings, closing: Register):
+    create_topics(kafka_settings, [CONNECTIONS])
+    producer = Producer(kafka_settings, "test")
+    for state in (ConnectionState.NEW, ConnectionState.REGISTERED, ConnectionState.ONLINE):
+        for partner in ("vector", "orion"):
+            producer.send(CONNECTIONS, partner, connection(partner, state))
+    producer.send(CONNECTIONS, "orion", connection("orion", ConnectionState.OFFLINE))
+    producer.flush()
+    view = started(ConnectionsView(kafka_settings, CLOCK), closing)
+    before = view.current()
+    assert {key: value.state for key, value in before.items()} == {"vector": ConnectionState.ONLINE, "orion": ConnectionState.OFFLINE}
+    producer.send(CONNECTIONS, "orion", connection("orion", ConnectionState.ONLINE))
+    producer.flush()
+    asyncio.run(view.catch_up(5))
+    assert view.current()["orion"].state == ConnectionState.ONLINE
+    assert before["orion"].state == ConnectionState.OFFLINE  # who holds an older answer keeps it
+
+
+def test_catching_up_is_quick_enough_for_who_waits_at_the_door(kafka_settings: KafkaSettings, closing: Register):
+    create_topics(kafka_settings, [CONNECTIONS])
+    producer = Producer(kafka_settings, "test")
+    view = started(ConnectionsView(kafka_settings, CLOCK), closing)
+    asyncio.run(view.catch_up(5))
+    producer.send(CONNECTIONS, "vector", connection("vector", ConnectionState.ONLINE))
+    producer.flush()
+    begun = time.monotonic()
+    asyncio.run(view.catch_up(1.0))  # semantics 6.3: at most 1 s
+    assert time.monotonic() - begun < 1.0
+    assert "vector" in view.current()
+
+
+def test_bytes_that_are_no_value_leave_the_one_before(embedded_settings: KafkaSettings, closing: Register):
+    create_topics(embedded_settings, [CONNECTIONS])
+    producer = Producer(embedded_settings, "test")
+    producer.send(CONNECTIONS, "vector", connection("vector", ConnectionState.ONLINE))
+    producer.send(CONNECTIONS, "vector", b"garbage")
+    producer.send(CONNECTIONS, "orion", connection("orion", ConnectionState.NEW))
+    producer.send(CONNECTIONS, "orion", b"")  # a tombstone
+    producer.flush()
+    view = started(ConnectionsView(embedded_settings, CLOCK), closing)
+    assert {key: value.state for key, value in view.current().items()} == {"vector": ConnectionState.ONLINE}
+
+
+def test_the_configuration_is_what_was_applied_and_says_who_changed_what(embedded_settings: KafkaSettings, closing: Register):
+    create_topics(embedded_settings, [CONFIG])
+    producer = Producer(embedded_settings, "test")
+    apply(producer, {}, configuration())
+    view = started(ConfigView(embedded_settings, CLOCK), closing)
+    assert view.current().scope("mg-1") == configuration().scope("mg-1")
+    assert len(view.current().assets) == 3
+    assert view.changes()["partners/vector"].by == "test"
+    assert view.changed_at == T0
+    apply(producer, dict(view.changes()), Configuration(), prune=True)
+    asyncio.run(view.catch_up(5))
+    assert view.current() == Configuration()
+    assert view.changes()["partners/vector"].revision == 2
+
+
+def test_a_state_that_does_not_fit_together_never_shows(embedded_settings: KafkaSettings, closing: Register):
+    create_topics(embedded_settings, [CONFIG])
+    producer = Producer(embedded_settings, "test")
+    changes = changes_between({}, configuration(), by="test", at=T0)
+    publish(producer, changes)
+    view = started(ConfigView(embedded_settings, CLOCK), closing)
+    good = view.current()
+    (scope,) = [change for change in changes if change.kind == "scopes"]
+    publish(producer, [scope.model_copy(update={"body": None, "revision": 2})])
+    asyncio.run(view.catch_up(5))
+    assert view.current() == good
+    assert "there is no scope 'mg-1'" in view.problem
+    publish(producer, [scope.model_copy(update={"revision": 3})])
+    asyncio.run(view.catch_up(5))
+    assert view.current() == good
+    assert view.problem is None
+
+
+def test_nothing_is_said_before_all_has_been_read(embedded_settings: KafkaSettings, closing: Register):
+    view = closing(ConfigView(embedded_settings, CLOCK))
+    with pytest.raises(Unavailable):
+        view.current()
+    view.start()
+    with pytest.raises(Unavailable, match=r"derms\.config"):
+        view.wait_ready(0.3)  # there is no such topic
+    create_topics(embedded_settings, [CONFIG])
+    view.wait_ready(10)
+    assert view.current() == Configuration()
