@@ -4,7 +4,7 @@ A lane never ends because a broker is away and never skips what it should have r
 the broker (any more) it raises `Misconfigured`, for only a person can say what should happen then.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +16,7 @@ from sinks.errors import Misconfigured, Unavailable
 from sinks.kafka import LOGGER, OUT_OF_RANGE, close_committing, consumer_config, partitions_of, plain_name, topic_name, watermarks
 from sinks.settings import KafkaSettings
 
+_PARTITION: Callable[[Any], int] = Message.partition  # type: ignore[assignment]  # None only for messages never sent
 Part = tuple[str, int]
 """A topic's plain name and a partition."""
 
@@ -152,7 +153,7 @@ class Lane:
     def _stretches(self, records: list[Any]) -> list[tuple[Part, list[Any]]]:
         if len(self._topics) == 1:  # telemetry: save a call in Python for each message
             name = self._topics[0].name
-            return [((name, partition), list(found)) for partition, found in groupby(records, Message.partition)]
+            return [((name, partition), list(found)) for partition, found in groupby(records, _PARTITION)]
         return [(self._part(*place), list(found)) for place, found in groupby(records, _place)]
 
     def _heed(self, messages: list[Any]) -> None:

@@ -30,7 +30,8 @@ class AsyncAppender:
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = APPEND_TIMEOUT_S) -> None:
         self._settings, self._timeout_s = settings, timeout_s
-        self._client: Any = Client(producer_config(settings, client_id, timeout_s) | {"linger.ms": 1})
+        self._config = producer_config(settings, client_id, timeout_s) | {"linger.ms": 1}
+        self._client: Any = Client(self._config)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"{client_id}-deliveries", daemon=True)
         self._thread.start()
@@ -86,6 +87,8 @@ class AsyncAppender:
         except BufferError:
             raise Unavailable(f"{name}: the queue to the broker is full", RETRY_AFTER_S) from None
         except KafkaException as error:
+            if error.args[0].fatal():  # an idempotent client that lost its place takes nothing any more
+                self._client = Client(self._config)
             raise failure(name, error.args[0]) from error
         return future
 

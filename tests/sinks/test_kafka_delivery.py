@@ -7,7 +7,7 @@ import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource, run_main
-from confluent_kafka import murmur2
+from confluent_kafka import KafkaError, KafkaException, murmur2
 
 from gateway.embedded import EmbeddedBroker
 from schemas.facts import Value
@@ -175,3 +175,27 @@ def test_many_are_appended_only_if_none_is_too_large(embedded_settings: KafkaSet
 
     asyncio.run(story())
     assert [record.raw for record in all_of(embedded_settings, INBOUND)] == [b"2"]
+
+
+def test_a_client_that_will_never_take_anything_again_is_replaced(embedded_settings: KafkaSettings):
+    create_topics(embedded_settings, [INBOUND])
+
+    class Broken:
+        def produce(self, *_: Any, **__: Any) -> None:
+            raise KafkaException(KafkaError(KafkaError._FATAL, "out of order", True))
+
+        def poll(self, _: float) -> None:
+            time.sleep(0.001)
+
+    async def story() -> None:
+        appender = AsyncAppender(embedded_settings, "test")
+        appender._client = Broken()
+        try:
+            with pytest.raises(Unavailable):
+                await appender.append(INBOUND, "p", b"1")
+            await appender.append(INBOUND, "p", b"1")
+        finally:
+            appender.close()
+
+    asyncio.run(story())
+    assert [record.raw for record in all_of(embedded_settings, INBOUND)] == [b"1"]
