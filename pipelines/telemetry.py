@@ -63,7 +63,7 @@ def telemetry_flow(
     rejects = op.map("rejects_key", taken, lambda one: (TELEMETRY.name, one.rejects))
     letters = run_rule("rejects", rejects, RejectRule(rosters), clock)
     parts = op.flat_map("deal", taken, lambda one: [(str(part.shard), part) for part in one.parts])
-    steps = op.map("quarters_value", op.stateful("quarters", parts, lambda resume: _ShardLogic(rosters, resume)), lambda pair: pair[1])
+    steps = op.map("quarters_value", op.stateful("quarters", parts, _ShardLogic), lambda pair: pair[1])
     assets = op.flat_map("assets", steps, lambda one: one.outs)
     news = op.flat_map("news", steps, lambda one: [(each.scope_id, each) for each in one.news])
     groups = op.map("group_rows", run_rule("groups", news, GroupRule(rosters), clock), _row)
@@ -74,14 +74,13 @@ def telemetry_flow(
 class _ShardLogic(op.StatefulLogic[Part, _Told, bytes]):
     """One shard in the engine: parts in, what they lead to out. Nothing is emitted at the end of input."""
 
-    def __init__(self, rosters: Rosters, resume: bytes | None) -> None:
-        self._rosters = rosters
+    def __init__(self, resume: bytes | None) -> None:
         self._shard = Shard() if resume is None else load(resume)
 
     def on_item(self, value: Part) -> tuple[Iterable[_Told], bool]:
-        roster, now = self._rosters.current(), from_ms(value.now)
-        step = self._shard.step(value, roster)
-        rows, news = told(self._shard, value, step, roster, now)
+        roster, now = value.roster, from_ms(value.now)
+        step = self._shard.step(value)
+        rows, news = told(self._shard, value, step, now)
         outs = [_row(row) for row in rows]
         for partition, found in step.lanes.items():
             lane = self._shard.lanes[partition]

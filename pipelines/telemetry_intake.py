@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pipelines.records import Out, Poll
 from pipelines.rules.quarter_intake import Columns, rejected, sort
 from pipelines.rules.quarter_rejects import REASONS, Reject, collapsed
-from pipelines.rules.quarter_roster import Rosters
+from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_state import Part, Silence
 from schemas.clock import Clock
 from schemas.facts import derived_id
@@ -20,6 +20,7 @@ from schemas.topics import DEAD_LETTERS, TELEMETRY
 from schemas.units import from_ms, to_ms
 from sinks.codec import encode
 from sinks.columns import PHASES, QUALITIES, VALUES, Readings, decode_readings
+from sinks.known_ids import KnownIds
 
 Count = Callable[[str, int], None]
 """Told what became of how many: `readings`, each of `REASONS`, `unreadable`."""
@@ -72,10 +73,14 @@ class Intake:
 
     def __init__(self, rosters: Rosters, clock: Clock, shards: int, limit: DeadLetterLimit, count: Count) -> None:
         self._rosters, self._clock, self._shards, self._limit, self._count = rosters, clock, shards, limit, count
+        self._known: tuple[Roster, KnownIds] | None = None
 
     def take(self, poll: Poll) -> Taken:
         """Decode, judge and deal a poll out; what is not telemetry is a dead letter each."""
-        readings, roster = decode_readings(poll.payloads), self._rosters.current()
+        roster = self._rosters.current()
+        if self._known is None or self._known[0] is not roster:
+            self._known = (roster, KnownIds(roster.ids))
+        readings = decode_readings(poll.payloads, self._known[1])
         partition, offset = _places(poll)
         silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
         sorted_ = sort(_columns(readings, partition, offset), roster, to_ms(poll.now), poll.partitions, silences, self._shards)
@@ -116,7 +121,7 @@ def _places(poll: Poll) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 def _columns(readings: Readings, partition: NDArray[np.int32], offset: NDArray[np.int64]) -> Columns:
     quality = readings.quality
     return Columns(
-        readings.ids, readings.asset, readings.measured_at, readings.phase, readings.present,
+        readings.asset, readings.measured_at, readings.phase, readings.present,
         (readings.power_w, readings.import_wh, readings.export_wh, readings.stored_wh),
         quality == QUALITIES.index("BAD"), quality == QUALITIES.index("ESTIMATED"),
         partition[readings.payload], offset[readings.payload],

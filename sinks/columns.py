@@ -18,6 +18,7 @@ from schemas.topics import TELEMETRY
 from schemas.units import Phase, to_ms
 from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, decode
 from sinks.column_blocks import Layout, array_body, layout_of, read_block
+from sinks.known_ids import KnownIds
 
 POWER, IMPORT, EXPORT, STORED = 1, 2, 4, 8
 """Bits of `Readings.present`."""
@@ -25,6 +26,7 @@ VALUES = {"power_w": POWER, "import_wh": IMPORT, "export_wh": EXPORT, "stored_wh
 PHASES = tuple(Phase)
 QUALITIES = tuple(Quality)
 
+_NOBODY = KnownIds([])
 _HEAD, _DATUM = itemgetter(slice(HEADER_LENGTH)), itemgetter(slice(HEADER_LENGTH, None))
 _ONE_BY_ONE = 8
 """A block that cannot be proved is halved until it has no more messages than this."""
@@ -58,7 +60,7 @@ class Readings:
 
 
 class _Part(NamedTuple):
-    names: list[str]
+    names: pl.Series
     columns: dict[str, NDArray[Any]]
 
 
@@ -69,14 +71,15 @@ _LAYOUTS: dict[bytes, Layout] = {
 }
 
 
-def decode_readings(payloads: Sequence[bytes]) -> Readings:
+def decode_readings(payloads: Sequence[bytes], known: KnownIds | None = None) -> Readings:
     """The readings of `derms.telemetry` payloads. Does not block and raises for no content whatever.
 
-    A payload is either whole in the columns or named in `broken`; one that is broken touches no other.
+    A payload is either whole in the columns or named in `broken`; one that is broken touches no other. With `known`
+    the ids of the result begin with those, whether they occur or not: what is configured is found fastest that way.
     """
     broken: list[tuple[int, str]] = []
     parts = [part for layout, members in _by_writer(payloads) for part in _decoded(layout, payloads, members, broken)]
-    return _joined(parts, sorted(broken))
+    return _joined(parts, sorted(broken), known or _NOBODY)
 
 
 def _by_writer(payloads: Sequence[bytes]) -> Iterator[tuple[Layout | None, NDArray[np.int64]]]:
@@ -134,7 +137,7 @@ def _columns(layout: Layout, frame: pl.DataFrame, payload: NDArray[np.int32]) ->
     for name, order in (("phase", PHASES), ("quality", QUALITIES)):
         codes = np.array([order.index(symbol) for symbol in symbols.get(name, order)], np.int8)
         columns[name] = codes[frame[name].to_numpy() if name in symbols else np.zeros(size, np.int32)]
-    return _Part(frame["asset_id"].to_list(), {**columns, "present": present})
+    return _Part(frame["asset_id"], {**columns, "present": present})
 
 
 def _one_by_one(payloads: Sequence[bytes], members: NDArray[np.int64], broken: list[tuple[int, str]]) -> _Part:
@@ -159,20 +162,31 @@ def _one_by_one(payloads: Sequence[bytes], members: NDArray[np.int64], broken: l
     }
     for name in VALUES:
         columns[name] = np.array([getattr(m, name) for m in readings], np.float64)  # None becomes NaN
-    return _Part([m.asset_id for m in readings], columns)
+    return _Part(pl.Series([m.asset_id for m in readings], dtype=pl.String), columns)
 
 
-def _joined(parts: list[_Part], broken: list[tuple[int, str]]) -> Readings:
+def _joined(parts: list[_Part], broken: list[tuple[int, str]], known: KnownIds) -> Readings:
     parts = parts or [_one_by_one((), np.zeros(0, np.int64), broken)]
-    names = [name for part in parts for name in part.names]
-    ids = list(dict.fromkeys(names))
-    rank = dict(zip(ids, range(len(ids)), strict=True))
+    names = parts[0].names if len(parts) == 1 else pl.concat([part.names for part in parts])
     columns = {name: _concatenated([part.columns[name] for part in parts]) for name in parts[0].columns}
-    columns["asset"] = np.fromiter(map(rank.__getitem__, names), dtype=np.int32, count=len(names))
+    columns["asset"], ids = _indexed(names, known)
     if len(parts) > 1:  # back into the order in which they came
         order = np.argsort(columns["payload"], kind="stable")
         columns = {name: column[order] for name, column in columns.items()}
     return Readings(ids=ids, broken=broken, **columns)
+
+
+def _indexed(names: pl.Series, known: KnownIds) -> tuple[NDArray[np.int32], list[str]]:
+    """Each name's place among the known ids and, behind them, the others that occur."""
+    asset = known.find(names)
+    others = np.flatnonzero(asset < 0)
+    if not len(others):
+        return asset, known.ids
+    strange = names.gather(others).to_list()
+    behind = list(dict.fromkeys(strange))
+    rank = dict(zip(behind, range(len(known.ids), len(known.ids) + len(behind)), strict=True))
+    asset[others] = [rank[name] for name in strange]
+    return asset, [*known.ids, *behind]
 
 
 def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:

@@ -14,13 +14,13 @@ from pipelines.rules.quarter_state import Part, Silence
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A poll's readings, in order within each partition. `asset` indexes `ids`; instants are ms.
+    """A poll's readings, in order within each partition. Instants are ms.
 
-    `present` has the bits POWER, IMPORT, EXPORT, STORED; `values` are those columns, in that order. `offset` is that
-    of the message each reading came in.
+    `asset` is the row in the roster's `ids`, or beyond them for an asset that is not configured. `present` has the
+    bits POWER, IMPORT, EXPORT, STORED; `values` are those columns, in that order. `offset` is that of the message each
+    reading came in.
     """
 
-    ids: list[str]
     asset: NDArray[np.int32]
     at: Ints
     phase: NDArray[np.int8]
@@ -45,30 +45,29 @@ def sort(columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...]
 
     Every shard gets a part of every poll, empty or not, for it brings the time along.
     """
-    known, shard, max_w = _assets(columns.ids, roster, shards)
+    known = columns.asset < len(roster.ids)
+    max_w = np.full(len(columns.asset), np.nan)
+    max_w[known] = roster.limits[columns.asset[known]]
     latest = now + roster.timing.future
     reasons = verdicts(
         columns.at, columns.present, dict(zip(BITS, columns.values, strict=True)),
-        known[columns.asset], max_w[columns.asset], columns.bad, latest,
+        known, max_w, columns.bad, latest,
     )  # fmt: skip
     # A bad reading never moves a watermark (1.8). One that its own meter calls BAD does: it says that time has passed.
-    honest = (reasons == BAD) & known[columns.asset] & (columns.at >= 0) & (columns.at <= latest)
+    honest = (reasons == BAD) & known & (columns.at >= 0) & (columns.at <= latest)
     before, newest = _progress(columns, (reasons == GOOD) | honest)
     good = np.flatnonzero(reasons == GOOD)
     readings = _table(columns, good)
-    of_shard = shard[columns.asset[good]]
+    of_shard = roster.hashes[columns.asset[good]] % shards
     parts = []
     for index in range(shards):
         mine = np.flatnonzero(of_shard == index)
         rows = good[mine]
-        assets, asset = np.unique(columns.asset[rows], return_inverse=True)
         parts.append(
             Part(
-                index, shards, now, partitions, newest, silences,
-                ids=[columns.ids[one] for one in assets.tolist()],
-                asset=asset.astype(np.int32),
+                index, shards, roster, now, partitions, newest, silences,
+                asset=columns.asset[rows],
                 phase=columns.phase[rows],
-                max_w=max_w[columns.asset[rows]],
                 readings=readings[mine],
                 partition=columns.partition[rows],
                 offset=columns.offset[rows],
@@ -81,16 +80,6 @@ def sort(columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...]
 def rejected(reasons: NDArray[np.int8]) -> Ints:
     """The readings that become dead letters: all that do not count but those of BAD quality."""
     return np.flatnonzero((reasons != GOOD) & (reasons != BAD))
-
-
-def _assets(ids: list[str], roster: Roster, shards: int) -> tuple[Flags, Ints, Floats]:
-    """Of each asset whether it is configured, its shard, and its `max_w` (NaN: none)."""
-    index = roster.index
-    row = np.array([index.get(asset_id, -1) for asset_id in ids], np.int64)
-    known = row >= 0
-    shard, max_w = np.full(len(ids), -1, np.int64), np.full(len(ids), np.nan)
-    shard[known], max_w[known] = roster.hashes[row[known]] % shards, roster.limits[row[known]]
-    return known, shard, max_w
 
 
 def _progress(columns: Columns, counts: Flags) -> tuple[Ints, dict[int, int]]:

@@ -7,15 +7,15 @@ import numpy as np
 from pipelines.rules.groups import MemberNews
 from pipelines.rules.quarter_lane import cut_of
 from pipelines.rules.quarter_out import final_rows, running_rows
-from pipelines.rules.quarter_roster import Roster, shard_of
+from pipelines.rules.quarter_roster import shard_of
 from pipelines.rules.quarter_state import Part, Shard, Step
 from schemas.intervals import QUARTER_MS
 from schemas.telemetry import QuarterHour
 
 
-def told(shard: Shard, part: Part, step: Step, roster: Roster, now: datetime) -> tuple[list[QuarterHour], list[MemberNews]]:
+def told(shard: Shard, part: Part, step: Step, now: datetime) -> tuple[list[QuarterHour], list[MemberNews]]:
     """The asset rows of a step, final and provisional, and the news of it for scopes with groups."""
-    desk = _Desk(shard, part, roster)
+    roster, desk = part.roster, _Desk(shard, part)
     rows: list[QuarterHour] = []
     for partition, found in step.lanes.items():
         lane = shard.lanes[partition]
@@ -40,8 +40,8 @@ def told(shard: Shard, part: Part, step: Step, roster: Roster, now: datetime) ->
 class _Desk:
     """Collects the news of one step by scope."""
 
-    def __init__(self, shard: Shard, part: Part, roster: Roster) -> None:
-        self._shard, self._part, self._roster = shard, part, roster
+    def __init__(self, shard: Shard, part: Part) -> None:
+        self._shard, self._part, self._roster = shard, part, part.roster
         self._news: dict[str, MemberNews] = {}
 
     def of(self, asset_id: str) -> MemberNews | None:

@@ -50,9 +50,9 @@ class Roster:
         return asset.max_w if asset else None
 
     @cached_property
-    def index(self) -> dict[str, int]:
-        """Each asset's row in `hashes` and `limits`: what is asked for every asset of a poll."""
-        return {asset_id: row for row, asset_id in enumerate(self.assets)}
+    def ids(self) -> list[str]:
+        """All assets' ids. An asset's place among them is its row here and in `hashes` and `limits`."""
+        return list(self.assets)
 
     @cached_property
     def hashes(self) -> Ints:

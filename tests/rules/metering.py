@@ -38,12 +38,11 @@ def values_of(reading: Reading) -> tuple[float | None, ...]:
     return reading.power, reading.imported, reading.exported, reading.stored
 
 
-def columns(readings: Sequence[Reading], offset: int = 0) -> Columns:
+def columns(readings: Sequence[Reading], roster: Roster, offset: int = 0) -> Columns:
     """A poll of these readings, in order, each in a message of its own."""
-    ids = list(dict.fromkeys(reading.asset for reading in readings))
+    ids = list(dict.fromkeys([*roster.ids, *(reading.asset for reading in readings)]))
     values = [[math.nan if value is None else value for value in values_of(reading)] for reading in readings]
     return Columns(
-        ids,
         np.array([ids.index(reading.asset) for reading in readings], np.int32),
         np.array([reading.at for reading in readings], np.int64),
         np.array([reading.phase for reading in readings], np.int8),
@@ -70,10 +69,10 @@ class Meter:
         self._offset = 0
 
     def poll(self, readings: Sequence[Reading], now: int = FAR, silences: tuple[Silence, ...] = ()) -> None:
-        dealt = sort(columns(readings, self._offset), self.roster, now, self.partitions, silences, len(self.shards))
+        dealt = sort(columns(readings, self.roster, self._offset), self.roster, now, self.partitions, silences, len(self.shards))
         self._offset += len(readings)
         for shard, part in zip(self.shards, dealt.parts, strict=True):
-            for partition, found in shard.step(part, self.roster).lanes.items():
+            for partition, found in shard.step(part).lanes.items():
                 keys = shard.lanes[partition].keys
                 for rows, revisions in zip(found.rows, found.revisions, strict=True):
                     for row, revision in zip(rows, revisions.tolist(), strict=True):

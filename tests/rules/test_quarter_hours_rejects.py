@@ -44,15 +44,17 @@ def at(minute: float, asset: str = "a", **values: Any) -> Reading:
     ],
 )
 def test_verdicts(reading: Reading, reason: int) -> None:
-    dealt = sort(columns([reading]), roster({"a"}, max_w=100.0), START, (0,), (), 2)
+    known = roster({"a"}, max_w=100.0)
+    dealt = sort(columns([reading], known), known, START, (0,), (), 2)
     assert REASONS[dealt.reasons[0]] == REASONS[reason]
     assert sum(len(part.asset) for part in dealt.parts) == (reason == q.GOOD)
 
 
 def test_a_nan_that_was_sent_is_no_absent_value() -> None:
-    sent = columns([at(0, power=1.0)])
+    known = roster({"a"})
+    sent = columns([at(0, power=1.0)], known)
     sent.values[0][0] = math.nan
-    assert sort(sent, roster({"a"}), START, (0,), (), 1).reasons.tolist() == [q.NON_FINITE]
+    assert sort(sent, known, START, (0,), (), 1).reasons.tolist() == [q.NON_FINITE]
 
 
 def test_bad_readings_change_no_row() -> None:
@@ -69,7 +71,8 @@ def test_bad_readings_change_no_row() -> None:
 
 
 def test_a_reading_from_the_future_does_not_move_time() -> None:
-    dealt = sort(columns([at(0, power=1.0), at(5, power=1.0), at(1, power=1.0)]), roster({"a"}), START, (0,), (), 1)
+    known = roster({"a"})
+    dealt = sort(columns([at(0, power=1.0), at(5, power=1.0), at(1, power=1.0)], known), known, START, (0,), (), 1)
     assert dealt.parts[0].newest == {0: START + minutes(1)}
     assert dealt.parts[0].before.tolist() == [0, START]
 
@@ -82,7 +85,8 @@ def test_a_reading_its_meter_calls_bad_says_that_time_has_passed() -> None:
 
 
 def test_every_shard_hears_of_time() -> None:
-    dealt = sort(columns([at(0, power=1.0)]), roster({"a"}), START, (0, 1), (), 3)
+    known = roster({"a"})
+    dealt = sort(columns([at(0, power=1.0)], known), known, START, (0, 1), (), 3)
     assert [part.newest for part in dealt.parts] == [{0: START}] * 3
     assert sorted(len(part.asset) for part in dealt.parts) == [0, 0, 1]
 

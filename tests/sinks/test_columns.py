@@ -9,6 +9,7 @@ from typing import Any
 
 import fastavro
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from sinks import columns
 from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, Writer, encode, fingerprint_of_schema
 from sinks.column_blocks import array_body, layout_of, read_varint, varint
 from sinks.columns import PHASES, QUALITIES, VALUES, Readings, decode_readings
+from sinks.known_ids import KnownIds
 from tests.builders import T0
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -74,6 +76,11 @@ def test_mixed_payloads_come_out_as_one_by_one(values: list[Any]) -> None:
     assert measurements(readings) == expected
     assert [index for index, _ in readings.broken] == broken
     assert len(set(readings.ids)) == len(readings.ids)
+    known = KnownIds({measurement.asset_id for _, measurement in expected[::2]} | {"never"})
+    again = decode_readings([value if isinstance(value, bytes) else encode(value) for value in values], known)
+    assert measurements(again) == expected
+    assert again.ids[: len(known.ids)] == known.ids
+    assert len(set(again.ids)) == len(again.ids)
 
 
 def test_no_payloads_give_no_readings() -> None:
@@ -215,3 +222,17 @@ def test_instants_keep_their_milliseconds() -> None:
     at = datetime(2026, 10, 20, 10, 0, 0, 123000, tzinfo=UTC)
     values = [Measurement(asset_id="a", measured_at=at + n * timedelta(days=997), power_w=0.0) for n in range(-40, 40)]
     assert [m for _, m in measurements(decode_readings([encode(value) for value in values]))] == values
+
+
+class TestKnownIds:
+    def test_what_is_known_is_found_and_nothing_else(self) -> None:
+        known = KnownIds(f"asset-{n}" for n in range(5000))
+        sought = pl.Series([f"asset-{n}" for n in range(4990, 5010)] + ["", "asset"])
+        assert known.find(sought).tolist() == [*range(4990, 5000), *[-1] * 12]
+        assert KnownIds([]).find(sought).tolist() == [-1] * 22
+        assert known.find(pl.Series([], dtype=pl.String)).tolist() == []
+
+    def test_equal_hashes_of_different_ids_are_no_mistake(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pl.Series, "hash", lambda self, *_: pl.Series([7] * len(self), dtype=pl.UInt64))
+        known = KnownIds(["a", "b", "c"])
+        assert known.find(pl.Series(["a", "b", "c", "d", "a"])).tolist() == [0, 1, 2, -1, 0]
