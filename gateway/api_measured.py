@@ -80,7 +80,9 @@ async def list_quarter_hours(
     scope_id: str | None = None,
     since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
     until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
-    provisional: Annotated[bool, Query(description="with the running quarters")] = False,
+    provisional: Annotated[
+        bool, Query(description="with the provisional rows of quarters that run or have ended and are not closed yet")
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Items[QuarterHour]:
     """Quarter hours of the last 48 h of clock time that start in [from, to), newest first. Older ones are in the history."""
@@ -96,7 +98,7 @@ async def list_quarter_hours(
 
     found = [row for rows in picture.rows.values() for row in rows.values() if wanted(row)]
     if provisional:
-        found += [row for row in picture.running.values() if wanted(row)]
+        found += [row for rows in picture.provisional.values() for row in rows.values() if wanted(row)]
     found.sort(key=lambda row: (row.start, row.level, row.id), reverse=True)
     return Items(items=found[:limit])
 

@@ -48,7 +48,11 @@ class EnvelopeView(BaseModel):
 
 
 class ScopeView(ScopeSummary):
-    """A scope with its envelope and the quarter hours of the last 48 h, oldest first."""
+    """A scope with its envelope and the closed quarter hours of the last 48 h, oldest first.
+
+    `running_quarter` is the provisional row of the quarter that runs now; those of ended quarters that are not closed
+    yet are under /quarter-hours with `provisional=true`.
+    """
 
     envelope: EnvelopeView | None
     quarter_hours: list[QuarterHour]

@@ -29,7 +29,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a scope's running quarter stands in one direction, in W of mean power. None: not known."""
+    """How a scope's running (or ended, not closed) quarter stands in one direction, in W of mean power. None: not known."""
 
     quarter: datetime
     so_far_w: float | None
@@ -41,6 +41,11 @@ class Standing:
     def over(self) -> bool:
         """Whether the quarter would end above its limit."""
         return self.projected_w is not None and self.allowed_w is not None and self.projected_w > self.allowed_w
+
+    @property
+    def over_already(self) -> bool:
+        """Whether what was measured so far is above the quarter's limit, whatever comes."""
+        return self.so_far_w is not None and self.allowed_w is not None and self.so_far_w > self.allowed_w
 
 
 def limit_of(piece: EnvelopePiece | None, direction: Direction) -> float | None:
@@ -99,7 +104,7 @@ class Outlook:
         """The group whose rows stand for the scope: the first of its groups that has any, else its first."""
         groups = [group.group_id for group in self.config.groups if group.scope_id == self.scope.id]
         keys = {group: RowKey(Level.GROUP, group) for group in groups}
-        measured = [group for group in groups if keys[group] in self.picture.rows or keys[group] in self.picture.running]
+        measured = [group for group in groups if keys[group] in self.picture.rows or keys[group] in self.picture.provisional]
         return next(iter([*measured, *groups]), None)
 
     @cached_property
@@ -113,10 +118,19 @@ class Outlook:
         return self.picture.group_rows(self.group_id) if self.group_id else {}
 
     @cached_property
+    def provisional(self) -> dict[datetime, QuarterHour]:
+        """The provisional rows by their quarter's start."""
+        return self.picture.provisional.get(RowKey(Level.GROUP, self.group_id), {}) if self.group_id else {}
+
+    @cached_property
     def running(self) -> QuarterHour | None:
         """The provisional row of the quarter that runs now."""
-        row = self.picture.running.get(RowKey(Level.GROUP, self.group_id)) if self.group_id else None
-        return row if row is not None and row.start == quarter_of(self.now) else None
+        return self.provisional.get(quarter_of(self.now))
+
+    @cached_property
+    def unclosed(self) -> list[QuarterHour]:
+        """The provisional rows of quarters that have ended and wait for their final row, oldest first."""
+        return [self.provisional[start] for start in sorted(self.provisional) if start < quarter_of(self.now)]
 
     def verdict(self, quarter: datetime, direction: Direction) -> Verdict | None:
         """How a quarter was judged."""
@@ -124,12 +138,20 @@ class Outlook:
 
     def standing(self, direction: Direction) -> Standing:
         """The running quarter. Without a provisional row for it nothing is projected."""
-        quarter, row = quarter_of(self.now), self.running
-        limit, allowed = limit_of(self.line.at(self.now) if self.line else None, direction), allowed_w(self.line, quarter, direction)
-        if row is None:
-            return Standing(quarter, None, None, allowed, limit)
-        projected = projected_w(row, direction, self.verdict(quarter, direction))
-        return Standing(quarter, used_w(row, direction), projected, allowed, limit)
+        if self.running is not None:
+            return self.standing_of(self.running, direction)
+        quarter = quarter_of(self.now)
+        return Standing(quarter, None, None, allowed_w(self.line, quarter, direction), self._limit_now(direction))
+
+    def standing_of(self, row: QuarterHour, direction: Direction) -> Standing:
+        """The quarter of a provisional row, running or ended; the limit is the one in force now."""
+        projected = projected_w(row, direction, self.verdict(row.start, direction))
+        return Standing(
+            row.start, used_w(row, direction), projected, allowed_w(self.line, row.start, direction), self._limit_now(direction)
+        )
+
+    def _limit_now(self, direction: Direction) -> float | None:
+        return limit_of(self.line.at(self.now) if self.line else None, direction)
 
     @property
     def open_breaches(self) -> list[Breach]:

@@ -51,6 +51,17 @@ class LastQuarter:
 
 
 @dataclass(frozen=True, slots=True)
+class UnclosedQuarter:
+    """A quarter that has ended and may still change, while nothing has come of the running one."""
+
+    when: str
+    used: str
+    allowed: str
+    gauge: Markup
+    coverage: str
+
+
+@dataclass(frozen=True, slots=True)
 class AssetRow:
     """One asset and its last closed quarter."""
 
@@ -79,7 +90,8 @@ class ScopeCard:
     limit_now: str
     limit_words: str
     other_words: str
-    last: "LastQuarter | None"
+    last: LastQuarter | None
+    unclosed: UnclosedQuarter | None
     gauge: Markup
     chart_wide: Markup
     chart_narrow: Markup

@@ -91,13 +91,14 @@ class Picture:
 
     Values inside the dictionaries are never changed in place, only replaced: so `copy` is cheap and a copy
     stands still. Rows are those of the last 48 h of clock time, lists the newest few (newest first).
+    `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h.
     """
 
     connections: dict[str, Connection] = field(default_factory=dict)
     heartbeats: dict[str, Heartbeats] = field(default_factory=dict)
     envelopes: dict[str, Timeline] = field(default_factory=dict)
     rows: dict[RowKey, dict[datetime, QuarterHour]] = field(default_factory=dict)
-    running: dict[RowKey, QuarterHour] = field(default_factory=dict)
+    provisional: dict[RowKey, dict[datetime, QuarterHour]] = field(default_factory=dict)
     verdicts: dict[str, dict[tuple[datetime, Direction], Verdict]] = field(default_factory=dict)
     circuits: dict[str, tuple[CircuitCapacity, ...]] = field(default_factory=dict)
     breaches: dict[str, Breach] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from gateway import picture as p
 from gateway.picture import Heartbeats, MessageLine, Picture, Received, RowKey, Timeline
+from gateway.provisional import KEEP_PROVISIONAL, forget_provisional, keep_provisional, take_provisional
 from pipelines.records import Record
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock
@@ -73,6 +74,7 @@ def forget(picture: Picture, before: datetime) -> None:
         picture.row_count += len(kept)
         if not kept:
             del picture.rows[key]
+    forget_provisional(picture, before)
     for group_id, verdicts in list(picture.verdicts.items()):
         picture.verdicts[group_id] = {about: verdict for about, verdict in verdicts.items() if about[0] >= before}
     for scope_id, line in list(picture.envelopes.items()):
@@ -95,16 +97,13 @@ def _quarter(picture: Picture, row: QuarterHour) -> None:
     key = RowKey(row.level, row.id, row.phase)
     rows = picture.rows.get(key, {})
     known = rows.get(row.start)
-    running = picture.running.get(key)
     if row.provisional:
-        if known is None and (running is None or row.start >= running.start):
-            picture.running[key] = row
+        take_provisional(picture, key, row)
         return
     if known is None or row.revision >= known.revision:
         picture.rows[key] = {**rows, row.start: row}
         picture.row_count += known is None
-    if running is not None and running.start <= row.start:
-        del picture.running[key]
+    keep_provisional(picture, key, row.start + QUARTER)
 
 
 def _verdict(picture: Picture, value: Verdict) -> None:
@@ -221,6 +220,7 @@ class Projection:
         if now - self._swept >= QUARTER:
             self._swept = now
             forget(self._picture, now - self._keep)
+            forget_provisional(self._picture, now - KEEP_PROVISIONAL)
         while self._picture.row_count > self._max_rows:
             starts = sorted({start for rows in self._picture.rows.values() for start in rows})
             forget(self._picture, starts[len(starts) // 4] if len(starts) > 4 else starts[-1] + QUARTER)

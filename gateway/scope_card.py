@@ -1,28 +1,30 @@
 """One scope as the page shows it: state in a word, figures of the running quarter, the drawn chart, the same as a table. Pure."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
 from gateway import wording as say
-from gateway.charts import NARROW, WIDE, Bar, Drawing, Step, scope_chart, window
+from gateway.chart_plane import NARROW, WIDE, window
+from gateway.charts import scope_chart
 from gateway.outlook import Outlook, Standing, allowed_w, used_w
-from gateway.page_model import AssetRow, LastQuarter, ScopeCard, State, TableRow
+from gateway.page_model import AssetRow, LastQuarter, ScopeCard, State, TableRow, UnclosedQuarter
+from gateway.scope_drawing import NARROW_SPAN, WIDE_SPAN, chart_bars, drawing, kinds_of
 from gateway.svg import gauge
 from schemas.capacity import PieceKind
 from schemas.compliance import Verdict, VerdictKind
-from schemas.intervals import QUARTER, quarter_of, quarters
+from schemas.intervals import QUARTER, quarter_of
 from schemas.telemetry import Level, QuarterHour
 from schemas.topology import Asset
 from schemas.units import Direction, mean_w
 
-WIDE_SPAN = (timedelta(hours=11), timedelta(hours=5))
-NARROW_SPAN = (timedelta(hours=5), timedelta(hours=2, minutes=30))
 MAX_ASSETS = 12
 OTHER = {Direction.IMPORT: Direction.EXPORT, Direction.EXPORT: Direction.IMPORT}
-FULLY_MEASURED = 0.995
+RECENT = 2 * QUARTER
+"""A scope whose newest quarter began longer before the running one than this has no readings worth the name."""
+NOT_CLOSED = State("not closed yet", "quiet")
 VERDICT_STATES = {
     VerdictKind.WITHIN: State("within", "good"),
     VerdictKind.BREACHED: State("over the limit", "bad"),
@@ -54,7 +56,7 @@ def scope_card(outlook: Outlook) -> ScopeCard:
         zone=f"{say.zone_name(now, zone)} ({scope.time_zone})",
         state=_state(outlook, found, other),
         way=way.value.lower(),
-        running_when=_span(found.quarter, zone),
+        running_when=say.quarter(found.quarter, zone),
         projected=say.kw(found.projected_w) if found.projected_w is not None else "",
         so_far=say.kw(found.so_far_w) if found.so_far_w is not None else "",
         allowed=say.kw(found.allowed_w),
@@ -62,10 +64,11 @@ def scope_card(outlook: Outlook) -> ScopeCard:
         limit_words=KIND_WORDS[kind],
         other_words=_other_words(other, OTHER[way]),
         last=_last(outlook, way, zone),
+        unclosed=_unclosed(outlook, way, zone),
         gauge=_gauge(found),
         chart_wide=scope_chart(shown, WIDE),
         chart_narrow=scope_chart(drawing(outlook, zone, bars, NARROW_SPAN), NARROW),
-        kinds=_kinds(shown),
+        kinds=kinds_of(shown),
         rows=tuple(_table(outlook, zone)),
         assets=tuple(_asset_row(outlook, asset, zone) for asset in assets[:MAX_ASSETS]),
         more_assets=max(0, len(assets) - MAX_ASSETS),
@@ -73,13 +76,9 @@ def scope_card(outlook: Outlook) -> ScopeCard:
     )
 
 
-def _span(quarter: datetime, zone: ZoneInfo) -> str:
-    return f"{say.clock_time(quarter, zone)}–{say.clock_time(quarter + QUARTER, zone)}"
-
-
 def _focus(outlook: Outlook) -> Direction:
     """The direction the figures are about: export where more is (or last was) given than taken, else import."""
-    row = outlook.running or (outlook.rows[max(outlook.rows)] if outlook.rows else None)
+    row = outlook.running or next(reversed(outlook.unclosed), None) or (outlook.rows[max(outlook.rows)] if outlook.rows else None)
     return Direction.EXPORT if row is not None and row.export_wh > row.import_wh else Direction.IMPORT
 
 
@@ -88,9 +87,10 @@ def _state(outlook: Outlook, found: Standing, other: Standing) -> State:
     if outlook.open_breaches:
         return State("Over the limit", "bad")
     verdicts = [outlook.verdict(quarter, direction) for direction in Direction]
-    if found.over or other.over or any(verdict is not None and verdict.at_risk for verdict in verdicts):
+    unclosed = [outlook.standing_of(row, direction) for row in outlook.unclosed for direction in Direction]
+    if any(each.over for each in (found, other, *unclosed)) or any(verdict is not None and verdict.at_risk for verdict in verdicts):
         return State("At risk", "risk")
-    if outlook.running is None and not any(start >= quarter - 2 * QUARTER for start in outlook.rows):
+    if not any(start >= quarter - RECENT for start in (*outlook.rows, *outlook.provisional)):
         return State("No readings", "quiet")
     if found.limit_w is None and other.limit_w is None:
         return State("Limit not known", "quiet")
@@ -105,13 +105,28 @@ def _other_words(found: Standing, way: Direction) -> str:
     return f"{name} {say.kw(found.projected_w)}, {limit}" if found.projected_w else limit
 
 
+def _unclosed(outlook: Outlook, way: Direction, zone: ZoneInfo) -> UnclosedQuarter | None:
+    """The newest quarter that has ended and is not closed, while nothing has come of the running one."""
+    row = next(reversed(outlook.unclosed), None)
+    if outlook.running is not None or row is None or row.start < quarter_of(outlook.now) - RECENT:
+        return None
+    found = outlook.standing_of(row, way)
+    used, allowed = say.kw(found.so_far_w), say.kw(found.allowed_w)
+    level = gauge(found.so_far_w, found.allowed_w or 0.0, f"so far {used} of {allowed}", "bad" if found.over_already else "good")
+    return UnclosedQuarter(say.quarter(row.start, zone), used, allowed, level, say.percent(row.coverage))
+
+
 def _last(outlook: Outlook, way: Direction, zone: ZoneInfo) -> LastQuarter | None:
     if not outlook.rows:
         return None
     start = max(outlook.rows)
     row, verdict = outlook.rows[start], outlook.verdict(start, way)
     return LastQuarter(
-        _span(start, zone), say.kw(used_w(row, way)), say.kw(_allowed(outlook, start, way)), _judged(verdict), say.percent(row.coverage)
+        say.quarter(start, zone),
+        say.kw(used_w(row, way)),
+        say.kw(_allowed(outlook, start, way)),
+        _judged(verdict),
+        say.percent(row.coverage),
     )
 
 
@@ -127,81 +142,32 @@ def _judged(verdict: Verdict | None) -> State:
     return State("not judged", "quiet") if verdict is None or verdict.at_risk else VERDICT_STATES[verdict.verdict]
 
 
-def _kinds(shown: Drawing) -> tuple[str, ...]:
-    """What the legend has to explain."""
-    looks = {bar.look for bar in shown.bars}
-    exports = any(bar.export_w for bar in shown.bars)
-    found = {"partial": "partial" in looks, "breached": "breached" in looks, "missing": bool(shown.missing), "export": exports}
-    return tuple(kind for kind, there in found.items() if there)
-
-
 def _gauge(found: Standing) -> Markup:
     words = f"projected {say.kw(found.projected_w)} of {say.kw(found.allowed_w)}"
     return gauge(found.projected_w, found.allowed_w or 0.0, words, "bad" if found.over else "good")
 
 
-def drawing(outlook: Outlook, zone: ZoneInfo, bars: Sequence[Bar], span: tuple[timedelta, timedelta]) -> Drawing:
-    """The scope's chart over `span` before and after now."""
-    start, end = window(outlook.now, *span)
-    shown = [bar for bar in bars if start <= bar.start < end]
-    steps = [
-        Step(piece.start, piece.end, piece.import_limit_w, piece.export_limit_w, piece.kind.value.lower())
-        for piece in (outlook.line.whole() if outlook.line else ())
-    ]
-    measured = {bar.start for bar in shown}
-    missing = [at for at in quarters(start, quarter_of(outlook.now)) if measured and at not in measured and at > min(measured)]
-    over = sum(bar.look == "breached" for bar in shown)
-    words = (
-        f"{say.plural(len(shown), 'quarter hour')} from {say.clock_time(start, zone)} to {say.clock_time(end, zone)}, "
-        f"{over} of them over the limit. The same figures stand in the table below."
-    )
-    title = f"{outlook.scope.name or outlook.scope.id}: mean power of each quarter hour against its limit"
-    return Drawing(f"chart-{outlook.scope.id}", title, words, zone, start, end, outlook.now, shown, steps, missing)
-
-
-def chart_bars(outlook: Outlook, zone: ZoneInfo) -> list[Bar]:
-    """All known quarters as bars, the running one last."""
-    bars = [
-        Bar(start, used_w(row, Direction.IMPORT), used_w(row, Direction.EXPORT), _look(outlook, row), _bar_words(row, zone))
-        for start, row in sorted(outlook.rows.items())
-    ]
-    running = outlook.running
-    if running is not None:
-        ends = [outlook.standing(direction) for direction in (Direction.IMPORT, Direction.EXPORT)]
-        look = "running risk" if any(end.over for end in ends) else "running"
-        words = f"{_bar_words(running, zone)} so far, {say.kw(ends[0].projected_w)} projected"
-        so_far = [end.so_far_w or 0.0 for end in ends]
-        bars.append(Bar(running.start, so_far[0], so_far[1], look, words, ends[0].projected_w, ends[1].projected_w))
-    return bars
-
-
-def _look(outlook: Outlook, row: QuarterHour) -> str:
-    verdicts = [outlook.verdict(row.start, direction) for direction in Direction]
-    if any(verdict is not None and verdict.verdict is VerdictKind.BREACHED for verdict in verdicts):
-        return "breached"
-    return "partial" if row.coverage < FULLY_MEASURED else "measured"
-
-
-def _bar_words(row: QuarterHour, zone: ZoneInfo) -> str:
-    sent = f", exported {say.kw(used_w(row, Direction.EXPORT))}" if row.export_wh else ""
-    return f"{_span(row.start, zone)}: {say.kw(used_w(row, Direction.IMPORT))}{sent}"
-
-
 def _table(outlook: Outlook, zone: ZoneInfo) -> Iterator[TableRow]:
     first, _ = window(outlook.now, *WIDE_SPAN)
+    for row in reversed(outlook.unclosed):
+        yield _table_row(outlook, row, zone, NOT_CLOSED, NOT_CLOSED)
     for start in sorted((start for start in outlook.rows if start >= first), reverse=True):
-        row = outlook.rows[start]
-        yield TableRow(
-            start=start,
-            when=_span(start, zone),
-            used=say.kw(used_w(row, Direction.IMPORT)),
-            limit=say.kw(_allowed(outlook, start, Direction.IMPORT)),
-            verdict=_judged(outlook.verdict(start, Direction.IMPORT)),
-            given=say.kw(used_w(row, Direction.EXPORT)),
-            export_limit=say.kw(_allowed(outlook, start, Direction.EXPORT)),
-            export_verdict=_judged(outlook.verdict(start, Direction.EXPORT)),
-            coverage=say.percent(row.coverage),
-        )
+        imported, exported = (_judged(outlook.verdict(start, direction)) for direction in (Direction.IMPORT, Direction.EXPORT))
+        yield _table_row(outlook, outlook.rows[start], zone, imported, exported)
+
+
+def _table_row(outlook: Outlook, row: QuarterHour, zone: ZoneInfo, imported: State, exported: State) -> TableRow:
+    return TableRow(
+        start=row.start,
+        when=say.quarter(row.start, zone),
+        used=say.kw(used_w(row, Direction.IMPORT)),
+        limit=say.kw(_allowed(outlook, row.start, Direction.IMPORT)),
+        verdict=imported,
+        given=say.kw(used_w(row, Direction.EXPORT)),
+        export_limit=say.kw(_allowed(outlook, row.start, Direction.EXPORT)),
+        export_verdict=exported,
+        coverage=say.percent(row.coverage),
+    )
 
 
 def _asset_row(outlook: Outlook, asset: Asset, zone: ZoneInfo) -> AssetRow:
@@ -215,7 +181,7 @@ def _asset_row(outlook: Outlook, asset: Asset, zone: ZoneInfo) -> AssetRow:
         id=asset.id,
         category=asset.category.value,
         role=role,
-        when=_span(start, zone),
+        when=say.quarter(start, zone),
         used=say.kwh(sum(row.import_wh for row in last)),
         given=say.kwh(sum(row.export_wh for row in last)),
         coverage=say.percent(min(row.coverage for row in last)),
@@ -226,7 +192,7 @@ def _empty(outlook: Outlook) -> str:
     """What to do next, where there is nothing to draw."""
     if outlook.group_id is None:
         return "No capacity group is bound to this scope. Add one under groups: in the configuration and apply it with derms config apply."
-    if outlook.rows or outlook.running or outlook.line:
+    if outlook.rows or outlook.provisional or outlook.line:
         return ""
     if not any(asset.scope_id == outlook.scope.id for asset in outlook.config.assets):
         return "No asset belongs to this scope. Add some under assets: in the configuration and apply it with derms config apply."

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from schemas.intervals import QUARTER
 from schemas.units import W_PER_KW
 
 NOT_KNOWN = "not known"
@@ -50,6 +51,11 @@ def zone_name(instant: datetime, zone: ZoneInfo) -> str:
 def clock_time(instant: datetime, zone: ZoneInfo) -> str:
     """`14:15`."""
     return f"{local(instant, zone):%H:%M}"
+
+
+def quarter(start: datetime, zone: ZoneInfo) -> str:
+    """`14:15–14:30`, the quarter hour that begins at `start`."""
+    return f"{clock_time(start, zone)}\u2013{clock_time(start + QUARTER, zone)}"
 
 
 def day(instant: datetime, zone: ZoneInfo) -> str:

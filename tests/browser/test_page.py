@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,22 @@ def test_a_person_with_a_link_sees_how_things_stand(scene: Scene) -> None:
     page.wait_for_url(f"{scene.url}/sign-in")
     page.goto(f"{scene.url}/")
     assert page.url == f"{scene.url}/sign-in"
+    context.close()
+
+
+def test_a_quarters_start_is_not_blind(scene: Scene) -> None:
+    scene.world.clock.advance(timedelta(minutes=3, seconds=28))
+    context = scene.browser.new_context()
+    page = enter(context, scene.url, scene.token)
+    assert page.get_by_text("Quarter 20:15–20:30, not closed yet").is_visible()
+    assert page.locator("figcaption").get_by_text("not closed yet").is_visible()
+    bar = page.locator("figure .wide .bar.unclosed .import")
+    assert bar.is_visible()
+    fills = {
+        bar.evaluate("bar => getComputedStyle(bar).fill"),
+        page.locator("figure .wide .bar.measured .import").first.evaluate("bar => getComputedStyle(bar).fill"),
+    }
+    assert len(fills) == 2
     context.close()
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.charts import NARROW, WIDE, Bar, Drawing, Size, Step, scope_chart, window
+from gateway.chart_plane import NARROW, WIDE, Bar, Drawing, Size, Step, fitted, window
+from gateway.charts import scope_chart
 from gateway.svg import gauge, ticks
 from gateway.wording import ago, full, kw, kwh, moment, number, percent, zone_name
 from schemas.intervals import QUARTER, quarters
@@ -94,12 +95,12 @@ def test_times_are_local_also_when_the_clock_changes() -> None:
     ]
     assert "Sun 25 Oct" in texts(autumn)
     kathmandu = drawn(drawing(zone=ZoneInfo("Asia/Kathmandu"), hours=6))
-    assert times(kathmandu) == ["14:00", "16:00", "18:00"]
+    assert times(kathmandu) == ["14:00", "15:00", "16:00", "17:00", "18:00", "19:00"]
 
 
 watts = st.floats(0, 5e6, allow_nan=False)
 limits = st.one_of(st.none(), watts)
-looks = st.sampled_from(["measured", "breached", "running"])
+looks = st.sampled_from(["measured", "breached", "unclosed risk", "running"])
 
 
 @settings(deadline=None, max_examples=60)
@@ -124,7 +125,7 @@ def test_every_drawing_is_sound_and_stays_in_its_frame(data: st.DataObject) -> N
         at = end
     size = data.draw(st.sampled_from([WIDE, NARROW]))
     root = drawn(drawing(bars=bars, steps=steps), size)
-    for x, y, width, height in (*rects(root, "import"), *rects(root, "export"), *rects(root, "projected")):
+    for x, y, width, height in (box for look in ("import", "export", "projected", "label-ground") for box in rects(root, look)):
         assert size.left - 1 <= x <= x + width <= size.width
         assert size.top - 1 <= y <= y + height <= size.height - size.bottom + 1
     assert "nan" not in ET.tostring(root, encoding="unicode").lower()
@@ -146,6 +147,58 @@ def test_a_gauge_never_leaves_its_track() -> None:
 def test_a_window_begins_and_ends_on_quarters() -> None:
     start, end = window(START + timedelta(minutes=7), HOUR, HOUR)
     assert (start - START, end - START) == (-HOUR + QUARTER, HOUR + QUARTER)
+
+
+def test_an_empty_beginning_is_left_out_but_six_hours_always_stay() -> None:
+    start, end, least = START - 11 * HOUR, START + 5 * HOUR, 6 * HOUR
+
+    def begins(first: datetime | None, zone: ZoneInfo = PARIS) -> timedelta:
+        found, unchanged = fitted(start, end, first, zone, least)
+        assert unchanged == end
+        return found - START
+
+    assert begins(None) == -11 * HOUR
+    assert begins(START - 4 * HOUR + 2 * QUARTER) == -4 * HOUR
+    assert begins(START - 4 * HOUR) == -4 * HOUR
+    assert begins(START + HOUR) == -HOUR
+    assert begins(start) == -11 * HOUR
+    assert begins(START - 4 * HOUR, ZoneInfo("Asia/Kathmandu")) == -4 * HOUR - 3 * QUARTER
+
+
+def boxes(root: ET.Element) -> dict[str, tuple[float, float]]:
+    return {
+        each.text or "": (float(each.get("x") or 0), float(each.get("y") or 0))
+        for each in root.iter("text")
+        if each.get("class") == "limit-label"
+    }
+
+
+def test_a_limits_words_stand_clear_of_bars_lines_and_each_other() -> None:
+    now = START + 4 * HOUR
+    tall = [Bar(now - number * QUARTER, 1500, 0, "breached", "") for number in range(1, 4)]
+    steps = [
+        Step(START, now - HOUR, 2500, None, "forecast"),
+        Step(now - HOUR, now + 2 * QUARTER, 1000, None, "forecast"),
+        Step(now + 2 * QUARTER, now + 12 * HOUR, 3500, None, "forecast"),
+    ]
+    picture = drawing(bars=tall, steps=steps)
+    root = drawn(picture)
+    here = boxes(root)
+    assert len(here) == 3
+    x, y = here["limit 1.00\u00a0kW"]
+    assert x > float(lines(root, "now")[0].get("x1") or 0)
+    assert y > float(lines(root, "limit forecast")[1].get("y1") or 0)  # below its line: above it stands the next limit's riser
+    assert rects(root, "label-ground") == []
+
+
+def test_a_limits_words_over_bars_have_a_ground_of_their_own() -> None:
+    bars = [Bar(START + number * QUARTER, 2000, 0, "breached", "") for number in range(16)]
+    steps = [Step(START, START + 3 * HOUR, 1000, None, "forecast"), Step(START + 3 * HOUR, START + 16 * HOUR, 1500, None, "forecast")]
+    root = drawn(drawing(bars=bars, steps=steps))
+    (ground,) = rects(root, "label-ground")
+    x, y = boxes(root)["limit 1.00\u00a0kW"]
+    assert ground[0] < x < ground[0] + ground[2]
+    assert ground[1] < y < ground[1] + ground[3]
 
 
 def test_figures_as_people_read_them() -> None:

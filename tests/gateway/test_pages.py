@@ -1,9 +1,10 @@
 """The page: that everything is on it, in words people understand, and that nobody's words become markup."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +228,86 @@ def test_a_scopes_state_in_a_word() -> None:
     assert card_state(limits, running(1.0)) == "Within the limit"
     assert card_state(limits, running(1.9)) == "At risk"
     assert card_state(*story.values()) == "Over the limit"
+
+
+def at_the_start_of_a_quarter(tmp_path: Path, *values: Value) -> World:
+    """The story eight seconds after 20:30, when 20:15 has ended and nothing has come of 20:30."""
+    found = World(tmp_path, records=[*story.records(), *records(*values)])
+    found.clock.advance(START + QUARTER + timedelta(seconds=8) - NOW)
+    return found
+
+
+def test_a_quarter_that_has_ended_is_shown_while_it_is_not_closed(tmp_path: Path) -> None:
+    world = at_the_start_of_a_quarter(tmp_path)
+    html = page_of(world)
+    tags_of(html)
+    text = text_of(html)
+    assert "Quarter 20:15–20:30, not closed yet 1.05 kW of 1.10 kW mean import so far, 73 % measured; nothing of 20:30–20:45 yet" in text
+    assert "Last closed quarter 20:00–20:15 1.43 kW" in text
+    assert "Running quarter" not in text
+    assert "20:15–20:30: 1.05 kW so far, not closed yet" in text
+    assert "20:15–20:30 1.05 kW 1.10 kW not closed yet" in text  # the table
+    assert 'class="k-unclosed"' in html
+    assert html.count('class="bar unclosed"') == 2
+    assert html.count("<title>nothing measured</title>") == 4
+
+    world.projection.take(records(row(START + QUARTER, 0.1, provisional=True, revision=0, at=START + QUARTER, last_minute_w=900.0)))
+    html = page_of(world)
+    assert "Running quarter 20:30–20:45" in text_of(html)
+    assert (html.count('class="bar unclosed"'), html.count('class="bar running"')) == (2, 2)
+
+    world.projection.take(records(row(START, 1.2)))
+    assert "not closed yet" not in page_of(world)
+
+
+def test_what_is_not_closed_is_in_the_api_beside_the_running_quarter(tmp_path: Path) -> None:
+    world = at_the_start_of_a_quarter(tmp_path)
+
+    def ask(path: str) -> Any:
+        return world.ask("GET", path, Role.VIEWER).json()
+
+    assert ask("/api/v1/scopes/sceaux-house")["running_quarter"] is None
+    world.projection.take(records(row(START + QUARTER, 0.1, provisional=True, revision=0, last_minute_w=900.0)))
+    assert ask("/api/v1/scopes/sceaux-house")["running_quarter"]["start"] == "2007-06-09T18:30:00.000Z"
+    listed = ask("/api/v1/quarter-hours?level=GROUP&provisional=true&limit=3")["items"]
+    assert [(each["start"][11:16], each["provisional"]) for each in listed] == [("18:30", True), ("18:15", True), ("18:00", False)]
+    assert not any(each["provisional"] for each in ask("/api/v1/quarter-hours")["items"])
+
+
+def test_an_ended_quarter_above_its_limit_is_a_risk_until_it_is_judged() -> None:
+    before = START - QUARTER
+    limits = envelope(1, before, [piece(before, START + QUARTER, 2, None, "f")])
+    waits = row(before, 2.1, provisional=True, revision=0, at=START)
+    assert card_state(limits, waits) == "At risk"
+    assert card_state(limits, row(before, 1.9, provisional=True, revision=0, at=START)) == "Within the limit"
+    configuration = story.configuration()
+    card = scope_card(Outlook(picture_of(limits, waits), configuration, configuration.scopes[0], NOW))
+    assert card.unclosed is not None
+    assert 'class="gauge bad"' in card.unclosed.gauge
+    assert 'class="bar unclosed risk"' in card.chart_wide
+    assert card.kinds == ("unclosed",)
+    old = row(START - 4 * QUARTER, 1.0, provisional=True, revision=0, at=START)
+    card = scope_card(Outlook(picture_of(limits, old), configuration, configuration.scopes[0], NOW))
+    assert (card.unclosed, card.state.words) == (None, "No readings")
+
+
+def test_the_chart_begins_where_there_is_something_to_draw() -> None:
+    configuration = story.configuration()
+    yesterday = NOW - timedelta(days=1)
+
+    def begins(*values: Value) -> str:
+        chart = scope_card(Outlook(picture_of(*values), configuration, configuration.scopes[0], NOW)).chart_wide
+        return str(re.findall(r"from (\d\d:\d\d) to 01:30", chart)[0])
+
+    def limited(since: datetime, import_kw: float | None) -> Value:
+        return envelope(1, yesterday, [piece(since, NOW, import_kw, None, "f")])
+
+    early = row(NOW.replace(hour=13, minute=15, second=0), 1.0)
+    assert begins(early) == "15:00"
+    assert begins(early, limited(NOW.replace(hour=12, minute=40), 2)) == "14:00"
+    assert begins(early, limited(NOW.replace(hour=9), None)) == "15:00"
+    assert begins(early, limited(yesterday, 2)) == "09:30"
+    assert begins(row(START, 1.0)) == "19:30"
 
 
 def test_a_scope_that_gives_is_shown_by_what_it_gives() -> None:

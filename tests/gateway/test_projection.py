@@ -1,6 +1,6 @@
 """The live picture: what records make of it, that it stays bounded, and that copies stand still."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from schemas.connection import ConnectionState
 from schemas.facts import Value
 from schemas.intervals import QUARTER
 from schemas.outbound import Outcome
-from schemas.telemetry import Level
+from schemas.telemetry import Level, QuarterHour
 from schemas.units import Direction
 from tests.gateway import story
 from tests.gateway.facts import NOW, connection, delivery, envelope, message, piece, record, row
@@ -39,7 +39,7 @@ def test_the_story_is_all_there() -> None:
     assert picture.heartbeats["vector"].received_at is not None
     assert picture.heartbeats["vector"].delivered_at is not None
     assert len(picture.group_rows("VEC-0001")) == sum(load is not None for load in story.LOADS)
-    assert picture.running[GROUP].provisional
+    assert [each.provisional for each in picture.provisional[GROUP].values()] == [True]
     assert [breach.state for breach in picture.open_breaches()] == [BreachState.CONTINUED]
     assert [change.available_import_w for change in picture.circuits["sceaux-feeder"]][:2] == [1100.0, 3500.0]
     assert picture.dead_letter_counts == {"unknown asset": 15, "not a finite number": 1}
@@ -57,7 +57,7 @@ def test_the_same_records_again_change_nothing_but_counters() -> None:
         "connections",
         "envelopes",
         "rows",
-        "running",
+        "provisional",
         "verdicts",
         "circuits",
         "breaches",
@@ -84,13 +84,58 @@ def test_a_new_revision_of_the_envelope_holds_from_its_effective_instant_and_the
 def test_a_closed_quarter_replaces_the_running_one_and_the_highest_revision_holds() -> None:
     running = row(START, 1.0, provisional=True, revision=0)
     picture = picture_of(running)
-    assert picture.running[GROUP] == running
+    assert picture.provisional[GROUP] == {START: running}
     fold(picture, record(row(START, 1.2, revision=2)))
     fold(picture, record(row(START, 1.1, revision=1)))
     fold(picture, record(running))
-    assert GROUP not in picture.running
+    assert GROUP not in picture.provisional
     assert picture.rows[GROUP][START].import_wh == 300.0
     assert picture.row_count == 1
+
+
+def provisional(start: datetime, kilowatts: float = 1.0) -> QuarterHour:
+    return row(start, kilowatts, provisional=True, revision=0)
+
+
+def test_each_open_quarter_keeps_its_newest_provisional_row_until_it_or_a_later_one_is_closed() -> None:
+    first, again, second, third = (
+        provisional(START, 0.5), provisional(START, 0.9), provisional(START + QUARTER), provisional(START + 2 * QUARTER),
+    )  # fmt: skip
+    picture = picture_of(first, second, again, third)
+    assert picture.provisional[GROUP] == {START: again, second.start: second, third.start: third}
+    before = picture.copy()
+    fold(picture, record(row(START + QUARTER, 1.0)))
+    fold(picture, record(again))
+    assert picture.provisional[GROUP] == {third.start: third}
+    assert len(before.provisional[GROUP]) == 3
+    fold(picture, record(row(third.start, 1.0)))
+    assert picture.provisional == {}
+
+
+def test_provisional_rows_are_those_of_two_hours() -> None:
+    clock = FrozenClock(START)
+    projection = Projection(clock)
+    projection.take([record(provisional(START + number * QUARTER)) for number in range(-20, 1)])
+    assert sorted(projection.current().provisional[GROUP]) == [START + number * QUARTER for number in range(-8, 1)]
+    clock.advance(timedelta(hours=1))
+    projection.take([record(connection())])
+    assert sorted(projection.current().provisional[GROUP]) == [START + number * QUARTER for number in range(-4, 1)]
+    clock.advance(timedelta(hours=2))
+    projection.take([record(connection())])
+    assert projection.current().provisional == {}
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=60))
+def test_provisional_rows_are_bounded_and_later_than_all_closed_ones(said: list[tuple[int, bool]]) -> None:
+    picture = picture_of(*(provisional(START + at * QUARTER) if still else row(START + at * QUARTER, 1.0) for at, still in said))
+    rows = picture.provisional.get(GROUP, {})
+    closed = [at for at, still in said if not still]
+    assert len(rows) <= 9
+    assert GROUP not in picture.provisional or rows
+    assert all(start > START + max(closed, default=-1) * QUARTER for start in rows)
+    if said and said[-1][1] and said[-1][0] == max(at for at, _ in said) and said[-1][0] not in closed:
+        assert max(rows) == START + said[-1][0] * QUARTER
 
 
 def test_a_delivery_may_come_before_its_message() -> None:
