@@ -76,6 +76,7 @@ class Instance:
         self.directory = Directory(self.options.directory)
         self._broker: EmbeddedBroker | None = None
         self._journal: Journal | None = None
+        self._said: str | None = None
         self._supervisor: Supervisor | None = None
         self.endpoints: Endpoints | None = None
 
@@ -213,16 +214,25 @@ class Instance:
         elif self._supervisor is not None:
             for words in self._supervisor.tick():
                 self.say(words)
+        failure = self._journal.failure if self._journal is not None else None
+        if failure != self._said:
+            self._said = failure
+            self.say(failure or "the journal is written again")
 
     def _end_life(self) -> list[str]:
         killed: list[str] = []
-        if self._supervisor is not None:
-            killed = self._supervisor.stop(DRAIN_S)
-        if self._journal is not None:
-            self._journal.stop()
-        if self._broker is not None:
-            self._broker.stop()
+        supervisor, journal, broker = self._supervisor, self._journal, self._broker
         self._supervisor = self._journal = self._broker = None
+        try:
+            if supervisor is not None:
+                killed = supervisor.stop(DRAIN_S)
+            if journal is not None:
+                journal.stop()
+        except Unavailable as error:
+            self.say(error.words)
+        finally:
+            if broker is not None:
+                broker.stop()
         return killed
 
     def stop(self) -> list[str]:
