@@ -32,8 +32,8 @@ class Found:
     late: list[tuple[Table, Ints, int]] = field(default_factory=list)
     """Readings too late for their quarter, their offsets, and the watermark they met."""
     conflicts: list[tuple[NDArray[np.int32], Ints]] = field(default_factory=list)
-    closed: list[Ints] = field(default_factory=list)
-    """Keys whose `closed` moved on."""
+    closed: list[NDArray[np.int32]] = field(default_factory=list)
+    """Keys whose `closed` was set or moved on."""
 
 
 class Lane:
@@ -53,6 +53,7 @@ class Lane:
         if fresh.any():
             open_from = np.minimum(start[fresh], self.watermark // QUARTER_MS * QUARTER_MS)
             keys.begin(readings["key"][fresh], np.maximum(open_from, self.cut))
+            found.closed.append(np.unique(readings["key"][fresh]))
         late = start < self.cut
         if late.any():
             found.late.append((readings[late], offset[late], self.watermark))
@@ -93,7 +94,7 @@ class Lane:
     def _close(self, timing: MeterTiming, found: Found) -> None:
         keys = self.keys
         until = self._closable(timing)
-        due = np.flatnonzero(until > keys.closed)
+        due = np.flatnonzero(until > keys.closed).astype(np.int32)
         for some in _chunks(due):
             pairs = self._pairs(some, self._candidates(timing), keys.closed[some], until[some])
             if len(pairs[0]):
@@ -188,7 +189,7 @@ class Lane:
             found.revisions.append(revisions)
 
 
-def _chunks(keys: Ints) -> Iterator[NDArray[np.int32]]:
+def _chunks(keys: NDArray[np.integer]) -> Iterator[NDArray[np.int32]]:
     for first in range(0, len(keys), _CHUNK):
         yield keys[first : first + _CHUNK].astype(np.int32)
 

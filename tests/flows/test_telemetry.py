@@ -119,6 +119,15 @@ def test_a_sum_waits_for_all_members_and_partitions() -> None:
     assert [(row.missing_members, row.revision) for row in overdue] == [(2, 1)]
 
 
+def test_an_asset_that_is_heard_for_the_first_time_does_not_hold_up_the_quarter_before() -> None:
+    assets = [{"id": name, "scope_id": "mg-1", "category": "STORAGE"} for name in ("mg-1-grid", "mg-1-pv")]
+    topic = Topic()
+    first = [topic.poll(T0 + n * MINUTE, [reading("mg-1-grid", n, power_w=60.0)], []) for n in range(15)]
+    then = topic.poll(T0 + 17 * MINUTE, [reading("mg-1-grid", 17, power_w=60.0), reading("mg-1-pv", 17, power_w=60.0)], [])
+    (row,) = rows(run([*first, then], configuration(assets=assets)), Level.GROUP)
+    assert (row.start, row.missing_members) == (T0, 1)
+
+
 def test_provisional_rows_come_every_minute_for_reporting_scopes() -> None:
     out = run(hours(0.25, every=0.5)[:-1])
     grid = [row for row in rows(out, provisional=True) if row.id == "mg-1-grid"]
