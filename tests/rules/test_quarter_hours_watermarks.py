@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.rules.quarter_hours import MeterTiming
+from pipelines.rules.quarter_roster import shard_of
 from pipelines.rules.watermarks import Watermarks
+from schemas.clock import FrozenClock
+from schemas.config import Timing
+from tests.builders import T0
 
 LATENESS, IDLE = 60_000, 10_000
 T = 1_000_000_000
@@ -107,3 +112,15 @@ def test_each_reading_meets_the_watermark_a_poll_of_its_own_would_have_shown_it(
         many.advance(now, LATENESS)
     assert met == expected
     assert one.of(0) == many.of(0)
+
+
+def test_allowances_are_widened_by_a_fast_clock_and_the_horizon_holds_what_must_close() -> None:
+    plain, fast = (MeterTiming.of(Timing(), FrozenClock(T0, speed=speed)) for speed in (1, 3600))
+    assert plain == MeterTiming()
+    assert (fast.lateness, fast.register_wait, fast.idle_after, fast.report_deadline) == (7_200_000,) * 4
+    assert (fast.max_hold, fast.max_interpolation, fast.provisional_every) == (300_000, 3_600_000, 60_000)
+    assert fast.horizon == fast.register_wait
+
+
+def test_an_assets_shard_never_changes() -> None:
+    assert [shard_of(asset, 4) for asset in ("mg-1-grid", "mg-1-pv", "mg-1-bat")] == [1, 0, 0]
