@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,21 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
+from gateway.commands.target import Target
 from gateway.instance_files import Endpoints
 from schemas.intervals import QUARTER, quarter_of
 from schemas.units import rfc3339
 from sinks.http import fetch
 from sinks.settings import KafkaSettings
+from tests.builders import T0
 from tests.conftest import unique
 from tests.integration.running import LIMIT_S, api, call, derms, free_port, process, until, up
 
 pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.slow]
 HERE = Path(__file__).parent
 AVSC = HERE.parents[1] / "schemas" / "avsc"
+SPEED = 20
+"""A quarter hour takes 45 s; pyoscp knows only the machine's clock, so it is asked for few heartbeats."""
 INITIAL_TOKEN = "an-initial-token-from-the-second-partner"
 
 
@@ -39,6 +43,7 @@ def partner(name: str, **more: Any) -> dict[str, Any]:
         "id": name,
         "allow_private_addresses": True,
         "legacy": ["NAIVE_HEARTBEAT_TIME"],
+        "wants": {"heartbeat_interval": "PT2H"},
         "paths": {"HandshakeAcknowledge": "/handshake_acknowledgment"},
         "measurements": {"messages": ["GROUP"], "unit": "WH", "directions": {"group": ["IMPORT"]}},
         **more,
@@ -47,12 +52,16 @@ def partner(name: str, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class World:
-    """A running instance, its two pyoscp partners, and the quarter hour that ends soon after it was started."""
+    """A running instance and its two pyoscp partners. `quarter` is the quarter hour in which both came online."""
 
     directory: Path
     endpoints: Endpoints
     peers: dict[str, str]
-    quarter: datetime
+    quarter: datetime = T0
+
+    def now(self) -> datetime:
+        """The instance's clock."""
+        return Target(self.directory).clock.now()
 
     def peer(self, name: str, path: str, body: Any = None) -> Any:
         """Call a peer's controls."""
@@ -108,17 +117,14 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "timing": {"lateness": "PT1S", "register_wait": "PT2S", "idle_after": "PT2S"},
     }
     (folder / "site.yaml").write_text(yaml.safe_dump(configuration))
-    # The clock starts 40 s before the end of a quarter hour: at its own speed, a test sees one end.
-    quarter = quarter_of(datetime.now(UTC))
-    origin = quarter + QUARTER - timedelta(seconds=40)
     with contextlib.ExitStack() as stack:
         for name, port in ports.items():
             (folder / name).mkdir()
             command = [sys.executable, str(HERE / "pyoscp_peer.py"), str(port), str(folder / name)]
             stack.enter_context(process(command, folder / f"{name}.log"))
-        endpoints = stack.enter_context(up(folder / "data", "--config", str(folder / "site.yaml"), "--origin", rfc3339(origin), **broker))
+        endpoints = stack.enter_context(up(folder / "data", "--config", str(folder / "site.yaml"), "--speed", str(SPEED), **broker))
         peers = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        yield World(folder / "data", endpoints, peers, quarter)
+        yield World(folder / "data", endpoints, peers)
 
 
 def single_object(schema: Any, record: dict[str, Any]) -> bytes:
@@ -137,11 +143,13 @@ def test_both_ways_of_registration_end_online_and_measurements_arrive(world: Wor
     world.peer("helen", "/control/expect", {"token": INITIAL_TOKEN})
     started = derms("partner", "register", "helen", data=world.directory)
     assert started.returncode == 0, started.stderr
-    for name, group in (("vector", "V-1"), ("helen", "H-1")):
+    for name in world.peers:
         until(lambda name=name: world.state(name) == "REGISTERED", f"{name} registered")
-        handshake = {"required_behaviour": {"heartbeat_interval": 10, "measurement_configuration": ["INTERMITTENT"]}}
+        handshake = {"required_behaviour": {"heartbeat_interval": 100, "measurement_configuration": ["INTERMITTENT"]}}
         assert world.peer(name, "/control/say", {"path": "/handshake", "body": handshake})["status"] == 204
         until(lambda name=name: world.state(name) == "ONLINE", f"{name} online")
+    world.quarter = quarter_of(world.now())
+    for name, group in (("vector", "V-1"), ("helen", "H-1")):
         block = {
             "capacity": 40,
             "phase": "ALL",
@@ -155,16 +163,16 @@ def test_both_ways_of_registration_end_online_and_measurements_arrive(world: Wor
 
     schema = fastavro.parse_schema(json.loads((AVSC / "Measurement.avsc").read_text()))
     producer = Producer({"bootstrap.servers": world.endpoints.kafka_bootstrap, "partitioner": "murmur2_random"})
-    # The reading at the end belongs to the next quarter hour, and lets this one close as soon as the clock is there.
-    minutes = [world.quarter + timedelta(minutes=minute) for minute in range(16)]
     topic = f"{world.endpoints.topic_prefix}derms.telemetry"
-    for at in minutes:
+    producer.produce(topic, b"not avro at all", "mg-1-grid")
+    # The reading at the end belongs to the next quarter hour, and lets this one close as soon as the clock is there.
+    for at in (world.quarter + timedelta(minutes=minute) for minute in range(16)):
+        until(lambda at=at: world.now() >= at, f"the clock reads {at}")
         record = {"asset_id": "mg-1-grid", "measured_at": at, "power_w": 6000.0, "import_wh": None, "export_wh": None, "stored_wh": None}
         producer.produce(topic, single_object(schema, {**record, "phase": "ALL", "quality": "GOOD"}), "mg-1-grid")
-    producer.produce(topic, b"not avro at all", "mg-1-grid")
-    assert producer.flush(10) == 0
-    posted = [{"asset_id": "mg-2-grid", "measured_at": rfc3339(at), "power_w": 1200.0} for at in minutes]
-    assert call(world.endpoints, "POST", "/telemetry", {"measurements": posted}).status == 202
+        assert producer.flush(10) == 0
+        posted = [{"asset_id": "mg-2-grid", "measured_at": rfc3339(at), "power_w": 1200.0}]
+        assert call(world.endpoints, "POST", "/telemetry", {"measurements": posted}).status == 202
 
     for name, group, energy_wh in (("vector", "V-1", 1500.0), ("helen", "H-1", 300.0)):
         [message] = until(lambda name=name: world.peer(name, "/control/seen")["measurements"], f"measurements at {name}", 90)
