@@ -60,3 +60,12 @@ def test_compose_file_agrees_with_the_code() -> None:
     assert any(port.startswith("127.0.0.1:") and port.endswith(":8481") for port in ports)
     assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert len(TOPICS) == 15
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
+    lines = (ROOT / lock).read_text().splitlines()
+    assert not [line for line in lines if line.startswith("--")]
+    pinned = [line for line in lines if line[:1].isalnum()]
+    assert pinned
+    assert all("==" in line and line.endswith("\\") for line in pinned)
