@@ -11,7 +11,6 @@ from sinks.errors import Misconfigured, OutsideError, Refused, Unavailable
 app = typer.Typer(
     name="derms",
     help="Vector DERMS: an OSCP 2.0 Flexibility Provider built from stream-processing dataflows.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -19,13 +18,16 @@ for family in (running, setup, configuring, partners, readings, watching, histor
     family.register(app)
 
 
-@app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         from importlib.metadata import version as installed
 
         typer.echo(installed("vector-derms"))
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
 
 
 def main() -> None:

@@ -69,7 +69,13 @@ def plan(
         else:
             changes.append(change)
     after = {**current, **{f"{change.kind}/{change.id}": change for change in changes}}
-    configuration_of(after)
+    try:
+        configuration_of(after)
+    except ValidationError as error:
+        # The file is right by itself: it does not go with what is there and stays.
+        words = "; ".join(_words(found["loc"], found["msg"]) for found in error.errors(include_url=False, include_input=False)[:3])
+        cure = "mend the file, or remove what it does not name with --prune; nothing was changed"
+        raise Misconfigured("the configuration", f"with what is there already: {words}", cure) from None
     return Applied(changes, kept)
 
 

@@ -16,6 +16,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
+from sinks.errors import OutsideError
+
 log = logging.getLogger(__name__)
 
 EPOCH_S = {"telemetry": 10}
@@ -52,7 +54,11 @@ class Host:
             cli_main(flow, epoch_interval=timedelta(seconds=seconds), recovery_config=config)
         except BaseException as error:
             self.failures[flow.flow_id] = error
-            log.exception("flow %s failed", flow.flow_id)
+            outside = outside_cause(error)
+            if outside is not None:
+                log.error("flow %s ended: %s", flow.flow_id, outside)
+            else:
+                log.exception("flow %s failed", flow.flow_id)
         else:
             if not self.stop.is_set():
                 self.failures[flow.flow_id] = RuntimeError("the flow ended by itself")
@@ -67,6 +73,16 @@ class Host:
     def alive(self) -> Mapping[str, bool]:
         """Which flows are running."""
         return {name: thread.is_alive() for name, thread in self._threads.items()}
+
+
+def outside_cause(error: BaseException) -> OutsideError | None:
+    """The error of the outside that the engine wrapped, if that is what it was."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OutsideError):
+            return seen
+        seen = seen.__cause__
+    return None
 
 
 def stop_on_signals(stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:

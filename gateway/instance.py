@@ -24,7 +24,7 @@ from pipelines.views import ConfigView
 from schemas.config import Configuration
 from schemas.oscp.v20 import BASE_PATH
 from schemas.units import rfc3339
-from sinks.errors import Unavailable
+from sinks.errors import Misconfigured, Unavailable
 from sinks.kafka import Producer, create_topics
 from sinks.settings import ClickHouseSettings, KafkaSettings
 
@@ -33,6 +33,17 @@ log = logging.getLogger(__name__)
 READY_WITHIN_S = 60.0
 DRAIN_S = 12.0
 PREFERRED_PORTS = (8480, 8481)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on the port at loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def free_port(preferred: int | None = None) -> int:
@@ -100,10 +111,16 @@ class Instance:
             getattr(gateway, name) if name in gateway.model_fields_set else free_port(preferred if self.options.prefer_ports else None)
             for name, preferred in zip(("oscp_port", "operations_port"), PREFERRED_PORTS, strict=True)
         ]
+        for name, port in zip(("OSCP_PORT", "OPERATIONS_PORT"), ports, strict=True):
+            if ports.count(port) > 1 or not is_free(port):
+                raise Misconfigured(f"DERMS_GATEWAY__{name}", f"port {port} is in use", "free it, or set another")
         gateway = gateway.model_copy(update={"oscp_port": ports[0], "operations_port": ports[1]})
-        if self.options.origin is not None or self.options.speed != 1.0:
-            started = datetime.now(UTC)
-            clock = ClockSettings(floor=clock.floor, origin=self.options.origin or started, started=started, speed=self.options.speed)
+        speed = self.options.speed if self.options.speed != 1.0 else clock.speed
+        origin = self.options.origin or clock.origin
+        if origin is not None or speed != 1.0:
+            # Said once for all processes: each would else count from its own start.
+            started = (None if self.options.origin else clock.started) or datetime.now(UTC)
+            clock = ClockSettings(floor=clock.floor, origin=origin or started, started=started, speed=speed)
         operators = self.settings.operators_file or self.directory / "operators.json"
         token_file = self.directory / "operator-token"
         if not token_file.exists() or not operators.exists():
@@ -124,6 +141,8 @@ class Instance:
             life = self._broker.incarnation
         if not clickhouse.url or clickhouse.path:
             clickhouse = ClickHouseSettings(url=clickhouse.url or f"http://127.0.0.1:{free_port()}", path=self.directory / "history")
+        else:
+            _bring_up_to_date(clickhouse)
         self.settings = _with(self.settings, kafka=kafka, clickhouse=clickhouse, incarnation=life)
         create_topics(kafka)
         if self._broker is not None:
@@ -174,6 +193,7 @@ class Instance:
         while not self._supervisor.ready():
             for words in self._supervisor.tick():
                 self.say(words)
+            self._supervisor.demand_possible()
             if self.stop_asked.wait(0.05):
                 raise Unavailable("stopped while starting")
             if time.monotonic() > deadline:
@@ -236,11 +256,25 @@ class Instance:
         return killed
 
     def stop(self) -> list[str]:
-        """Drain and end everything; the names of processes that had to be killed."""
+        """Drain and end everything; the names of processes that had to be killed. Nothing, where another has the directory."""
+        if not self.directory.locked:
+            return []
         self.directory.endpoints_file.unlink(missing_ok=True)
         killed = self._end_life()
         self.directory.unlock()
         return killed
+
+
+def _bring_up_to_date(settings: ClickHouseSettings) -> None:
+    """Check that the named history answers, and migrate it. Raises Misconfigured, Refused, Unavailable."""
+    from sinks.clickhouse.client import open_store  # only here: with the embedded history another process has the client
+    from sinks.clickhouse.migrations import migrate
+
+    store = open_store(settings)
+    try:
+        migrate(store)
+    finally:
+        store.close()
 
 
 def _with(settings: Settings, **changes: object) -> Settings:

@@ -47,7 +47,10 @@ class Directory:
 
     def lock(self) -> None:
         """Take the directory for this process. Raises Misconfigured where another instance has it."""
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Misconfigured("--data", f"{error.strerror}: {self.path}", "name a directory that can be written") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -56,6 +59,11 @@ class Directory:
                 "--data", f"{self.path.name} is in use by another running instance", "stop it or name another directory"
             ) from None
         self._lock = handle
+
+    @property
+    def locked(self) -> bool:
+        """Whether this process has the directory."""
+        return self._lock is not None
 
     def unlock(self) -> None:
         """Give the directory back."""

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.hosting import Host, recovery_store, stop_on_signals
+from gateway.hosting import Host, outside_cause, recovery_store, stop_on_signals
 from gateway.logs import configure_logging
 from gateway.settings import Settings, load
-from gateway.supervisor import die_with_parent
+from gateway.supervisor import EXIT_MISCONFIGURED, die_with_parent
 from sinks.errors import Misconfigured, OutsideError
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ def run_flows(names: tuple[str, ...], settings: Settings, stop: threading.Event,
         left = host.join(DRAIN_S)
     for name in left:
         log.error("flow %s did not end within %g s", name, DRAIN_S)
+    if any(isinstance(outside_cause(error), Misconfigured) for error in host.failures.values()):
+        return EXIT_MISCONFIGURED
     return 1 if host.failures or left else 0
 
 
@@ -90,6 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         return ROLES[chosen.role](load(), stop, ready)
+    except Misconfigured as error:
+        log.error("%s", error)
+        return EXIT_MISCONFIGURED
     except OutsideError as error:
         log.error("%s", error)
         return 1

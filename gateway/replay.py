@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from schemas.telemetry import Measurement
 from schemas.topics import TELEMETRY
 from sinks.kafka import Producer
 
+AT_ONCE = 500
+"""So many readings of the past are acknowledged before more are sent: none waits longer than its time-out."""
 COLUMNS = ("asset_id", "measured_at", "power_w", "import_wh", "export_wh")
 
 
@@ -38,7 +41,12 @@ def readings(path: Path) -> list[Measurement]:
     Blocks while reading. Raises BadRecording naming line and field, OSError where the file cannot be read.
     """
     raw = path.read_bytes()
-    text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
+    try:
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
+    except (EOFError, OSError, zlib.error):
+        raise BadRecording(f"{path.name}: is a broken gzip file") from None
+    except UnicodeDecodeError as error:
+        raise BadRecording(f"{path.name}: is not UTF-8 at byte {error.start}") from None
     rows = csv.DictReader(io.StringIO(text))
     missing = [name for name in ("asset_id", "measured_at") if name not in (rows.fieldnames or ())]
     if missing:
@@ -81,6 +89,9 @@ def replay(
                 break
         producer.send(TELEMETRY, reading.asset_id, reading)
         sent += 1
+        if sent % AT_ONCE == 0:
+            producer.flush()
+            on_progress(Progress(sent, len(ordered), clock.now()))
     producer.flush()
     on_progress(Progress(sent, len(ordered), clock.now()))
     return sent

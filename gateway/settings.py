@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from schemas.clock import DEFAULT_FLOOR, Clock, ScaledClock, SystemClock
 from sinks.errors import Misconfigured
@@ -35,6 +36,19 @@ class GatewaySettings(Part):
     public_url: str | None = None
     operations_host: str = "127.0.0.1"
     operations_port: int = Field(default=8481, ge=0, le=65535)
+
+    @field_validator("public_url")
+    @classmethod
+    def _web_address(cls, value: str | None) -> str | None:
+        return None if value is None else web_address(value)
+
+
+def web_address(value: str) -> str:
+    """`value` if it is an absolute http(s) URL with a host; ValueError else."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not an http(s) URL with a host")
+    return value
 
 
 class ClockSettings(Part):
@@ -119,15 +133,24 @@ def _with_files(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def _field(name: str) -> str:
+    return name.removeprefix(PREFIX).lower()
+
+
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of `environment` (default: this process's). Raises Misconfigured with the full name, the problem and an example."""
     found = _with_files(os.environ if environment is None else environment)
     known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
     for name in sorted(found):
         if not any(name == head or name.startswith(f"{head}__") for head in known):
-            raise Misconfigured(name, "is not a setting", "derms doctor lists them; see the settings page")
+            raise Misconfigured(name, "is not a setting", "the settings page of the documentation lists them all")
     try:
         return Settings(**_Environment(found)())
+    except SettingsError:
+        group = next(
+            (name for name in sorted(found) if name in known and isinstance(Settings.model_fields[_field(name)].default, Part)), PREFIX
+        )
+        raise Misconfigured(group, "is a group of settings, not one", f"write {group}__NAME") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "__".join(str(part).upper() for part in first["loc"])

@@ -10,10 +10,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sinks.errors import Misconfigured
+
 log = logging.getLogger(__name__)
 
 BACK_OFF_S = (0.5, 1, 2, 5, 10, 30)
 STEADY_S = 60.0
+LAST_WORDS = 400
+EXIT_MISCONFIGURED = 78
+"""What a process ends with when only a person can help (sysexits' EX_CONFIG)."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -41,13 +46,18 @@ class Child:
     started_at: float = 0.0
     next_start: float = field(default=0.0)
 
-    def last_words(self, lines: int = 3) -> str:
-        """The end of its log, for saying why it died."""
+    said_before: int = 0
+    cause: str = ""
+
+    def last_words(self, lines: int = 1) -> str:
+        """The end of what it said since its last start, for saying why it died; at most a few hundred characters."""
         try:
-            text = self.log_file.read_text(errors="replace")
+            with self.log_file.open("rb") as file:
+                file.seek(self.said_before)
+                text = file.read().decode("utf-8", "replace")
         except OSError:
             return ""
-        return " | ".join(line.strip() for line in text.splitlines()[-lines:])
+        return " | ".join(line.strip() for line in text.splitlines()[-lines:])[-LAST_WORDS:]
 
 
 class Supervisor:
@@ -65,6 +75,7 @@ class Supervisor:
         child.ready_file.unlink(missing_ok=True)
         child.log_file.parent.mkdir(parents=True, exist_ok=True)
         with child.log_file.open("ab") as words:
+            child.said_before = words.tell()
             child.process = subprocess.Popen(  # noqa: S603 - our own arguments
                 child.arguments,
                 env=child.environment,
@@ -91,11 +102,19 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
+            if code == EXIT_MISCONFIGURED:
+                child.cause = child.last_words()
             child.deaths = 1 if now - child.started_at > STEADY_S else child.deaths + 1
             pause = BACK_OFF_S[min(child.deaths, len(BACK_OFF_S)) - 1]
             child.next_start, child.process = now + pause, None
             words.append(f"{child.name} ended with {code}, starting again in {pause:g} s: {child.last_words()}")
         return words
+
+    def demand_possible(self) -> None:
+        """Raises Misconfigured if a child has ended because only a person can help; starting it again would not."""
+        for child in self.children:
+            if child.cause:
+                raise Misconfigured(child.name, child.cause, "correct it and start again")
 
     def stop(self, timeout_s: float) -> list[str]:
         """SIGTERM to all at once, SIGKILL to what is left at the time-out; the names of those that were killed."""

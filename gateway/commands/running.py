@@ -29,7 +29,7 @@ def instant(text: str | None) -> datetime | None:
 def up(
     data: Annotated[Path, typer.Option("--data", envvar="DERMS_DATA", help="Directory of this instance; made where missing.")],
     config: Annotated[Path | None, typer.Option("--config", help="Configuration file to apply at start.")] = None,
-    speed: Annotated[float, typer.Option("--speed", min=0.001, help="Clock seconds in one wall second.")] = 1.0,
+    speed: Annotated[float, typer.Option("--speed", min=0.001, max=100_000, help="Clock seconds in one wall second.")] = 1.0,
     origin: Annotated[str | None, typer.Option("--origin", help="Instant at which the clock starts (RFC 3339).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Let the file win over changes made since.")] = False,
 ) -> None:
