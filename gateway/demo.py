@@ -151,7 +151,7 @@ class Demo:
         return self._history_rows().get("v_quarter_hours", 0) >= len(self._story.quarters)
 
     def _replay(self) -> None:
-        producer = Producer(self._instance.settings.kafka, "derms-demo")
+        producer = Producer(self._instance.settings.kafka, "derms-demo", many=True)
         try:
             replay(
                 self._measurements,

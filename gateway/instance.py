@@ -1,5 +1,6 @@
 """`derms up`: everything on this machine, as processes under one supervisor (contract 1)."""
 
+import json
 import logging
 import os
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -88,6 +90,7 @@ class Instance:
         self._broker: EmbeddedBroker | None = None
         self._journal: Journal | None = None
         self._said: str | None = None
+        self._told: list[dict[str, Any]] = []
         self._supervisor: Supervisor | None = None
         self.endpoints: Endpoints | None = None
 
@@ -107,13 +110,16 @@ class Instance:
     def _fix_settings(self) -> None:
         """Decide once what all lives of this instance share: secret, ports, clock, operator token."""
         gateway, clock = self.settings.gateway, self.settings.clock
+        # A restart keeps the last ports where they are free: partners have the URL.
+        wanted = PREFERRED_PORTS if self.options.prefer_ports else self.directory.last_ports()
         ports = [
-            getattr(gateway, name) if name in gateway.model_fields_set else free_port(preferred if self.options.prefer_ports else None)
-            for name, preferred in zip(("oscp_port", "operations_port"), PREFERRED_PORTS, strict=True)
+            (getattr(gateway, name) if name in gateway.model_fields_set else 0) or free_port(preferred)
+            for name, preferred in zip(("oscp_port", "operations_port"), wanted, strict=True)
         ]
         for name, port in zip(("OSCP_PORT", "OPERATIONS_PORT"), ports, strict=True):
             if ports.count(port) > 1 or not is_free(port):
                 raise Misconfigured(f"DERMS_GATEWAY__{name}", f"port {port} is in use", "free it, or set another")
+        self.directory.keep_ports(ports)
         gateway = gateway.model_copy(update={"oscp_port": ports[0], "operations_port": ports[1]})
         speed = self.options.speed if self.options.speed != 1.0 else clock.speed
         origin = self.options.origin or clock.origin
@@ -234,10 +240,20 @@ class Instance:
         elif self._supervisor is not None:
             for words in self._supervisor.tick():
                 self.say(words)
+            self._tell_processes()
         failure = self._journal.failure if self._journal is not None else None
         if failure != self._said:
             self._said = failure
             self.say(failure or "the journal is written again")
+
+    def _tell_processes(self) -> None:
+        """Write down what runs, when it changes: the gateway shows it."""
+        if self._supervisor is None or (found := self._supervisor.report()) == self._told:
+            return
+        self._told = found
+        part = self.directory / "run" / "processes.json.part"
+        part.write_text(json.dumps({"processes": found}))
+        part.rename(self.directory / "run" / "processes.json")
 
     def _end_life(self) -> list[str]:
         killed: list[str] = []

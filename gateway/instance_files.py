@@ -75,6 +75,18 @@ class Directory:
         """The installation secret (32 bytes, base64), made at first use."""
         return self._kept("secret", lambda: base64.b64encode(secrets.token_bytes(32)).decode())
 
+    def last_ports(self) -> tuple[int | None, int | None]:
+        """The OSCP and operations ports of the last run here; None where there was none."""
+        try:
+            first, second = json.loads((self.path / "ports.json").read_text())
+            return int(first), int(second)
+        except (OSError, ValueError, TypeError):
+            return None, None
+
+    def keep_ports(self, ports: list[int]) -> None:
+        """Remember the ports for the next run."""
+        (self.path / "ports.json").write_text(json.dumps(ports))
+
     def _kept(self, name: str, make: Any) -> str:
         path = self.path / name
         if not path.exists():

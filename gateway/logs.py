@@ -27,5 +27,5 @@ def configure_logging(process: str, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn.access", "uvicorn.error", "httpx", "httpcore", "clickhouse_connect"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("uvicorn.access", "uvicorn.error", "httpx", "httpcore", "clickhouse_connect", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR if noisy == "urllib3" else logging.WARNING)

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sinks.errors import Misconfigured
 
@@ -115,6 +116,20 @@ class Supervisor:
         for child in self.children:
             if child.cause:
                 raise Misconfigured(child.name, child.cause, "correct it and start again")
+
+    def report(self) -> list[dict[str, Any]]:
+        """What runs, as plain data for people to look at."""
+        return [
+            {
+                "name": child.name,
+                "pid": child.process.pid if child.process is not None else None,
+                "deaths": child.deaths,
+                "running": child.process is not None,
+                "ready": child.ready_file.exists(),
+                "last_words": child.last_words() if child.process is None else "",
+            }
+            for child in self.children
+        ]
 
     def stop(self, timeout_s: float) -> list[str]:
         """SIGTERM to all at once, SIGKILL to what is left at the time-out; the names of those that were killed."""

@@ -55,12 +55,15 @@ def failure(topic: str, error: KafkaError) -> Unavailable | Refused:
 class Producer:
     """Sends values and, at `flush`, vouches for them. For one thread at a time.
 
-    `timeout_s` (wall) bounds how long a message may be on its way.
+    `timeout_s` (wall) bounds how long a message may be on its way. With `many` it sends in batches on the embedded
+    broker too: only for telemetry, whose readers do not ask for the end to wait for it (see `producer_config`).
     """
 
-    def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
+    def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S, many: bool = False) -> None:
         self._settings, self._timeout_s = settings, timeout_s
         self._config = producer_config(settings, client_id, timeout_s)
+        if many:
+            self._config.pop("batch.num.messages", None)
         self._client: Any = Client(self._config)
         self._failures: list[Unavailable | Refused] = []
 

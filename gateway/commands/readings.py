@@ -35,7 +35,7 @@ def replay(
     if not measurements:
         raise Misconfigured(file.name, "has no readings", "name a file with at least one line below the header")
     clock = target.clock if speed is None else _from_first(measurements[0], speed)
-    producer = Producer(target.kafka, "derms-replay")
+    producer = Producer(target.kafka, "derms-replay", many=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns) as bar:

@@ -55,6 +55,7 @@ def test_compose_file_agrees_with_the_code() -> None:
         if name in FLOWS or name == "gateway":
             load({key: str(value) for key, value in ours.items() if not key.endswith("SECRET_FILE")})
     assert services["topics"]["command"] == ["topics", "create"]
+    assert services["migrate"]["command"] == ["migrate"]
     ports = services["gateway"]["ports"]
     assert any(port.endswith(":8480") for port in ports)
     assert any(port.startswith("127.0.0.1:") and port.endswith(":8481") for port in ports)
