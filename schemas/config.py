@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.facts import Fact
-from schemas.topology import Asset, Circuit, Duration, Group, Identifier, Item, Scope, bound
+from schemas.oscp.v20 import Action
+from schemas.topology import Asset, Circuit, Duration, Group, Identifier, Item, Scope, Span, Wait, bound, iso_duration
+from schemas.web import header_objection, path_objection, refusal, url_objection
 
 
 class Style(StrEnum):
@@ -23,6 +25,13 @@ class Wants(Item):
 
     measurement_configuration: tuple[Style, ...] = (Style.INTERMITTENT,)
     heartbeat_interval: Duration | None = timedelta(minutes=5)
+
+    @field_validator("heartbeat_interval")
+    @classmethod
+    def _can_be_kept(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and not timedelta(seconds=1) <= value <= timedelta(days=1):
+            raise ValueError(f"must be from PT1S to P1D, not {iso_duration(value)}; leave it empty (null) to ask for no heartbeats")
+        return value
 
 
 class OAuth(Item):
@@ -78,7 +87,7 @@ class Measurements(Item):
     styles: tuple[Style, ...] = (Style.INTERMITTENT,)
     unit: Literal["WH", "KWH"] = "KWH"
     directions: Directions = Field(default_factory=_default_directions)
-    report_horizon: Duration = timedelta(days=7)
+    report_horizon: Span = timedelta(days=7)
 
     @field_validator("directions")
     @classmethod
@@ -109,6 +118,14 @@ class Tls(Item):
     client_cert_file: str | None = None
     client_key_file: str | None = None
 
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if bool(self.client_cert_file) != bool(self.client_key_file):
+            missing, given = ("client_key_file", "client_cert_file") if self.client_cert_file else ("client_cert_file", "client_key_file")
+            words = f"is missing beside {given}; give both (the same file where it holds both) or neither"
+            raise refusal("Tls", [((missing,), words)])
+        return self
+
 
 class Partner(Item):
     """A Capacity Provider connection. The defaults are those of the preset `vector`."""
@@ -119,7 +136,7 @@ class Partner(Item):
     base_url: str | None = None
     initial_token_file: str | None = None
     wants: Wants = Wants()
-    heartbeat_grace: Duration = timedelta(seconds=90)
+    heartbeat_grace: Wait = timedelta(seconds=90)
     resume_on_heartbeat: bool = True
     oauth: OAuth | None = None
     headers: dict[str, SecretFile] = {}
@@ -133,20 +150,57 @@ class Partner(Item):
     tls: Tls = Tls()
     allow_private_addresses: bool = False
 
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, value: dict[str, SecretFile]) -> dict[str, SecretFile]:
+        if found := [((name,), words) for name in value if (words := header_objection(name))]:
+            raise refusal("headers", found)
+        return value
+
+    @field_validator("paths")
+    @classmethod
+    def _paths_of_messages(cls, value: dict[str, str]) -> dict[str, str]:
+        known = f"is no OSCP message; write one of {', '.join(Action)}"
+        if found := [((name,), w) for name, path in value.items() if (w := path_objection(path) if name in set(Action) else known)]:
+            raise refusal("paths", found)
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        private = self.allow_private_addresses
+        found: list[tuple[tuple[str, ...], str]] = []
+        if self.base_url is not None and (words := url_objection(self.base_url, allow_private=private)):
+            found.append((("base_url",), words))
+        if self.oauth is not None and (words := url_objection(self.oauth.token_url, allow_private=private, query=True)):
+            found.append((("oauth", "token_url"), words))
+        if found:
+            raise refusal("Partner", found)
+        return self
+
 
 class Timing(Item):
     """The numbers of semantics.md, under their names there."""
 
-    lateness: Duration = timedelta(minutes=1)
-    idle_after: Duration = timedelta(seconds=10)
-    register_wait: Duration = timedelta(minutes=2)
-    provisional_every: Duration = timedelta(minutes=1)
-    max_interpolation: Duration = timedelta(hours=1)
-    max_hold: Duration = timedelta(minutes=5)
-    correction_horizon: Duration = timedelta(hours=1)
-    future: Duration = timedelta(minutes=2)
-    report_deadline: Duration = timedelta(minutes=5)
-    asset_expiry: Duration = timedelta(days=7)
+    lateness: Span = timedelta(minutes=1)
+    idle_after: Span = timedelta(seconds=10)
+    register_wait: Wait = timedelta(minutes=2)
+    provisional_every: Span = timedelta(minutes=1)
+    max_interpolation: Wait = timedelta(hours=1)
+    max_hold: Wait = timedelta(minutes=5)
+    correction_horizon: Wait = timedelta(hours=1)
+    future: Wait = timedelta(minutes=2)
+    report_deadline: Span = timedelta(minutes=5)
+    asset_expiry: Span = timedelta(days=7)
+
+    @field_validator("correction_horizon")
+    @classmethod
+    def _as_long_as_interpolation(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        """Never less than `max_interpolation` (semantics 1.10): what is interpolated over can still be corrected."""
+        longest = info.data.get("max_interpolation", value)
+        if value < longest:
+            words = f"{iso_duration(value)} is shorter than max_interpolation ({iso_duration(longest)})"
+            raise ValueError(f"{words}; write correction_horizon: {iso_duration(longest)} or longer")
+        return value
 
 
 class Configuration(Item):

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
 from schemas.units import Instant
 
@@ -25,6 +25,25 @@ def iso_duration(duration: timedelta) -> str:
 
 Duration = Annotated[timedelta, PlainSerializer(iso_duration, return_type=str, when_used="json")]
 """A duration; written as ISO 8601 (`PT120S`), read in any of its forms (`PT2M`)."""
+
+
+def _not_negative(duration: timedelta) -> timedelta:
+    if duration < timedelta(0):
+        raise ValueError(f"must not be negative ({iso_duration(duration)}); write PT0S or longer")
+    return duration
+
+
+def _positive(duration: timedelta) -> timedelta:
+    if duration <= timedelta(0):
+        raise ValueError(f"must be longer than nothing ({iso_duration(duration)}); write a duration such as PT1M")
+    return duration
+
+
+Wait = Annotated[Duration, AfterValidator(_not_negative)]
+"""A duration that may be nothing, but not less."""
+
+Span = Annotated[Duration, AfterValidator(_positive)]
+"""A duration that must be more than nothing."""
 
 
 class Item(BaseModel):
@@ -90,7 +109,7 @@ class Group(Item):
     partner_id: Identifier
     group_id: Identifier
     scope_id: Identifier
-    fallback_hold: Duration = timedelta(hours=1)
+    fallback_hold: Wait = timedelta(hours=1)
     safe_import_kw: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     safe_export_kw: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     when_unknown: Literal["keep", "rating"] = "keep"

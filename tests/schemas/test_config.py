@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.config import KINDS, Configuration, ReportDirection, Timing, item_id
+from schemas.oscp.v20 import Action
 from schemas.topology import Asset, bound
 from tests.builders import T0, configuration
 
@@ -78,6 +79,99 @@ def test_two_of_each_is_fine():
 def test_refusals_name_the_path_and_the_reason(changes: dict[str, Any], words: str):
     with pytest.raises(ValidationError, match=words):
         Configuration.model_validate(two_of_each(**changes))
+
+
+def partner(**changes: Any) -> dict[str, Any]:
+    return {"partners": [{"id": "vector", **changes}, PARTNERS[1]]}
+
+
+def oauth(url: str) -> dict[str, Any]:
+    return {"oauth": {"token_url": url, "client_id": "us", "client_secret_file": "/run/secret"}}
+
+
+POSITIVE = ("lateness", "idle_after", "provisional_every", "report_deadline", "asset_expiry")
+UNWORKABLE = [
+    *((({"timing": {name: "-PT1S"}}), f"timing.{name}", "-PT1S") for name in Timing.model_fields),
+    *((({"timing": {name: "PT0S"}}), f"timing.{name}", "longer than nothing") for name in POSITIVE),
+    ({"timing": {"max_interpolation": "PT2H"}}, "timing.correction_horizon", "write correction_horizon: PT7200S or longer"),
+    ({"timing": {"correction_horizon": "PT59M"}}, "timing.correction_horizon", "shorter than max_interpolation (PT3600S)"),
+    ({"groups": [group(fallback_hold="-PT1S")]}, "groups.0.fallback_hold", "must not be negative"),
+    (partner(wants={"heartbeat_interval": "PT0.9S"}), "partners.0.wants.heartbeat_interval", "from PT1S to P1D"),
+    (partner(wants={"heartbeat_interval": "P1DT1S"}), "partners.0.wants.heartbeat_interval", "from PT1S to P1D"),
+    (partner(wants={"heartbeat_interval": "-PT5M"}), "partners.0.wants.heartbeat_interval", "from PT1S to P1D"),
+    (partner(heartbeat_grace="-PT1S"), "partners.0.heartbeat_grace", "must not be negative"),
+    (partner(measurements={"report_horizon": "PT0S"}), "partners.0.measurements.report_horizon", "longer than nothing"),
+    *(
+        (partner(base_url=url), "partners.0.base_url", words)
+        for url, words in [
+            ("", "absolute http(s) URL"),
+            ("cp.example", "absolute http(s) URL"),
+            ("/oscp/cp/2.0", "absolute http(s) URL"),
+            ("ftp://cp.example", "absolute http(s) URL"),
+            ("https://", "absolute http(s) URL"),
+            ("https://:8443/x", "absolute http(s) URL"),
+            ("https://cp.example/a b", "absolute http(s) URL"),
+            ("https://[::1/x", "is not a URL"),
+            ("https://cp.example:99999", "is not a URL"),
+            ("https://us:sesame@cp.example", "user or password"),
+            ("https://cp.example/x?key=1", "no query or fragment"),
+            ("http://cp.example", "plain http"),
+            ("https://localhost:8443", "names this machine"),
+            ("https://127.0.0.1", "loopback address (127.0.0.1)"),
+            ("https://[::1]:1/x", "loopback address (::1)"),
+            ("https://[::ffff:10.0.0.1]", "private address"),
+            ("https://10.1.2.3/x", "allow_private_addresses: true"),
+            ("https://169.254.169.254/latest", "never called"),
+        ]
+    ),
+    (partner(base_url="http://0.0.0.0", allow_private_addresses=True), "partners.0.base_url", "never called"),
+    (partner(base_url="ftp://10.1.2.3", allow_private_addresses=True), "partners.0.base_url", "absolute http(s) URL"),
+    (partner(**oauth("login.example/token")), "partners.0.oauth.token_url", "absolute http(s) URL"),
+    (partner(**oauth("http://login.example/token")), "partners.0.oauth.token_url", "plain http"),
+    (partner(**oauth("https://192.168.1.1/token")), "partners.0.oauth.token_url", "private address"),
+    (partner(paths={"UpdateAssets": "/x"}), "partners.0.paths.UpdateAssets", "no OSCP message; write one of Register, "),
+    (partner(paths={"Heartbeat": "beat"}), "partners.0.paths.Heartbeat", "must begin with '/'"),
+    (partner(paths={"Heartbeat": "/a b"}), "partners.0.paths.Heartbeat", "no blanks"),
+    (partner(headers={"My Key": {"file": "k"}}), "partners.0.headers.My Key", "not an HTTP header name"),
+    (partner(headers={"": {"file": "k"}}), "partners.0.headers.", "not an HTTP header name"),
+    *(
+        (partner(headers={name: {"file": "k"}}), f"partners.0.headers.{name}", "leave it out")
+        for name in ("authorization", "Content-Type", "Host", "X-Request-ID", "X-Correlation-ID")
+    ),
+    (partner(tls={"client_cert_file": "c"}), "partners.0.tls.client_key_file", "missing beside client_cert_file"),
+    (partner(tls={"client_key_file": "k"}), "partners.0.tls.client_cert_file", "missing beside client_key_file"),
+]
+
+
+@pytest.mark.parametrize(("changes", "path", "words"), UNWORKABLE)
+def test_what_cannot_work_is_refused_at_its_path_with_the_cure(changes: dict[str, Any], path: str, words: str):
+    with pytest.raises(ValidationError) as refusal:
+        Configuration.model_validate(two_of_each(**changes))
+    (found,) = refusal.value.errors(include_url=False)
+    assert ".".join(str(part) for part in found["loc"]) == path
+    assert words in found["msg"]
+    assert "sesame" not in found["msg"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"timing": {"register_wait": "PT0S", "max_hold": "PT0S", "future": "PT0S"}},
+        {"timing": {"max_interpolation": "PT0S", "correction_horizon": "PT0S"}},
+        {"timing": {"max_interpolation": "PT2H", "correction_horizon": "PT2H"}},
+        {"groups": [group(fallback_hold="PT0S")]},
+        partner(wants={"heartbeat_interval": None}, heartbeat_grace="PT0S"),
+        partner(wants={"heartbeat_interval": "PT1S"}),
+        partner(wants={"heartbeat_interval": "P1D"}),
+        partner(base_url="HTTPS://cp.example:8443/oscp/cp/2.0/", **oauth("https://login.example/token?tenant=1")),
+        partner(base_url="https://8.8.8.8", tls={"client_cert_file": "c", "client_key_file": "k", "ca_file": "a"}),
+        partner(base_url="http://127.0.0.1:9000/cp", allow_private_addresses=True, **oauth("http://localhost/token")),
+        partner(base_url="https://[fd00::1]/cp", allow_private_addresses=True),
+        partner(paths={action.value: "/custom/path" for action in Action}, headers={"Ocp-Apim-Subscription-Key": {"file": "k"}}),
+    ],
+)
+def test_what_can_work_is_taken(changes: dict[str, Any]):
+    Configuration.model_validate(two_of_each(**changes))
 
 
 def test_all_that_is_wrong_is_said_at_once():
