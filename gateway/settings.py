@@ -16,28 +16,30 @@ from sinks.errors import Misconfigured
 from sinks.settings import CircuitsSettings, ClickHouseSettings, KafkaSettings, Part
 
 PREFIX = "DERMS_"
-SECRETS = ("SECRET", "KAFKA__SASL_PASSWORD", "CLICKHOUSE__PASSWORD", "CIRCUITS__TOKEN")
+SECRETS = ("SECRET", "KAFKA__SASL_PASSWORD", "CLICKHOUSE__PASSWORD", "CIRCUITS__TOKEN", "OPERATOR_TOKEN")
 EXAMPLES = {
     "DERMS_KAFKA__BOOTSTRAP": "broker-1:9092,broker-2:9092",
     "DERMS_CLICKHOUSE__URL": "http://clickhouse:8123",
     "DERMS_GATEWAY__OSCP_PORT": "8480",
     "DERMS_GATEWAY__OPERATIONS_PORT": "8481",
     "DERMS_GATEWAY__PUBLIC_URL": "https://derms.example",
+    "DERMS_GATEWAY__OPERATIONS_URL": "https://derms.example:8481",
     "DERMS_SECRET": "the output of: openssl rand -base64 32",
     "DERMS_CLOCK__FLOOR": "PT2S",
 }
 
 
 class GatewaySettings(Part):
-    """`DERMS_GATEWAY__*`: where the two listeners listen, and the URL partners reach the OSCP side under."""
+    """`DERMS_GATEWAY__*`: where the two listeners listen, and the URLs partners and our commands reach them under."""
 
     oscp_host: str = "127.0.0.1"
     oscp_port: int = Field(default=8480, ge=0, le=65535)
     public_url: str | None = None
     operations_host: str = "127.0.0.1"
     operations_port: int = Field(default=8481, ge=0, le=65535)
+    operations_url: str | None = None
 
-    @field_validator("public_url")
+    @field_validator("public_url", "operations_url")
     @classmethod
     def _web_address(cls, value: str | None) -> str | None:
         return None if value is None else web_address(value)
@@ -80,6 +82,7 @@ class Settings(BaseSettings):
     secret: SecretStr | None = None
     data: Path | None = None
     operators_file: Path | None = None
+    operator_token: SecretStr | None = None
     incarnation: str = "kafka"
     attribution: str | None = None
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.instance_files import Endpoints, read_endpoints
-from gateway.settings import Settings, clock_of, load
+from gateway.settings import GatewaySettings, Settings, clock_of, load
 from schemas.clock import Clock, ScaledClock, SystemClock
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http import fetch
@@ -72,15 +72,15 @@ class Target:
         return url
 
     def operations(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the operations API as the instance's operator and return its JSON.
+        """Call the operations API as an operator and return its JSON; blocks until it answers.
 
-        Raises Refused with the API's words, Unavailable where nothing answers, Misconfigured where nothing runs.
+        Raises Refused with the API's words, Unavailable where nothing answers, Misconfigured where neither an instance
+        runs nor the settings name an operator's token.
         """
-        if self.endpoints is None:
-            raise Misconfigured("--data", "no running instance found", "start one with derms up --data DIR and name the same DIR")
-        headers = {"Authorization": f"Bearer {self.endpoints.operator_token()}", "Content-Type": "application/json"}
+        url, token = self._operator()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
-        answer = fetch(method, f"{self.endpoints.operations_url}/api/v1{path}", headers=headers, content=content)
+        answer = fetch(method, f"{url}/api/v1{path}", headers=headers, content=content)
         try:
             found = json.loads(answer.body) if answer.body else None
         except ValueError:
@@ -88,6 +88,24 @@ class Target:
         if answer.status >= 400:
             raise Refused(answer.status, _words(found))
         return found
+
+    def _operator(self) -> tuple[str, str]:
+        """Where the operations API is, and the token to speak to it with: the instance's, else the settings'."""
+        if self.endpoints is not None:
+            return self.endpoints.operations_url, self.endpoints.operator_token()
+        token, url = self.settings.operator_token, self.settings.gateway.operations_url
+        if token is not None:
+            return (url or _listening(self.settings.gateway)).rstrip("/"), token.get_secret_value().strip()
+        if self.data is not None and url is None:
+            raise Misconfigured("--data", "no running instance found", "start one with derms up --data DIR and name the same DIR")
+        cure = "start one with derms up --data DIR and name the same DIR, or name a file with a token made by derms operator add"
+        raise Misconfigured("DERMS_OPERATOR_TOKEN_FILE", "is not set and no running instance was found", cure)
+
+
+def _listening(gateway: GatewaySettings) -> str:
+    """Where a gateway with these settings is reached from its own machine; one that listens everywhere also does on loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.operations_host, gateway.operations_host)  # noqa: S104 - nothing is bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{gateway.operations_port}"
 
 
 def _words(problem: Any) -> str:

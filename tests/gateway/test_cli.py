@@ -22,8 +22,9 @@ def derms(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     ("arguments", "environment", "words"),
     [
         (["config", "validate", "no-such-file.yaml"], {}, "no-such-file.yaml: No such file or directory."),
-        (["partner", "list"], {}, "no running instance found."),
-        (["status", "--data", "nowhere"], {}, "no running instance found."),
+        (["partner", "list"], {}, "DERMS_OPERATOR_TOKEN_FILE: is not set and no running instance was found. Start one with derms up"),
+        (["status", "--data", "nowhere"], {}, "--data: no running instance found."),
+        (["status"], {"DERMS_OPERATOR_TOKEN_FILE": "no-such-file"}, "DERMS_OPERATOR_TOKEN_FILE: No such file or directory"),
         (["topics", "create"], {"DERMS_KAFKA__BOOTSTRP": "x"}, "DERMS_KAFKA__BOOTSTRP: "),
         (["run", "telemetry"], {"DERMS_GATEWAY__OSCP_PORT": "x"}, "DERMS_GATEWAY__OSCP_PORT: "),
         (["gateway"], {}, "DERMS_OPERATORS_FILE: is not set."),

@@ -42,14 +42,21 @@ def test_a_wrong_secret_is_not_repeated_in_the_error() -> None:
 
 
 def test_every_secret_may_come_from_a_file(tmp_path: Path) -> None:
-    names = ("DERMS_SECRET", "DERMS_KAFKA__SASL_PASSWORD", "DERMS_CLICKHOUSE__PASSWORD", "DERMS_CIRCUITS__TOKEN")
+    names = ("DERMS_SECRET", "DERMS_KAFKA__SASL_PASSWORD", "DERMS_CLICKHOUSE__PASSWORD", "DERMS_CIRCUITS__TOKEN", "DERMS_OPERATOR_TOKEN")
     environment = {}
     for name in names:
         path = tmp_path / name
         path.write_text(SECRET + "\n")
         environment[f"{name}_FILE"] = str(path)
     settings = load(environment)
-    for found in (settings.secret, settings.kafka.sasl_password, settings.clickhouse.password, settings.circuits.token):
+    found_in = (
+        settings.secret,
+        settings.kafka.sasl_password,
+        settings.clickhouse.password,
+        settings.circuits.token,
+        settings.operator_token,
+    )
+    for found in found_in:
         assert found is not None
         assert found.get_secret_value() == SECRET
 
