@@ -1,13 +1,12 @@
 """What is running and how far it is; and one-time links for signing in."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from gateway.api_partners import PartnerView, partner_ids, partner_view
 from gateway.desk import AtDesk, Reader
-from gateway.health import run_checks
+from gateway.health import answers_of
+from gateway.process_report import ProcessView
 from schemas.intervals import QUARTER
 from schemas.units import Instant
 
@@ -22,12 +21,13 @@ class ClockView(BaseModel):
 
 
 class StatusView(BaseModel):
-    """The whole at a glance. `event_time_lag_s`: how far the newest closed quarter's end lies behind the clock."""
+    """The whole at a glance. `event_time_lag_s`: how far the newest closed quarter's end lies behind the clock.
+    `processes`: by name, where one supervisor runs them all and has said so."""
 
     clock: ClockView
     ready: bool
     checks: dict[str, str]
-    processes: dict[str, Any] | None
+    processes: dict[str, ProcessView] | None
     partners: list[PartnerView]
     open_breaches: int
     newest_quarter: Instant | None
@@ -46,12 +46,13 @@ class SignInLink(BaseModel):
 async def status(_: Reader, desk: AtDesk) -> StatusView:
     """What is running, partners, breaches, and how far event time has come."""
     picture, now = desk.pictures.current(), desk.clock.now()
-    checks, newest = await run_checks(desk.checks), picture.newest_quarter()
+    checks, newest = await answers_of(desk, aloud=True), picture.newest_quarter()
+    processes = {} if desk.processes is None else desk.processes()
     return StatusView(
         clock=ClockView(now=now, speed=desk.clock.speed),
         ready=all(answer == "ok" for answer in checks.values()),
         checks=checks,
-        processes=None if desk.processes is None else dict(desk.processes()),
+        processes={name: ProcessView.model_validate(plain) for name, plain in processes.items()} or None,
         partners=[partner_view(desk, partner_id) for partner_id in partner_ids(desk)],
         open_breaches=len(picture.open_breaches()),
         newest_quarter=newest,

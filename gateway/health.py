@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from gateway.desk import Check, Desk
+from gateway.process_report import process_checks
 from sinks.errors import OutsideError
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,15 @@ async def run_checks(checks: Mapping[str, Check]) -> dict[str, str]:
     return dict(zip(checks, answers, strict=True))
 
 
+async def answers_of(desk: Desk, *, aloud: bool) -> dict[str, str]:
+    """`ok`, or what is wrong, for everything the system needs: the desk's checks and, where they are known, its processes.
+
+    `aloud` adds a dead process's last words: they come from its log, and so are only for people who may read.
+    """
+    processes = {} if desk.processes is None else desk.processes()
+    return await run_checks(desk.checks) | process_checks(processes, aloud=aloud)
+
+
 @router.get("/live")
 async def live() -> dict[str, str]:
     """The process answers."""
@@ -42,8 +52,8 @@ async def live() -> dict[str, str]:
 
 @router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
-    """200 when everything this process needs answers, else 503 with what does not."""
+    """200 when everything this process needs answers and its fellow processes run, else 503 with what does not."""
     desk: Desk = request.app.state.desk
-    answers = await run_checks(desk.checks)
+    answers = await answers_of(desk, aloud=False)
     well = all(answer == "ok" for answer in answers.values())
     return JSONResponse({"status": "ok" if well else "unavailable", "checks": answers}, status_code=200 if well else 503)

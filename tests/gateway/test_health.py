@@ -1,13 +1,16 @@
 """Health for machines, and metrics."""
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.auth import Role
 from gateway.metrics import CATALOGUE
+from gateway.process_report import processes_of
 from sinks.errors import Unavailable
 from tests.gateway.operations_world import World
 
@@ -46,6 +49,40 @@ def test_the_broker_is_always_asked(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.connections.away = True
     assert world.ask("GET", "/health/ready").json() == {"status": "unavailable", "checks": {"broker": "unavailable"}}
+
+
+def process(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "pid": 4711, "deaths": 0, "running": True, "ready": True, "last_words": ""} | changes
+
+
+def test_a_process_that_does_not_run_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "processes.json"
+    world = World(tmp_path, processes=lambda: processes_of(file))
+    assert world.ask("GET", "/health/ready").json() == {"status": "ok", "checks": {"broker": "ok"}}
+    assert world.ask("GET", "/api/v1/status", Role.VIEWER).json()["processes"] is None
+
+    dead = process("archive", pid=None, deaths=3, running=False, ready=False, last_words="10.0.0.7:8123 refused")
+    file.write_text(json.dumps({"processes": [process("telemetry"), dead, process("control", ready=False)]}))
+    answer = world.ask("GET", "/health/ready")
+    assert answer.status_code == 503
+    seen = {"broker": "ok", "process telemetry": "ok", "process archive": "is not running", "process control": "is starting"}
+    assert answer.json()["checks"] == seen
+    assert "10.0.0.7" not in answer.text
+    status = world.ask("GET", "/api/v1/status", Role.VIEWER).json()
+    assert status["ready"] is False
+    assert status["checks"] == seen | {"process archive": "is not running: 10.0.0.7:8123 refused"}
+    assert status["processes"]["archive"]["restarts"] == 3
+    assert status["processes"]["telemetry"]["pid"] == 4711
+
+    file.write_text(json.dumps({"processes": [process("archive", deaths=3)]}))
+    assert world.ask("GET", "/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"processes": 1}', '{"processes": [{"name": "x"}]}', '{"processes": [7]}'])
+def test_a_torn_report_says_nothing(tmp_path: Path, text: str) -> None:
+    assert processes_of(tmp_path / "absent.json") == {}
+    (tmp_path / "processes.json").write_text(text)
+    assert processes_of(tmp_path / "processes.json") == {}
 
 
 def test_metrics_are_prometheus_text_of_the_whole_catalogue(tmp_path: Path) -> None:
