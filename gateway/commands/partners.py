@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from gateway.commands.target import DataOption, Target
+from gateway.commands.watching import partners_table
 from sinks.errors import Misconfigured
 
 partner = typer.Typer(help="Connections to Capacity Providers.", no_args_is_help=True)
@@ -25,11 +25,7 @@ ACTIONS = {
 @partner.command("list")
 def list_partners(data: DataOption = None) -> None:
     """Partners with their state."""
-    table = Table("partner", "state", "since", "last heartbeat in", "last heartbeat out", "words")
-    columns = ("id", "state", "since", "last_heartbeat_received_at", "last_heartbeat_delivered_at", "words")
-    for found in Target(data).operations("GET", "/partners")["items"]:
-        table.add_row(*(str(found.get(name) or "") for name in columns))
-    Console(width=max(100, Console().width)).print(table)
+    Console(width=max(100, Console().width)).print(partners_table(Target(data).operations("GET", "/partners")["items"]))
 
 
 @partner.command()

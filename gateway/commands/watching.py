@@ -2,12 +2,14 @@
 
 import json
 import time
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from gateway.commands.target import DataOption, Target
 
@@ -15,11 +17,40 @@ messages = typer.Typer(help="Messages we owe partners.", no_args_is_help=True)
 dead_letters = typer.Typer(help="What could not be read or used.", no_args_is_help=True)
 
 
+def plain(value: Any) -> Text:
+    """A cell: nothing for None, and neither markup nor control characters, whoever wrote the words."""
+    return Text("" if value is None else "".join(each if each.isprintable() else " " for each in str(value)))
+
+
+def moment(instant: str | None, today: date | None = None) -> str:
+    """`2026-10-20 10:15:00Z` of an RFC 3339 instant, on `today` without its date; `-` for none."""
+    if instant is None:
+        return "-"
+    found = datetime.fromisoformat(instant).astimezone(UTC)
+    return f"{found:%H:%M:%S}Z" if found.date() == today else f"{found:%Y-%m-%d %H:%M:%S}Z"
+
+
 def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+        table.add_row(*(plain(row.get(name)) for name in columns))
     return table
+
+
+def partners_table(rows: list[dict[str, Any]], today: date | None = None) -> Table:
+    """Partners with their state and heartbeats, as `/status` and `/partners` give them."""
+    shown = [
+        {
+            "partner": row["id"],
+            "state": row["state"],
+            "since": moment(row.get("since"), today),
+            "heartbeat in": moment(row.get("last_heartbeat_received_at"), today),
+            "heartbeat out": moment(row.get("last_heartbeat_delivered_at"), today),
+            "words": row.get("words"),
+        }
+        for row in rows
+    ]
+    return _table("partners", shown, ("partner", "state", "since", "heartbeat in", "heartbeat out", "words"))
 
 
 def status(
@@ -30,23 +61,43 @@ def status(
     target = Target(data)
     console = Console(width=max(100, Console().width))
     if not watch:
-        console.print(_status(target))
+        console.print(status_view(target.operations("GET", "/status")))
         return
     with Live(console=console, refresh_per_second=2) as live:
         while True:
-            live.update(_status(target))
+            live.update(status_view(target.operations("GET", "/status")))
             time.sleep(1)
 
 
-def _status(target: Target) -> Group:
-    found = target.operations("GET", "/status")
-    plain = [{"what": name, "value": value} for name, value in found.items() if not isinstance(value, list | dict)]
-    lists = [
-        _table(name.replace("_", " "), rows, tuple(rows[0]))
-        for name, rows in found.items()
-        if isinstance(rows, list) and rows and isinstance(rows[0], dict)
-    ]
-    return Group(_table("status", plain, ("what", "value")), *lists)
+def status_view(found: dict[str, Any]) -> Group:
+    """What `/status` answered, for a terminal: a few lines, the processes where they are known, the partners."""
+    now, speed = found["clock"]["now"], found["clock"]["speed"]
+    lines = Table.grid(padding=(0, 2))
+    for name, value in {
+        "clock": moment(now) + ("" if speed == 1 else f", {speed:g} times as fast"),
+        "ready": "yes" if found["ready"] else "no",
+        "checks": ", ".join(f"{name} {answer}" for name, answer in found["checks"].items()),
+        "event time": _lag(found["event_time_lag_s"]),
+        "open breaches": found["open_breaches"],
+        "dead letters": found["dead_letters"],
+        "records read": sum(found["records"].values()),
+    }.items():
+        lines.add_row(name, plain(value))
+    parts = [lines]
+    if found["processes"]:
+        parts.append(_table("processes", [_process(*each) for each in found["processes"].items()], ("name", "state", "pid", "restarts")))
+    if found["partners"]:
+        parts.append(partners_table(found["partners"], datetime.fromisoformat(now).astimezone(UTC).date()))
+    return Group(*parts)
+
+
+def _lag(seconds: float | None) -> str:
+    return "no quarter hour has closed yet" if seconds is None else f"event time is {seconds:.0f} s behind the clock"
+
+
+def _process(name: str, process: dict[str, Any]) -> dict[str, Any]:
+    state = "not running" if not process["running"] else "ready" if process["ready"] else "starting"
+    return {"name": name, "state": state, "pid": process["pid"], "restarts": process["restarts"]}
 
 
 @messages.command("list")
