@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -12,6 +14,7 @@ from gateway.auth import Operators
 from gateway.following import Following
 from gateway.operations import operations_app
 from gateway.oscp_v20 import oscp_app
+from gateway.process_report import processes_of
 from gateway.settings import Settings, clock_of, public_url
 from pipelines.views import ConfigView, ConnectionsView
 from sinks.errors import Misconfigured
@@ -78,6 +81,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
             clock=clock,
             operators=Operators(settings.operators_file),
             checks={"live picture": following.check},
+            processes=_processes(settings.data),
             attribution=settings.attribution,
         )
         gateway = settings.gateway
@@ -90,6 +94,11 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
         for part in parts:
             part.stop()
         appender.close()
+
+
+def _processes(data: Path | None) -> Callable[[], Mapping[str, Any]]:
+    """What the supervisor of `derms up` says runs; nothing where there is none."""
+    return lambda: {} if data is None else processes_of(data / "run" / "processes.json")
 
 
 async def _serve(servers: list[_Server], stop: threading.Event, ready: Callable[[], None]) -> int:
