@@ -175,7 +175,7 @@ class Instance:
 
     def _start_children(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DERMS_")}
-        environment |= environment_of(self.settings)
+        environment |= environment_of(_with(self.settings, operator_token=None))
         if self.options.attribution:
             environment["DERMS_ATTRIBUTION"] = self.options.attribution
         roles = ["history", "telemetry", "control", "gateway"]
@@ -183,6 +183,7 @@ class Instance:
             roles[0] = "archive"
         run = self.directory / "run"
         run.mkdir(exist_ok=True)
+        (run / "processes.json").unlink(missing_ok=True)  # an earlier run's
         children = [
             Child(
                 name=role,
