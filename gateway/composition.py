@@ -22,6 +22,9 @@ from sinks.kafka import KafkaSink
 from sinks.secrets import Secrets
 
 VIEWS_WITHIN_S = 15.0
+NEWS_MS, HISTORY_MS = 100, 500
+"""How long an empty fetch waits on the embedded broker, which pays for each partition it is asked about (brokers.md): the
+history, with every topic and an epoch of its own, need not hear at once."""
 Start = Mapping[tuple[str, int], int] | None
 
 
@@ -37,16 +40,26 @@ class Wiring:
     secrets: Secrets
     open: ExitStack = field(default_factory=ExitStack)
 
-    def records(self, flow: str, topics: Sequence[Topic], barrier: Sequence[Topic] = (), start: Start = None) -> Source[Iterable[Record]]:
+    def records(
+        self, flow: str, topics: Sequence[Topic], barrier: Sequence[Topic] = (), start: Start = None, fetch_wait_ms: int = NEWS_MS
+    ) -> Source[Iterable[Record]]:
         """One consumer over all of a control flow's topics."""
         source = RecordSource(
-            self.settings.kafka, topics, clock=self.clock, stop=self.stop, barrier=barrier, start=start, group=f"derms-{flow}"
+            self.settings.kafka,
+            topics,
+            clock=self.clock,
+            stop=self.stop,
+            barrier=barrier,
+            start=start,
+            group=f"derms-{flow}",
+            fetch_wait_ms=fetch_wait_ms,
         )
         return cast("Source[Iterable[Record]]", source)  # the engine's type variables do not vary
 
-    def readings(self, flow: str) -> PayloadSource:
+    def readings(self, flow: str, fetch_wait_ms: int = NEWS_MS) -> PayloadSource:
         """Telemetry, one item a poll."""
-        return PayloadSource(self.settings.kafka, TELEMETRY, clock=self.clock, stop=self.stop, group=f"derms-{flow}")
+        group = f"derms-{flow}"
+        return PayloadSource(self.settings.kafka, TELEMETRY, clock=self.clock, stop=self.stop, group=group, fetch_wait_ms=fetch_wait_ms)
 
     def out(self, flow: str) -> Sink[Out]:
         """The sink to Kafka that waits for acknowledgements and raises on any failure."""
@@ -108,8 +121,8 @@ def _archive(w: Wiring) -> Dataflow:
     from sinks.clickhouse.sink import HistorySink
 
     return archive_flow(
-        records=w.records("archive", READS),
-        polls=w.readings("archive"),
+        records=w.records("archive", READS, fetch_wait_ms=HISTORY_MS),
+        polls=w.readings("archive", fetch_wait_ms=HISTORY_MS),
         history=HistorySink(w.settings.clickhouse, w.settings.incarnation),
         out=w.out("archive"),
         clock=w.clock,

@@ -20,8 +20,8 @@ from sinks.errors import OutsideError
 
 log = logging.getLogger(__name__)
 
-EPOCH_S = {"telemetry": 10}
-"""Epochs of 10 s for the flow whose snapshots are large (engine.md 7), else of 1 s."""
+EPOCH_S = {"telemetry": 10, "archive": 2}
+"""Epochs of 10 s for the flow whose snapshots are large (engine.md 7), of 2 s where an epoch ends with inserts, else of 1 s."""
 
 
 def recovery_store(root: Path, flow: str, incarnation: str) -> Path:

@@ -13,7 +13,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 from schemas.clock import wall_seconds
 from schemas.topics import Topic
 from sinks.errors import Misconfigured, Unavailable
-from sinks.kafka import LOGGER, OUT_OF_RANGE, close_committing, consumer_config, partitions_of, plain_name, topic_name, watermarks
+from sinks.kafka import (
+    EMBEDDED_FETCH_WAIT_MS,
+    LOGGER,
+    OUT_OF_RANGE,
+    close_committing,
+    consumer_config,
+    partitions_of,
+    plain_name,
+    topic_name,
+    watermarks,
+)
 from sinks.settings import KafkaSettings
 
 _PARTITION: Callable[[Any], int] = Message.partition  # type: ignore[assignment]  # None only for messages never sent
@@ -31,7 +41,8 @@ class Lane:
     `resumed` are positions from recovery, `start` those to begin at where there are none of recovery, else the
     beginning. Once opened, `parts` are its partitions, `read` and `done` the offsets of the next record to poll and of the
     first that has not been emitted. For one thread,
-    the worker's: a consumer asked from two threads was seen to hang.
+    the worker's: a consumer asked from two threads was seen to hang. `fetch_wait_ms` is how long an empty fetch waits
+    on the embedded broker, which pays for each.
     """
 
     def __init__(
@@ -45,11 +56,14 @@ class Lane:
         resumed: Mapping[Part, int] | None = None,
         start: Mapping[Part, int] | None = None,
         queued_kbytes: int = 4096,
+        fetch_wait_ms: int = EMBEDDED_FETCH_WAIT_MS,
     ) -> None:
         self._settings, self._topics, self._index, self._count = settings, tuple(topics), index, count
         self._who = f"{group}-{index}"
         self._names = {topic.name: topic_name(settings, topic) for topic in self._topics}
-        self._consumer: Any = Consumer(consumer_config(settings, self._who, group, queued_kbytes=queued_kbytes))
+        self._consumer: Any = Consumer(
+            consumer_config(settings, self._who, group, queued_kbytes=queued_kbytes, fetch_wait_ms=fetch_wait_ms)
+        )
         # A question on the fetching connection is answered only after the fetch before it: 80 ms on the embedded broker,
         # 480 ms on a real one. And a client with a commit under way may not close. So questions and commits have a client
         # of their own, which costs nothing while it is idle.

@@ -27,7 +27,7 @@ from schemas.facts import Value
 from schemas.topics import Topic
 from sinks.codec import decode
 from sinks.errors import Misconfigured
-from sinks.kafka import RawRecord, raw_record
+from sinks.kafka import EMBEDDED_FETCH_WAIT_MS, RawRecord, raw_record
 from sinks.settings import KafkaSettings
 
 X = TypeVar("X")
@@ -39,7 +39,7 @@ BYTES_AT_ONCE = 8 * 1024 * 1024
 QUEUED_KBYTES = 32 * 1024
 FILL_S = 0.005
 """How long a poll of payloads waits to be filled while they flow: larger polls decode cheaper."""
-IDLE_S = 0.03
+IDLE_S = 0.05
 """How long a source sleeps after a poll that brought nothing."""
 WAITING_S = 0.005
 """How long it sleeps while records wait behind the barrier."""
@@ -164,8 +164,10 @@ class RecordSource(_Source[list[Record]]):
         start: Mapping[tuple[str, int], int] | None = None,
         group: str,
         lanes: int = 1,
+        fetch_wait_ms: int = EMBEDDED_FETCH_WAIT_MS,
     ) -> None:
         super().__init__(lanes)
+        self._fetch_wait_ms = fetch_wait_ms
         if barrier and lanes > 1:
             raise ValueError("a barrier holds within one lane: use one")
         if stray := [topic.name for topic in barrier if topic not in topics]:
@@ -179,6 +181,7 @@ class RecordSource(_Source[list[Record]]):
         resumed = self._resumed(resume_state)
         lane = Lane(
             self._settings, self._topics, self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
+            fetch_wait_ms=self._fetch_wait_ms,
         )  # fmt: skip
         by_name = {topic.name: topic for topic in self._topics}
         return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop)
@@ -232,8 +235,10 @@ class PayloadSource(_Source[Poll]):
         group: str,
         start: Mapping[tuple[str, int], int] | None = None,
         lanes: int = 1,
+        fetch_wait_ms: int = EMBEDDED_FETCH_WAIT_MS,
     ) -> None:
         super().__init__(lanes)
+        self._fetch_wait_ms = fetch_wait_ms
         self._settings, self._topic, self._clock, self._stop = settings, topic, clock, stop
         self._group, self._start = group, start
 
@@ -243,6 +248,6 @@ class PayloadSource(_Source[Poll]):
         resumed = self._resumed(resume_state)
         lane = Lane(
             self._settings, [self._topic], self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
-            queued_kbytes=QUEUED_KBYTES,
+            queued_kbytes=QUEUED_KBYTES, fetch_wait_ms=self._fetch_wait_ms,
         )  # fmt: skip
         return _PayloadPart(lane, self._lanes, self._stop, self._clock)

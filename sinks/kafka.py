@@ -9,13 +9,24 @@ Both brokers are served by the same code; `KafkaSettings.embedded` says which on
 """
 
 from sinks.kafka_appender import AsyncAppender
-from sinks.kafka_clients import LOGGER, client_config, close_committing, consumer_config, partitions_of, plain_name, topic_name, watermarks
+from sinks.kafka_clients import (
+    EMBEDDED_FETCH_WAIT_MS,
+    LOGGER,
+    client_config,
+    close_committing,
+    consumer_config,
+    partitions_of,
+    plain_name,
+    topic_name,
+    watermarks,
+)
 from sinks.kafka_positions import Positions
 from sinks.kafka_producer import Appendable, KafkaSink, Producer
 from sinks.kafka_readers import OUT_OF_RANGE, Follower, RawRecord, raw_record
 from sinks.kafka_topics import create_topics, differing_topics
 
 __all__ = [
+    "EMBEDDED_FETCH_WAIT_MS",
     "LOGGER",
     "OUT_OF_RANGE",
     "Appendable",
