@@ -20,11 +20,11 @@ from typing import Any, Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from gateway.ports import HOST, free_port
 from sinks.errors import Misconfigured, Unavailable
 from sinks.kafka import client_config
 from sinks.settings import KafkaSettings
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 10.0
 _ATTEMPTS = 3
 _PR_SET_PDEATHSIG = 1
@@ -34,13 +34,6 @@ def incarnation() -> str:
     """A new name for one broker life. It is part of recovery paths, deduplication tokens and row versions, because
     positions in a broker that forgets mean nothing in the next life (contract 2)."""
     return uuid.uuid4().hex
-
-
-def free_port() -> int:
-    """A loopback TCP port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def die_with_parent() -> None:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from gateway.config_file import plan, publish, read_configuration
 from gateway.embedded import EmbeddedBroker
 from gateway.instance_files import Directory, Endpoints, write_private
 from gateway.journal import Journal
+from gateway.ports import free_port, is_free
 from gateway.settings import ClockSettings, Settings, clock_of, environment_of
 from gateway.supervisor import Child, Supervisor
 from pipelines.views import ConfigView
@@ -35,32 +35,6 @@ log = logging.getLogger(__name__)
 READY_WITHIN_S = 60.0
 DRAIN_S = 12.0
 PREFERRED_PORTS = (8480, 8481)
-
-
-def is_free(port: int) -> bool:
-    """Whether nobody listens on the port at loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port(preferred: int | None = None) -> int:
-    """A port nobody listens on at loopback: `preferred` if it is free, else any."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise Unavailable("no free port on loopback")
 
 
 @dataclass

@@ -16,14 +16,13 @@ from bytewax.outputs import Sink
 from pipelines.operators import read_records, run_rule
 from pipelines.records import Out, Record
 from pipelines.rules.reporting import Item, Owed, ReportingRule
-from pipelines.rules.reporting_compliance import refused
 from pipelines.rules.reporting_plan import Plans
 from pipelines.rules.reporting_quarters import Waits
 from pipelines.views import View
 from schemas.clock import Clock
 from schemas.compliance import Verdict
 from schemas.config import Configuration
-from schemas.connection import Command, CommandKind, Connection, InboundMessage
+from schemas.connection import Command, CommandKind, Connection, InboundMessage, refused_command
 from schemas.oscp.v20 import Action
 from schemas.outbound import OutboundMessage
 from schemas.telemetry import QuarterHour
@@ -97,7 +96,7 @@ def _route(plans: Plans, clock: Clock, record: Record) -> Iterator[tuple[str, It
                 yield scope, message
         case Command() as command if command.kind in _BY_HAND:
             bound = plan.scope_of(command.group_id)
-            yield (bound, command) if bound else addressed(refused(command, f"there is no group {command.group_id!r}", clock.now()))
+            yield (bound, command) if bound else addressed(refused_command(command, f"there is no group {command.group_id!r}", clock.now()))
         case _:
             pass
 

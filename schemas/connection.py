@@ -1,5 +1,6 @@
 """A partner's connection: its state, what it said, what people may want to read, what operators ask (semantics 6)."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from schemas.facts import Fact, Value, derived_id
@@ -142,3 +143,17 @@ class Command(Fact):
     by: str
     group_id: str | None = None
     payload: str = "{}"
+
+
+def refused_command(command: Command, why: str, at: datetime) -> Event:
+    """The event that tells an operator why a command came to nothing."""
+    return Event(
+        event_id=derived_id("command-refused", command.event_id),
+        at=at,
+        cause_id=command.event_id,
+        subject_kind=SubjectKind.PARTNER,
+        subject_id=command.partner_id,
+        kind="command.refused",
+        severity=Severity.WARNING,
+        words=f"{command.kind.value} by {command.by} was not carried out: {why}",
+    )

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipelines.rules.reporting_messages import WORDS_OWED, owed
 from schemas.compliance import Verdict, VerdictKind
 from schemas.config import ComplianceErrors
-from schemas.connection import Command, CommandKind, Event, InboundMessage, Severity, SubjectKind
-from schemas.facts import derived_id
+from schemas.connection import Command, CommandKind, Event, InboundMessage, refused_command
 from schemas.intervals import QUARTER, overlap
 from schemas.oscp.v20 import (
     Action,
@@ -182,7 +181,7 @@ def by_hand(command: Command, now: datetime) -> list[OutboundMessage | Event]:
             body, action = error_body(error.message, error.forecasted_blocks), Action.GROUP_CAPACITY_COMPLIANCE_ERROR
     except ValidationError as problem:
         first = problem.errors()[0]
-        return [refused(command, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", now)]
+        return [refused_command(command, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", now)]
     return [
         *owed(
             partner_id=command.partner_id,
@@ -197,17 +196,3 @@ def by_hand(command: Command, now: datetime) -> list[OutboundMessage | Event]:
             correlation_id=correlation_id,
         )
     ]
-
-
-def refused(command: Command, why: str, now: datetime) -> Event:
-    """The event that tells an operator why a command came to nothing."""
-    return Event(
-        event_id=derived_id("command-refused", command.event_id),
-        at=now,
-        cause_id=command.event_id,
-        subject_kind=SubjectKind.PARTNER,
-        subject_id=command.partner_id,
-        kind="command.refused",
-        severity=Severity.WARNING,
-        words=f"{command.kind.value} by {command.by} was not carried out: {why}",
-    )

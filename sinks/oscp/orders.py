@@ -3,8 +3,7 @@
 import json
 from datetime import datetime
 
-from schemas.connection import Command, CommandKind, Event, Severity, SubjectKind
-from schemas.facts import derived_id
+from schemas.connection import Command, CommandKind, Event, refused_command
 from sinks.oscp.partner_run import PartnerRun
 
 KINDS = frozenset({CommandKind.RETRY_MESSAGE, CommandKind.DROP_MESSAGE})
@@ -29,13 +28,4 @@ async def carry_out(command: Command, run: PartnerRun) -> bool:
 def refusal(command: Command, at: datetime) -> Event:
     """The event that tells why a command came to nothing."""
     why = f"no message {message_id_of(command)!r} waits for this partner"
-    return Event(
-        event_id=derived_id("command-refused", command.event_id),
-        at=at,
-        cause_id=command.event_id,
-        subject_kind=SubjectKind.PARTNER,
-        subject_id=command.partner_id,
-        kind="command.refused",
-        severity=Severity.WARNING,
-        words=f"{command.kind.value} by {command.by} was not carried out: {why}",
-    )
+    return refused_command(command, why, at)

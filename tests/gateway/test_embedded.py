@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.embedded import EmbeddedBroker, broker_executable, free_port, incarnation
+from gateway.embedded import EmbeddedBroker, broker_executable, incarnation
+from gateway.ports import free_port
 from schemas.topics import TOPICS
 from sinks.errors import Misconfigured, Unavailable
 from sinks.kafka import create_topics

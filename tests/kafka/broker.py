@@ -20,7 +20,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from gateway.embedded import HOST, die_with_parent, free_port
+from gateway.embedded import die_with_parent
+from gateway.ports import HOST, free_port
 from sinks.kafka import client_config
 from sinks.settings import KafkaSettings
 
