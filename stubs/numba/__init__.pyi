@@ -1,0 +1,8 @@
+"""What this project uses of numba, typed: a compiled function keeps the signature of the plain one."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+F = TypeVar("F", bound=Callable[..., object])
+
+def njit(*, cache: bool = ..., nogil: bool = ..., inline: str = ...) -> Callable[[F], F]: ...
