@@ -58,6 +58,17 @@ class Method(StrEnum):
     SUM = "SUM"
 
 
+class Origin(StrEnum):
+    """Who wrote a quarter-hour row: the running flow, a repair (semantics 1.10), or a load of data from before the system's time.
+
+    Rows of a backfill are kept and shown; nothing is reported or judged by them.
+    """
+
+    LIVE = "LIVE"
+    REPAIR = "REPAIR"
+    BACKFILL = "BACKFILL"
+
+
 class QuarterHour(Fact):
     """What one quarter hour of one asset (and phase) or group amounts to.
 
@@ -88,10 +99,11 @@ class QuarterHour(Fact):
     revision: int
     provisional: bool = False
     last_minute_w: float | None = None
+    origin: Origin = Origin.LIVE
 
 
-CONTENT_EXCLUDES = frozenset({"event_id", "at", "cause_id", "revision"})
-"""A row's content is every field but these (semantics 1.11)."""
+CONTENT_EXCLUDES = frozenset({"event_id", "at", "cause_id", "revision", "origin"})
+"""A row's content is every field but these (semantics 1.11): what it says, not how it came."""
 
 
 class LateMeasurement(Fact):

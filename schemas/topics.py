@@ -47,6 +47,7 @@ TELEMETRY = Topic(
     "derms.telemetry", (Measurement, MeasurementBatch), "any; one asset always on one partition", 16, 7 * DAY, embedded_partitions=2
 )
 QUARTER_HOURS = Topic("derms.quarter-hours", (QuarterHour,), "asset or group id", 16, 90 * DAY)
+BACKFILL = Topic("derms.backfill", (Measurement, MeasurementBatch), "asset", 4, 7 * DAY)
 LATE_TELEMETRY = Topic("derms.late-telemetry", (LateMeasurement,), "asset", 4, 30 * DAY)
 INBOUND = Topic("derms.inbound", (InboundMessage,), "partner", 4, YEAR)
 CONNECTIONS = Topic("derms.connections", (Connection,), "partner", 1, None, compacted=True)
@@ -62,7 +63,9 @@ CONFIG = Topic("derms.config", (ConfigChange,), "kind/id", 1, None, compacted=Tr
 DEAD_LETTERS = Topic("derms.dead-letters", (DeadLetter,), "origin topic", 4, 30 * DAY, max_bytes=MAX_BYTES + 64 * 1024)
 
 TOPICS: tuple[Topic, ...] = (
-    TELEMETRY, QUARTER_HOURS, LATE_TELEMETRY, INBOUND, CONNECTIONS, EVENTS, ENVELOPES, CIRCUIT_CAPACITY,
+    TELEMETRY, BACKFILL, QUARTER_HOURS, LATE_TELEMETRY, INBOUND, CONNECTIONS, EVENTS, ENVELOPES, CIRCUIT_CAPACITY,
     COMPLIANCE, BREACHES, COMMANDS, OUTBOUND, DELIVERIES, CONFIG, DEAD_LETTERS,
 )  # fmt: skip
+READINGS = (TELEMETRY, BACKFILL)
+"""The topics whose values are readings: many, without an identity of their own, handled as columns."""
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

@@ -10,7 +10,7 @@ from gateway.following import LASTING, RECENT, Following, readable
 from pipelines.records import Unreadable
 from schemas.clock import FrozenClock
 from schemas.compliance import BreachState
-from schemas.topics import CONFIG, EVENTS, LATE_TELEMETRY, TELEMETRY, TOPICS
+from schemas.topics import CONFIG, EVENTS, LATE_TELEMETRY, READINGS, TOPICS
 from sinks.codec import encode
 from sinks.kafka import Producer, RawRecord, create_topics
 from sinks.settings import KafkaSettings
@@ -57,7 +57,7 @@ def test_what_was_there_and_what_comes_is_in_the_picture(kafka: KafkaSettings) -
 
 
 def test_every_topic_but_raw_readings_and_configuration_is_followed() -> None:
-    assert {*LASTING, *RECENT} == {*TOPICS} - {TELEMETRY, LATE_TELEMETRY, CONFIG}
+    assert {*LASTING, *RECENT} == {*TOPICS} - {*READINGS, LATE_TELEMETRY, CONFIG}
 
 
 def test_a_value_of_another_topic_is_unreadable() -> None:

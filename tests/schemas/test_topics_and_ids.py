@@ -5,10 +5,11 @@ import uuid
 import pytest
 
 from schemas.facts import Fact, derived_id, digest
-from schemas.topics import BY_NAME, DAY, TELEMETRY, TOPICS, YEAR
+from schemas.topics import BY_NAME, DAY, READINGS, TOPICS, YEAR
 
 CONTRACT = {
     "derms.telemetry": (["Measurement", "MeasurementBatch"], 16, 7 * DAY, "delete"),
+    "derms.backfill": (["Measurement", "MeasurementBatch"], 4, 7 * DAY, "delete"),
     "derms.quarter-hours": (["QuarterHour"], 16, 90 * DAY, "delete"),
     "derms.late-telemetry": (["LateMeasurement"], 4, 30 * DAY, "delete"),
     "derms.inbound": (["InboundMessage"], 4, YEAR, "delete"),
@@ -40,7 +41,7 @@ def test_every_topic_keeps_append_time_and_its_values_have_an_identity(topic):
     assert config["message.timestamp.type"] == "LogAppendTime"
     assert int(config["retention.ms"]) == (-1 if topic.retention is None else topic.retention.total_seconds() * 1000)
     assert 1 <= topic.embedded_partitions <= 2
-    assert all(issubclass(model, Fact) for model in topic.records) is (topic is not TELEMETRY)
+    assert all(issubclass(model, Fact) for model in topic.records) is (topic not in READINGS)
 
 
 def test_ids_follow_from_what_they_are_about():
