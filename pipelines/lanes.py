@@ -39,10 +39,10 @@ class Lane:
     """One share of the partitions of some topics: number `index` of `count`.
 
     `resumed` are positions from recovery, `start` those to begin at where there are none of recovery, else the
-    beginning. Once opened, `parts` are its partitions, `read` and `done` the offsets of the next record to poll and of the
-    first that has not been emitted. For one thread,
-    the worker's: a consumer asked from two threads was seen to hang. `fetch_wait_ms` is how long an empty fetch waits
-    on the embedded broker, which pays for each.
+    beginning. Once opened, `parts` are its partitions and `every` those of all lanes, `read` and `done` the offsets of
+    the next record to poll and of the first that has not been emitted. For one thread, the worker's: a consumer asked
+    from two threads was seen to hang. `fetch_wait_ms` is how long an empty fetch waits on the embedded broker, which
+    pays for each.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Lane:
         self._ask_again = 0.0
         self.opened = False
         self.parts: tuple[Part, ...] = ()
+        self.every: tuple[Part, ...] = ()
         self.done: dict[Part, int] = dict(resumed or {})
         self.read: dict[Part, int] = {}
 
@@ -104,7 +105,7 @@ class Lane:
             self._check(part, self._wanted.get(part, low), low, high)
         self.read = {part: self._wanted.get(part, low) for part, (low, _) in bounds.items()}
         self.done = dict(self.read)
-        self.parts = tuple(sorted(share))
+        self.parts, self.every = tuple(sorted(share)), tuple(every)
         self._consumer.assign([self._where(part, self._wanted.get(part, OFFSET_BEGINNING)) for part in share])
         self.opened = True
         return True

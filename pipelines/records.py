@@ -65,7 +65,7 @@ class Mark:
 class Poll:
     """One poll of telemetry: raw payloads of several partitions, never one object a reading (engine.md 2).
 
-    `partitions` are all partitions this lane reads, so that a partition which never spoke is known.
+    `partitions` are all partitions of the topic, also those other lanes read, so that one that never spoke is known.
     """
 
     payloads: list[bytes]
