@@ -21,6 +21,7 @@ from pipelines.rules.quarter_rejects import RejectRule
 from pipelines.rules.quarter_roster import Rosters
 from pipelines.rules.quarter_snapshot import dump, load
 from pipelines.rules.quarter_state import Part, Shard
+from pipelines.spread import shard_key
 from pipelines.telemetry_intake import Count, DeadLetterLimit, Intake, uncounted
 from pipelines.views import View
 from schemas.clock import Clock
@@ -62,7 +63,7 @@ def telemetry_flow(
     unreadable = op.flat_map("unreadable", taken, lambda one: one.letters)
     rejects = op.map("rejects_key", taken, lambda one: (TELEMETRY.name, one.rejects))
     letters = run_rule("rejects", rejects, RejectRule(rosters), clock)
-    parts = op.flat_map("deal", taken, lambda one: [(str(part.shard), part) for part in one.parts])
+    parts = op.flat_map("deal", taken, lambda one: [(shard_key(part.shard), part) for part in one.parts])
     steps = op.map("quarters_value", op.stateful("quarters", parts, _ShardLogic), lambda pair: pair[1])
     assets = op.flat_map("assets", steps, lambda one: one.outs)
     news = op.flat_map("news", steps, lambda one: [(each.scope_id, each) for each in one.news])
