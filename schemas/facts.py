@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.units import Instant
 
-_NAMESPACE = uuid.UUID("5b0f6a8e-2d4e-5c53-9b0a-3f1f6a1f7a11")
+NAMESPACE = uuid.UUID("5b0f6a8e-2d4e-5c53-9b0a-3f1f6a1f7a11")
+"""Of all derived ids (version 5 UUIDs)."""
 
 
 class Value(BaseModel):
@@ -29,7 +30,7 @@ class Fact(Value):
 
 def derived_id(*parts: object) -> str:
     """A UUIDv5 over `parts`: the same facts give the same id on every run (semantics 7.5)."""
-    return str(uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts)))
+    return str(uuid.uuid5(NAMESPACE, "\x1f".join(str(part) for part in parts)))
 
 
 def digest(text: str | bytes) -> str:
