@@ -4,6 +4,7 @@ An item is a whole poll; it is decoded into columns, judged, and dealt to a few 
 Python object a reading anywhere (engine.md 1); objects begin where a quarter's row leaves the shard.
 """
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,23 +16,28 @@ from bytewax.outputs import Sink
 from pipelines.operators import run_rule
 from pipelines.records import Out, Poll
 from pipelines.rules.groups import GroupRule, MemberNews
+from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_news import told
 from pipelines.rules.quarter_out import late_readings, oddities, strays
 from pipelines.rules.quarter_rejects import RejectRule
-from pipelines.rules.quarter_roster import Rosters
+from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_snapshot import dump, load
 from pipelines.rules.quarter_state import Part, Shard
 from pipelines.spread import shard_key
 from pipelines.telemetry_intake import Count, DeadLetterLimit, Intake, uncounted
 from pipelines.views import View
-from schemas.clock import Clock
+from schemas.clock import Clock, wall_seconds
 from schemas.config import Configuration
 from schemas.telemetry import QuarterHour
 from schemas.topics import QUARTER_HOURS, TELEMETRY
 from schemas.units import from_ms
+from sinks.errors import Unavailable
 
 SHARDS = 4
 """State is kept under so many keys. The number is part of the recovery store: another one begins with empty state."""
+
+EDITION_WITHIN_S = 10.0
+"""So long (wall) a worker may be behind another one in what it knows of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def telemetry_flow(
     rejects = op.map("rejects_key", taken, lambda one: (TELEMETRY.name, one.rejects))
     letters = run_rule("rejects", rejects, RejectRule(rosters), clock)
     parts = op.flat_map("deal", taken, lambda one: [(shard_key(part.shard), part) for part in one.parts])
-    steps = op.map("quarters_value", op.stateful("quarters", parts, _ShardLogic), lambda pair: pair[1])
+    steps = op.map("quarters_value", op.stateful("quarters", parts, lambda resume: _ShardLogic(resume, rosters)), lambda pair: pair[1])
     assets = op.flat_map("assets", steps, lambda one: one.outs)
     news = op.flat_map("news", steps, lambda one: [(each.scope_id, each) for each in one.news])
     groups = op.map("group_rows", run_rule("groups", news, GroupRule(rosters), clock), _row)
@@ -75,19 +81,25 @@ def telemetry_flow(
 class _ShardLogic(op.StatefulLogic[Part, _Told, bytes]):
     """One shard in the engine: parts in, what they lead to out. Nothing is emitted at the end of input."""
 
-    def __init__(self, resume: bytes | None) -> None:
-        self._shard = Shard() if resume is None else load(resume)
+    def __init__(self, resume: bytes | None, rosters: Rosters) -> None:
+        self._shard, self._rosters = Shard() if resume is None else load(resume), rosters
 
     def on_item(self, value: Part) -> tuple[Iterable[_Told], bool]:
-        roster, now = value.roster, from_ms(value.now)
-        step = self._shard.step(value)
-        rows, news = told(self._shard, value, step, now)
-        outs = [_row(row) for row in rows]
-        for partition, found in step.lanes.items():
-            lane = self._shard.lanes[partition]
-            outs += [*late_readings(lane, partition, found, now), *oddities(lane, found, roster, now)]
-        outs += strays(step.strays, roster, now)
+        roster, now = self._roster(value.edition), from_ms(value.now)
+        step = take_step(self._shard, value, roster)
+        rows, news = told(self._shard, value, roster, step, now)
+        keys = self._shard.keys
+        outs = [*map(_row, rows), *late_readings(keys, step, now), *oddities(keys, step, roster, now), *strays(step.strays, roster, now)]
         return ([_Told(outs, news)] if outs or news else []), op.StatefulLogic.RETAIN
+
+    def _roster(self, edition: str) -> Roster:
+        """The roster a part was made by; another worker may have read the configuration a moment earlier."""
+        deadline = wall_seconds() + EDITION_WITHIN_S
+        while (roster := self._rosters.of(edition)) is None:
+            if wall_seconds() > deadline:
+                raise Unavailable(f"this worker has not seen the configuration another one works by within {EDITION_WITHIN_S:g} s", 1.0)
+            time.sleep(0.01)
+        return roster
 
     def snapshot(self) -> bytes:
         return dump(self._shard)

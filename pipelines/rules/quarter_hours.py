@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rules.quarter_power import power_energy
-from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, STORED, Floats, Ints, Table, in_order, position
+from pipelines.rules.quarter_power import PowerEnergy, power_energy
+from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, STORED, Flags, Floats, Ints, Table, in_order, position
 from pipelines.rules.quarter_registers import HOUR_MS, Counted, counted, register_energy
 from schemas.clock import Clock
 from schemas.config import Timing
@@ -50,6 +50,7 @@ class MeterTiming:
     future: int = 120_000
     provisional_every: int = 60_000
     report_deadline: int = 300_000
+    expiry: int = 604_800_000
 
     @classmethod
     def of(cls, timing: Timing, clock: Clock) -> "MeterTiming":
@@ -62,6 +63,7 @@ class MeterTiming:
             max_interpolation=_ms(timing.max_interpolation),
             max_hold=_ms(timing.max_hold),
             # A quarter must not leave before it can have been closed.
+            expiry=_ms(timing.asset_expiry),
             horizon=_ms(max(timing.correction_horizon, timing.max_interpolation, wait)),
             future=_ms(clock.allowance(timing.future)),
             provisional_every=_ms(timing.provisional_every),
@@ -77,10 +79,15 @@ class Judged(NamedTuple):
     exported: Counted
 
 
+def tolerant() -> np.errstate:
+    """Absurd but finite values must not stop a batch: they overflow without a word."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def judged(readings: Table, max_w: Floats) -> Judged:
     """The distinct readings of a table in order of arrival, their registers judged. `max_w` is by key."""
     readings = in_order(readings).readings
-    with np.errstate(over="ignore"):
+    with tolerant():
         return Judged(readings, counted(readings, "import_wh", IMPORT, max_w), counted(readings, "export_wh", EXPORT, max_w))
 
 
@@ -90,13 +97,36 @@ def rows_of(known: Judged, key: NDArray[Any], start: Ints, timing: MeterTiming, 
     `known` is all that is known of these keys, at any instants. With `until`, an instant in ms, time ends there: the
     rows of quarters still running.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd but finite values must not stop a batch
+    with tolerant():
         return _rows(known, key.astype(np.int32), start, timing, until)
 
 
 def _rows(known: Judged, key: NDArray[np.int32], start: Ints, timing: MeterTiming, until: int | None) -> NDArray[np.void]:
     readings = known.readings
     power = power_energy(readings, key, start, timing.max_hold, until)
+    own, quarter = _own(readings, key, start)
+    stored, newest = np.full(len(key), np.nan), np.zeros(len(key), np.int64)
+    some = (own["flags"] & STORED) != 0
+    stored[quarter[some]] = own["stored_wh"][some]  # in order: the last one stays
+    newest[quarter] = own["at"]
+    estimated = np.bincount(quarter[(own["flags"] & ESTIMATED) != 0], minlength=len(key)) > 0
+    inside = Inside(np.bincount(quarter, minlength=len(key)), estimated, stored, newest)
+    return assembled(known, power, inside, key, start, timing, running=until is not None)
+
+
+class Inside(NamedTuple):
+    """What is known of the readings inside each quarter: their number, flags, last state of charge, newest instant (0: none)."""
+
+    samples: Ints
+    estimated: Flags
+    stored_wh: Floats
+    newest: Ints
+
+
+def assembled(
+    known: Judged, power: PowerEnergy, inside: Inside, key: NDArray[np.int32], start: Ints, timing: MeterTiming, *, running: bool
+) -> NDArray[np.void]:
+    """The rows (`ROW`) of quarters from what power, registers and the readings inside say of them; those without energy have none."""
     imported, exported = (register_energy(one, key, start, timing.max_interpolation) for one in (known.imported, known.exported))
     by_register = ~np.isnan(imported.wh) | ~np.isnan(exported.wh)
 
@@ -111,20 +141,15 @@ def _rows(known: Judged, key: NDArray[np.int32], start: Ints, timing: MeterTimin
     of_registers = np.fmin(*(np.where(np.isnan(one.wh), np.nan, one.coverage) for one in (imported, exported)))
     rows["coverage"] = np.where(by_register, of_registers, power.covered / MINUTES_PER_QUARTER)
     rows["reset"] = imported.reset | exported.reset
-
-    own, quarter = _own(readings, key, start)
-    rows["samples"] = np.bincount(quarter, minlength=len(key))
-    rows["estimated"] = np.bincount(quarter[(own["flags"] & ESTIMATED) != 0], minlength=len(key)) > 0
-    stored = (own["flags"] & STORED) != 0
-    rows["stored_wh"] = np.nan
-    rows["stored_wh"][quarter[stored]] = own["stored_wh"][stored]  # in order: the last one stays
+    rows["samples"], rows["estimated"], rows["stored_wh"] = inside.samples, inside.estimated, inside.stored_wh
     for one in (known.imported, known.exported):
-        rows["left_out"] += np.bincount(_own(readings[one.left_out], key, start)[1], minlength=len(key)).astype(np.int32)
+        if len(one.left_out):
+            rows["left_out"] += np.bincount(_own(known.readings[one.left_out], key, start)[1], minlength=len(key)).astype(np.int32)
 
     rows["last_minute_w"] = power.last_minute_w
-    if until is not None:
-        _project(rows, power.inside, own, quarter)
-    return rows[by_register | ((power.inside > 0) & ((power.covered > 0) | (until is None)))]
+    if running:
+        _project(rows, power.inside, inside.newest)
+    return rows[by_register | ((power.inside > 0) & ((power.covered > 0) | (not running)))]
 
 
 def _own(readings: Table, key: NDArray[np.int32], start: Ints) -> tuple[Table, Ints]:
@@ -136,10 +161,8 @@ def _own(readings: Table, key: NDArray[np.int32], start: Ints) -> tuple[Table, I
     return readings[own], quarter[own]
 
 
-def _project(rows: NDArray[np.void], inside: Ints, own: Table, quarter: Ints) -> None:
+def _project(rows: NDArray[np.void], inside: Ints, newest: Ints) -> None:
     """Without power, `last_minute_w` of a running quarter is the mean since its start (semantics 5, at risk)."""
-    newest = np.zeros(len(rows), np.int64)
-    newest[quarter] = own["at"]
     elapsed = newest - rows["start"]
     mean = (rows["import_wh"] - rows["export_wh"]) * HOUR_MS / np.maximum(elapsed, 1)
     rows["last_minute_w"] = np.where(inside > 0, rows["last_minute_w"], np.where(elapsed > 0, mean, np.nan))

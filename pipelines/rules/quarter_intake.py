@@ -1,13 +1,13 @@
 """A poll's readings judged and dealt to the shards (semantics 1.8, 1.9). Pure: columns in, parts and rejects out."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from pipelines.rules.quarter_readings import BITS, ESTIMATED, VALUES, Flags, Floats, Ints, Table, no_readings
-from pipelines.rules.quarter_rejects import BAD, GOOD, verdicts
+from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, POWER, STORED, Flags, Floats, Ints, Records, no_readings
+from pipelines.rules.quarter_rejects import ABOVE, ANCIENT, BAD, EMPTY, FUTURE, GOOD, NON_FINITE, UNKNOWN
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_state import Part, Silence
 
@@ -25,7 +25,7 @@ class Columns:
     at: Ints
     phase: NDArray[np.int8]
     present: NDArray[np.uint8]
-    values: tuple[Floats, ...]
+    values: tuple[Floats, Floats, Floats, Floats]
     bad: Flags
     estimated: Flags
     partition: NDArray[np.int32]
@@ -45,33 +45,29 @@ def sort(columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...]
 
     Every shard gets a part of every poll, empty or not, for it brings the time along.
     """
-    known = columns.asset < len(roster.ids)
-    max_w = np.full(len(columns.asset), np.nan)
-    max_w[known] = roster.limits[columns.asset[known]]
-    latest = now + roster.timing.future
-    reasons = verdicts(
-        columns.at, columns.present, dict(zip(BITS, columns.values, strict=True)),
-        known, max_w, columns.bad, latest,
+    c, size = columns, len(columns.at)
+    reasons, before = np.zeros(size, np.int8), np.zeros(size, np.int64)
+    newest = np.zeros(int(c.partition.max(initial=-1)) + 1, np.int64)
+    first = np.zeros(shards + 1, np.int64)
+    _judge(
+        c.asset, c.at, c.present, *c.values, c.bad, c.partition, roster.hashes, roster.limits, now + roster.timing.future,
+        shards, reasons, before, newest, first,
     )  # fmt: skip
-    # A bad reading never moves a watermark (1.8). One that its own meter calls BAD does: it says that time has passed.
-    honest = (reasons == BAD) & known & (columns.at >= 0) & (columns.at <= latest)
-    before, newest = _progress(columns, (reasons == GOOD) | honest)
-    good = np.flatnonzero(reasons == GOOD)
-    readings = _table(columns, good)
-    of_shard = roster.hashes[columns.asset[good]] % shards
+    good = int(first[-1])
+    readings, phase = no_readings(good), np.zeros(good, np.int8)
+    partition, offset, met = np.zeros(good, np.int32), np.zeros(good, np.int64), np.zeros(good, np.int64)
+    _deal(
+        c.asset, c.at, c.phase, c.present, *c.values, c.estimated, c.partition, c.offset, before, reasons, roster.hashes, shards,
+        first.copy(), readings, phase, partition, offset, met,
+    )  # fmt: skip
+    heard = {each: int(newest[each]) for each in np.flatnonzero(newest).tolist()}
     parts = []
-    for index in range(shards):
-        mine = np.flatnonzero(of_shard == index)
-        rows = good[mine]
+    for index, (low, high) in enumerate(zip(first[:-1].tolist(), first[1:].tolist(), strict=True)):
+        mine = slice(low, high)
         parts.append(
             Part(
-                index, shards, roster, now, partitions, newest, silences,
-                asset=columns.asset[rows],
-                phase=columns.phase[rows],
-                readings=readings[mine],
-                partition=columns.partition[rows],
-                offset=columns.offset[rows],
-                before=before[rows],
+                index, shards, roster.edition, now, partitions, heard, silences,
+                readings[mine], phase[mine], partition[mine], offset[mine], met[mine],
             )
         )  # fmt: skip
     return Sorted(reasons, parts)
@@ -82,28 +78,69 @@ def rejected(reasons: NDArray[np.int8]) -> Ints:
     return np.flatnonzero((reasons != GOOD) & (reasons != BAD))
 
 
-def _progress(columns: Columns, counts: Flags) -> tuple[Ints, dict[int, int]]:
-    """For each reading the newest instant that counts before it in its partition, and each partition's newest."""
-    before, newest = np.zeros(len(columns.at), np.int64), dict[int, int]()
-    at = np.where(counts, columns.at, 0)
-    for partition, rows in _by_partition(columns.partition):
-        running = np.maximum.accumulate(at[rows])
-        before[rows[1:]] = running[:-1]
-        if running[-1]:
-            newest[partition] = int(running[-1])
-    return before, newest
+@njit(cache=True, nogil=True)
+def _judge(
+    asset: NDArray[np.int32], at: Ints, present: NDArray[np.uint8], power: Floats, imported: Floats, exported: Floats, stored: Floats,
+    bad: Flags, partition: NDArray[np.int32], hashes: Ints, limits: Floats, latest: int, shards: int,
+    reasons: NDArray[np.int8], before: Ints, newest: Ints, first: Ints,
+) -> None:  # fmt: skip
+    """For each reading its reason (`quarter_rejects.REASONS`) and the newest instant that counts before it in its partition;
+    the newest instant of each partition; and where each shard's readings will begin (`first`, one longer than the shards).
+
+    `limits` is each asset's `max_w`, NaN where it has none. `latest` (ms) is the clock and what instants may be ahead of it.
+    """
+    for i in range(len(at)):
+        known = asset[i] < len(limits)
+        has = present[i]
+        finite = (
+            (not has & POWER or np.isfinite(power[i])) and (not has & IMPORT or np.isfinite(imported[i]))
+            and (not has & EXPORT or np.isfinite(exported[i])) and (not has & STORED or np.isfinite(stored[i]))
+        )  # fmt: skip
+        timely = 0 <= at[i] <= latest
+        if bad[i]:
+            reason = BAD
+        elif not known:
+            reason = UNKNOWN
+        elif not finite:
+            reason = NON_FINITE
+        elif has & POWER and abs(power[i]) > limits[asset[i]]:
+            reason = ABOVE
+        elif not timely:
+            reason = FUTURE if at[i] > latest else ANCIENT
+        else:
+            reason = EMPTY if has == 0 else GOOD
+        reasons[i] = reason
+        p = partition[i]
+        before[i] = newest[p]
+        # A bad reading never moves a watermark (1.8). One that its own meter calls BAD does: it says that time has passed.
+        if reason == GOOD or (reason == BAD and known and timely):
+            newest[p] = max(newest[p], at[i])
+        if reason == GOOD:
+            first[hashes[asset[i]] % shards + 1] += 1
+    for shard in range(shards):
+        first[shard + 1] += first[shard]
 
 
-def _by_partition(partition: NDArray[np.int32]) -> Iterator[tuple[int, Ints]]:
-    for one in np.unique(partition).tolist():
-        yield one, np.flatnonzero(partition == one)
-
-
-def _table(columns: Columns, rows: Ints) -> Table:
-    table = no_readings(len(rows))
-    present = columns.present[rows]
-    table["flags"] = present | columns.estimated[rows] * np.uint8(ESTIMATED)
-    table["at"] = columns.at[rows]
-    for name, bit, column in zip(VALUES, BITS, columns.values, strict=True):
-        table[name] = np.where(present & bit, column[rows], 0.0)
-    return table
+@njit(cache=True, nogil=True)
+def _deal(
+    asset: NDArray[np.int32], at: Ints, phase: NDArray[np.int8], present: NDArray[np.uint8], power: Floats, imported: Floats,
+    exported: Floats, stored: Floats, estimated: Flags, partition: NDArray[np.int32], offset: Ints, before: Ints,
+    reasons: NDArray[np.int8], hashes: Ints, shards: int, filled: Ints,
+    readings: Records, out_phase: NDArray[np.int8], out_partition: NDArray[np.int32], out_offset: Ints, out_before: Ints,
+) -> None:  # fmt: skip
+    """Write the good readings shard by shard, in order; `filled` is where each shard's begin."""
+    for i in range(len(at)):
+        if reasons[i] != GOOD:
+            continue
+        shard = hashes[asset[i]] % shards
+        j = filled[shard]
+        filled[shard] += 1
+        row, has = readings[j], present[i]
+        row.key = asset[i]
+        row.flags = has | (ESTIMATED if estimated[i] else 0)
+        row.at = at[i]
+        row.power_w = power[i] if has & POWER else 0.0
+        row.import_wh = imported[i] if has & IMPORT else 0.0
+        row.export_wh = exported[i] if has & EXPORT else 0.0
+        row.stored_wh = stored[i] if has & STORED else 0.0
+        out_phase[j], out_partition[j], out_offset[j], out_before[j] = phase[i], partition[i], offset[i], before[i]

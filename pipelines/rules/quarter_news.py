@@ -5,32 +5,30 @@ from datetime import datetime
 import numpy as np
 
 from pipelines.rules.groups import MemberNews
-from pipelines.rules.quarter_lane import cut_of
+from pipelines.rules.quarter_closing import cut_of
 from pipelines.rules.quarter_out import final_rows, running_rows
-from pipelines.rules.quarter_roster import shard_of
+from pipelines.rules.quarter_roster import Roster, shard_of
 from pipelines.rules.quarter_state import Part, Shard, Step
 from schemas.intervals import QUARTER_MS
 from schemas.telemetry import QuarterHour
 
 
-def told(shard: Shard, part: Part, step: Step, now: datetime) -> tuple[list[QuarterHour], list[MemberNews]]:
+def told(shard: Shard, part: Part, roster: Roster, step: Step, now: datetime) -> tuple[list[QuarterHour], list[MemberNews]]:
     """The asset rows of a step, final and provisional, and the news of it for scopes with groups."""
-    roster, desk = part.roster, _Desk(shard, part)
+    desk = _Desk(shard, part, roster)
     rows: list[QuarterHour] = []
-    for partition, found in step.lanes.items():
-        lane = shard.lanes[partition]
-        for row in final_rows(lane, found, roster, now):
-            rows.append(row)
-            if (news := desk.of(row.id)) is not None:
-                news.rows.append(row)
-        for row in running_rows(lane, found, roster, now):
-            rows.append(row)
-            if (news := desk.of(row.id)) is not None:
-                news.running.append(row)
-        if found.closed:
-            until = lane.keys.settled()
-            for asset in np.unique(lane.keys.asset[np.concatenate(found.closed)]).tolist():
-                desk.settle(lane.keys.assets[asset], int(until[asset]))
+    for row in final_rows(shard.keys, step, roster, now):
+        rows.append(row)
+        if (news := desk.of(row.id)) is not None:
+            news.rows.append(row)
+    for row in running_rows(shard.keys, step, roster, now):
+        rows.append(row)
+        if (news := desk.of(row.id)) is not None:
+            news.running.append(row)
+    if step.closed:
+        until = shard.keys.settled()
+        for asset in np.unique(shard.keys.asset[np.concatenate(step.closed)]).tolist():
+            desk.settle(shard.keys.assets[asset], int(until[asset]))
     desk.pass_time()
     if step.provisional:
         desk.tick()
@@ -40,8 +38,8 @@ def told(shard: Shard, part: Part, step: Step, now: datetime) -> tuple[list[Quar
 class _Desk:
     """Collects the news of one step by scope."""
 
-    def __init__(self, shard: Shard, part: Part) -> None:
-        self._shard, self._part, self._roster = shard, part, part.roster
+    def __init__(self, shard: Shard, part: Part, roster: Roster) -> None:
+        self._shard, self._part, self._roster = shard, part, roster
         self._news: dict[str, MemberNews] = {}
 
     def of(self, asset_id: str) -> MemberNews | None:

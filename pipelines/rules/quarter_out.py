@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from pipelines.records import Out
 from pipelines.rules.quarter_hours import METHODS
-from pipelines.rules.quarter_lane import Found, Lane
+from pipelines.rules.quarter_keys import Keys
 from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, POWER, STORED
 from pipelines.rules.quarter_roster import Roster
+from pipelines.rules.quarter_state import Step
 from schemas.connection import Event, Severity, SubjectKind
 from schemas.facts import derived_id
 from schemas.intervals import QUARTER_MS
@@ -24,26 +25,26 @@ _NUMBERS = ("import_wh", "export_wh", "mean_w", "min_w", "max_w", "stored_wh", "
 _FLAGS = {"power_w": POWER, "import_wh": IMPORT, "export_wh": EXPORT, "stored_wh": STORED}
 
 
-def final_rows(lane: Lane, found: Found, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
+def final_rows(keys: Keys, found: Step, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
     """The rows written in this step, each with its revision."""
     for rows, revisions in zip(found.rows, found.revisions, strict=True):
-        yield from _rows(lane, rows, revisions.tolist(), roster, now, provisional=False)
+        yield from _rows(keys, rows, revisions.tolist(), roster, now, provisional=False)
 
 
-def running_rows(lane: Lane, found: Found, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
+def running_rows(keys: Keys, found: Step, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
     """The provisional rows of this step: revision 0, with the last whole minute's mean."""
     for rows in found.running:
-        yield from _rows(lane, rows, [0] * len(rows), roster, now, provisional=True)
+        yield from _rows(keys, rows, [0] * len(rows), roster, now, provisional=True)
 
 
 def _rows(
-    lane: Lane, rows: NDArray[np.void], revisions: list[int], roster: Roster, now: datetime, *, provisional: bool
+    keys: Keys, rows: NDArray[np.void], revisions: list[int], roster: Roster, now: datetime, *, provisional: bool
 ) -> Iterator[QuarterHour]:
-    asset, phase = lane.keys.asset[rows["key"]].tolist(), lane.keys.phase[rows["key"]].tolist()
+    asset, phase = keys.asset[rows["key"]].tolist(), keys.phase[rows["key"]].tolist()
     for row, revision, index, which in zip(rows.tolist(), revisions, asset, phase, strict=True):
         values = dict(zip(rows.dtype.names or (), row, strict=True))
         numbers = {name: _some(values[name]) for name in _NUMBERS}
-        asset_id, imported, exported = lane.keys.assets[index], values["import_wh"], values["export_wh"]
+        asset_id, imported, exported = keys.assets[index], values["import_wh"], values["export_wh"]
         content = (*numbers.values(), values["samples"], values["coverage"], values["method"], values["estimated"], values["reset"])
         when = rfc3339(now) if provisional else ""
         yield QuarterHour(
@@ -67,12 +68,13 @@ def _rows(
         )
 
 
-def late_readings(lane: Lane, partition: int, found: Found, now: datetime) -> Iterator[Out]:
+def late_readings(keys: Keys, found: Step, now: datetime) -> Iterator[Out]:
     """The readings that came after their quarter's correction horizon (1.10)."""
-    for readings, offsets, watermark in found.late:
-        for reading, offset in zip(readings, offsets.tolist(), strict=True):
+    for readings, offsets, watermarks in found.late:
+        for reading, offset, watermark in zip(readings, offsets.tolist(), watermarks.tolist(), strict=True):
             key = reading["key"]
-            asset_id, phase = lane.keys.assets[lane.keys.asset[key]], PHASES[lane.keys.phase[key]]
+            partition = int(keys.home[key])
+            asset_id, phase = keys.assets[keys.asset[key]], PHASES[keys.phase[key]]
             at, flags = int(reading["at"]), int(reading["flags"])
             late = LateMeasurement(
                 event_id=derived_id("late", partition, offset, asset_id, phase, at),
@@ -91,7 +93,7 @@ def late_readings(lane: Lane, partition: int, found: Found, now: datetime) -> It
             yield Out(LATE_TELEMETRY, asset_id, late)
 
 
-def oddities(lane: Lane, found: Found, roster: Roster, now: datetime) -> Iterator[Out]:
+def oddities(keys: Keys, found: Step, roster: Roster, now: datetime) -> Iterator[Out]:
     """Registers that fell or were reset, and readings of one identity that differ (1.2, 1.6)."""
     told: list[tuple[str, Severity, int, int, int, str]] = []
     for rows in found.rows:
@@ -101,15 +103,15 @@ def oddities(lane: Lane, found: Found, roster: Roster, now: datetime) -> Iterato
                 told.append(("register_fell", Severity.WARNING, key, start, count, f"register fell: {count} values were left out"))
             if row["reset"]:
                 told.append(("register_reset", Severity.INFO, key, start, 1, "a register began anew"))
-    for keys, instants in found.conflicts:
+    for of_keys, instants in found.conflicts:
         pairs, counts = np.unique(
-            np.stack((keys.astype(np.int64), instants // QUARTER_MS * QUARTER_MS), axis=1), axis=0, return_counts=True
+            np.stack((of_keys.astype(np.int64), instants // QUARTER_MS * QUARTER_MS), axis=1), axis=0, return_counts=True
         )
         for (key, start), count in zip(pairs.tolist(), counts.tolist(), strict=True):
             words = f"{count} readings differ from the first of their instant and do not count"
             told.append(("conflicting_readings", Severity.WARNING, key, start, count, words))
     for kind, severity, key, start, count, words in told:
-        asset_id, phase = lane.keys.assets[lane.keys.asset[key]], PHASES[lane.keys.phase[key]]
+        asset_id, phase = keys.assets[keys.asset[key]], PHASES[keys.phase[key]]
         where = f"{asset_id}, quarter hour from {rfc3339(from_ms(start))}"
         yield _event(kind, asset_id, (phase, start, count), roster, now, severity, f"{where}: {words}")
 

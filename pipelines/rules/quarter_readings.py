@@ -13,6 +13,8 @@ Table = NDArray[np.void]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Records = NDArray[Any]
+"""Arrays of records in compiled loops, where a row is a reference and its fields are attributes."""
 
 POWER, IMPORT, EXPORT, STORED, ESTIMATED = 1, 2, 4, 8, 16
 """Bits of `flags`: which values a reading has, and whether they were estimated."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from hashlib import blake2b
 from zlib import crc32
 
 import numpy as np
@@ -13,6 +14,9 @@ from pipelines.rules.quarter_readings import Floats, Ints
 from schemas.clock import Clock
 from schemas.config import Configuration
 from schemas.topology import Asset, Group, bound
+
+EDITIONS = 16
+"""So many past orders of assets are remembered: other workers may be a few changes behind."""
 
 
 def shard_of(asset_id: str, shards: int) -> int:
@@ -55,6 +59,11 @@ class Roster:
         return list(self.assets)
 
     @cached_property
+    def edition(self) -> str:
+        """Names this order of ids: workers that have the same configuration have the same rows."""
+        return blake2b("\n".join(self.assets).encode(), digest_size=8).hexdigest()
+
+    @cached_property
     def hashes(self) -> Ints:
         """What each asset's shard is derived from."""
         return np.array([_hash(asset_id) for asset_id in self.assets], np.int64)
@@ -80,15 +89,26 @@ class Roster:
 
 
 class Rosters:
-    """The roster of the present configuration, made again only when that is another one."""
+    """The roster of the present configuration, made again only when that is another one; and the last few before it."""
 
     def __init__(self, config: Callable[[], Configuration], clock: Clock) -> None:
         self._config, self._clock = config, clock
         self._seen: tuple[Configuration, Roster] | None = None
+        self._editions: dict[str, Roster] = {}
 
     def current(self) -> Roster:
         """The same object as long as the configuration is."""
         config = self._config()
         if self._seen is None or self._seen[0] is not config:
-            self._seen = (config, Roster.of(config, self._clock))
+            roster = Roster.of(config, self._clock)
+            self._seen = (config, roster)
+            self._editions.pop(roster.edition, None)
+            self._editions[roster.edition] = roster
+            if len(self._editions) > EDITIONS:
+                del self._editions[next(iter(self._editions))]
         return self._seen[1]
+
+    def of(self, edition: str) -> Roster | None:
+        """The newest roster of that edition; None if this worker has not (yet) seen the configuration it belongs to."""
+        self.current()
+        return self._editions.get(edition)

@@ -1,6 +1,8 @@
-"""A shard: a fat share of all assets, in one lane for each Kafka partition they speak on (semantics 1.9, 1.10, engine.md 1).
+"""A shard: a fat share of all assets (semantics 1.9, 1.10, engine.md 1).
 
 It is fed with its part of each poll, and with every poll's partition progress, so that all shards know all watermarks.
+Readings wait in a buffer until their partition's watermark has passed them, then they are folded into their quarters in
+order of instants; `quarter_closing` makes rows of those.
 """
 
 from dataclasses import dataclass, field
@@ -8,12 +10,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rules.quarter_lane import Found, Lane, cut_of
-from pipelines.rules.quarter_readings import Ints, Table, no_readings
+from pipelines.rules.quarter_arrivals import BEHIND, LATE, ON_TIME, STEP_MS, Buffer, arrive, met
+from pipelines.rules.quarter_hours import MeterTiming
+from pipelines.rules.quarter_kept import merged
+from pipelines.rules.quarter_keys import Keys
+from pipelines.rules.quarter_minutes import ACCEPTED, CONFLICT, in_order
+from pipelines.rules.quarter_readings import EXPORT, IMPORT, Ints, Table, no_readings, position
 from pipelines.rules.quarter_roster import Roster
+from pipelines.rules.quarter_slots import Slots
 from pipelines.rules.watermarks import Watermarks
 
-_SLOT_BITS = 32
+FOLD_AT_ONCE = 16_384
+"""So many readings may wait before they are folded, or as many as there are register values: larger folds are cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One shard's part of a poll. `asset` is the row in the roster it was judged by; `readings` have no keys yet.
+    """One shard's part of a poll. The `key` of its `readings` is the asset's row in the roster of that `edition` (see `Roster`).
 
     Instants are ms. `before` is the newest instant among the earlier readings of the poll in the reading's partition (all shards'),
     `newest` each partition's newest instant in the poll. Readings are good ones: bad ones never get this far.
@@ -35,14 +43,13 @@ class Part:
 
     shard: int
     shards: int
-    roster: Roster
+    edition: str
     now: int
     partitions: tuple[int, ...]
     newest: dict[int, int]
     silences: tuple[Silence, ...] = ()
-    asset: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    phase: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     readings: Table = field(default_factory=no_readings)
+    phase: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     partition: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     offset: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     before: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -50,21 +57,41 @@ class Part:
 
 @dataclass
 class Step:
-    """What one step brought to light: by partition of the lane, and the assets newly met on a second partition."""
+    """What one step brought to light; keys are the shard's."""
 
-    lanes: dict[int, Found]
-    strays: list[tuple[str, int, int]]
-    """(asset, its partition, the other one)."""
-    provisional: bool
+    rows: list[NDArray[np.void]] = field(default_factory=list)
+    revisions: list[NDArray[np.int32]] = field(default_factory=list)
+    running: list[NDArray[np.void]] = field(default_factory=list)
+    late: list[tuple[Table, Ints, Ints]] = field(default_factory=list)
+    """Readings too late for their quarter, or (unsure) for what their register value means; their offsets, and the watermark each met."""
+    conflicts: list[tuple[NDArray[np.int32], Ints]] = field(default_factory=list)
+    closed: list[NDArray[np.int32]] = field(default_factory=list)
+    """Keys whose `closed` was set or moved on."""
+    strays: list[tuple[str, int, int]] = field(default_factory=list)
+    """Assets newly met on a second partition: (asset, its partition, the other one)."""
+    provisional: bool = False
+    folded: int = 0
+    repeated: int = 0
 
 
 class Shard:
-    """The state of one shard."""
+    """The state of one shard. `quarter_closing.take_step` is what changes it."""
 
     def __init__(self) -> None:
-        self.lanes: dict[int, Lane] = {}
+        self.keys = Keys()
+        self.slots = Slots()
+        self.kept: Table = no_readings()
+        """Register values that may still matter, by key and instant."""
+        self.buffer = Buffer()
         self.home: dict[str, int] = {}
+        """Where each asset heard of stands among `keys.assets`."""
         self.times = Watermarks()
+        self.watermark: Ints = np.zeros(0, np.int64)
+        self.cut: Ints = np.zeros(0, np.int64)
+        self.next_close: Ints = np.zeros(0, np.int64)
+        self.folded: Ints = np.zeros(0, np.int64)
+        """By partition: its watermark, the start of the first quarter that can still change, when to look for quarters
+        to close, and up to where readings have been folded."""
         self.tick = 0
         self.stray: set[tuple[str, int]] = set()
         self.settled: dict[str, int] = {}
@@ -73,86 +100,119 @@ class Shard:
         self._roster: Roster | None = None
         self._seats: Ints = np.zeros(0, np.int64)
 
-    def step(self, part: Part) -> Step:
-        """Take in a part; says what follows. Deterministic: the same parts in the same order give the same."""
-        timing = part.roster.timing
-        if part.roster is not self._roster:
-            self._follow(part.roster)
-        self.times.know(part.partitions)
-        step = Step({}, [], False)
-        if len(part.asset):
-            self._take(part, step)
-        for partition, newest in part.newest.items():
-            self.times.see(partition, newest)
-        for silence in part.silences:
-            self.times.silent(silence.partition, silence.since, silence.now, timing.idle_after)
-        self.times.advance(part.now, timing.lateness)
-        for partition, lane in self.lanes.items():
-            lane.advance(self.times.of(partition), timing, step.lanes.setdefault(partition, Found()))
-        tick = part.now // timing.provisional_every
-        if tick > self.tick:
-            self.tick, step.provisional = tick, True
-            self._run(part.now, part.roster, step)
-        return step
+    def follow(self, roster: Roster) -> None:
+        """The configuration in force; another one has other rows for its assets, perhaps another `max_w`."""
+        if roster is not self._roster:
+            self._roster = roster
+            self._seats = np.array([self.home.get(asset_id, -1) for asset_id in roster.ids], np.int64)
+            self.keys.bound_by(roster.max_w)
 
-    def lane_of(self, asset_id: str) -> tuple[Lane, int] | None:
-        """The lane of an asset and its index there; None for one that was never heard of."""
-        home = self.home.get(asset_id)
-        return None if home is None else (self.lanes[home >> _SLOT_BITS], home & ((1 << _SLOT_BITS) - 1))
+    def know(self, partitions: tuple[int, ...]) -> None:
+        """These partitions exist."""
+        self.times.know(partitions)
+        more = max(partitions, default=-1) + 1 - len(self.watermark)
+        if more > 0:
+            for name in ("watermark", "cut", "next_close", "folded"):
+                setattr(self, name, np.concatenate((getattr(self, name), np.zeros(more, np.int64))))
 
-    def _follow(self, roster: Roster) -> None:
-        """The configuration changed: its assets have other rows, perhaps another `max_w`."""
-        self._roster = roster
-        self._seats = np.array([self.home.get(asset_id, -1) for asset_id in roster.ids], np.int64)
-        for lane in self.lanes.values():
-            lane.keys.bound_by(roster.max_w)
-
-    def _take(self, part: Part, step: Step) -> None:
-        timing, homes = part.roster.timing, self._homes(part)
-        lane_of, slot = homes >> _SLOT_BITS, homes & ((1 << _SLOT_BITS) - 1)
-        self._note_strays(part, lane_of, step)
-        for partition in np.unique(lane_of).tolist():
-            lane, mine = self.lanes[partition], np.flatnonzero(lane_of == partition)
-            readings, offset = part.readings[mine], part.offset[mine]
-            readings["key"] = lane.keys.of(slot[mine], part.phase[mine], part.roster.limits[part.asset[mine]])
-            met = np.full(len(mine), self.times.of(partition))
-            own = part.partition[mine] == partition
-            met[own] = self.times.passing(partition, part.before[mine][own], part.now, timing.lateness)
-            # Each reading is judged by the watermark it met, not by where its poll was cut: so runs differ in nothing.
-            cuts = cut_of(met, timing)
-            found = step.lanes.setdefault(partition, Found())
-            for cut in np.unique(cuts).tolist():
-                stage = cuts == cut
-                if cut > lane.cut:
-                    lane.advance(int(met[stage].min()), timing, found)
-                if stage.all():
-                    lane.add(readings, offset, found)
-                else:
-                    lane.add(readings[stage], offset[stage], found)
-
-    def _homes(self, part: Part) -> Ints:
-        """Lane and index of each reading's asset as one integer; new assets live where they are first heard."""
-        homes = self._seats[part.asset]
-        strange = np.flatnonzero(homes < 0)
+    def seat(self, part: Part, roster: Roster, step: Step) -> Table:
+        """The part's readings with their keys in this shard; assets heard for the first time get theirs."""
+        row = part.readings["key"]
+        asset = self._seats[row]
+        strange = np.flatnonzero(asset < 0)
         if len(strange):
-            rows, first = np.unique(part.asset[strange], return_index=True)
-            for row, partition in zip(rows.tolist(), part.partition[strange[first]].tolist(), strict=True):
-                if partition not in self.lanes:
-                    self.lanes[partition] = Lane()
-                asset_id = part.roster.ids[row]
-                slot = self.lanes[partition].keys.add_asset(asset_id)
-                self._seats[row] = self.home[asset_id] = partition << _SLOT_BITS | slot
-            homes = self._seats[part.asset]
-        return homes
+            rows, first = np.unique(row[strange], return_index=True)
+            for each, partition in zip(rows.tolist(), part.partition[strange[first]].tolist(), strict=True):
+                asset_id = roster.ids[each]
+                self._seats[each] = self.home[asset_id] = self.keys.add_asset(asset_id, partition)
+            asset = self._seats[row]
+        readings = part.readings.copy()
+        readings["key"] = self.keys.of(asset, part.phase, roster.limits[row])
+        self.slots.know(len(self.keys))
+        self._note_strays(readings["key"], part.partition, step)
+        return readings
 
-    def _note_strays(self, part: Part, lane_of: Ints, step: Step) -> None:
-        for row in np.flatnonzero(lane_of != part.partition).tolist():
-            asset_id, other = part.roster.ids[part.asset[row]], int(part.partition[row])
+    def _note_strays(self, key: NDArray[np.int32], partition: NDArray[np.int32], step: Step) -> None:
+        for row in np.flatnonzero(self.keys.home[key] != partition).tolist():
+            asset_id, other = self.keys.assets[self.keys.asset[key[row]]], int(partition[row])
             if (asset_id, other) not in self.stray:
                 self.stray.add((asset_id, other))
-                step.strays.append((asset_id, int(lane_of[row]), other))
+                step.strays.append((asset_id, int(self.keys.home[key[row]]), other))
 
-    def _run(self, now: int, roster: Roster, step: Step) -> None:
-        for partition, lane in self.lanes.items():
-            reporting = np.array([roster.reporting_scope(asset_id) is not None for asset_id in lane.keys.assets], np.bool_)
-            lane.run(reporting[lane.keys.asset], now, roster.timing, step.lanes.setdefault(partition, Found()))
+    def meet(self, part: Part, key: NDArray[np.int32], timing: MeterTiming) -> tuple[Ints, Ints]:
+        """The watermark each reading met, and the cut of that."""
+        newest = np.array([self.times.newest(partition) for partition in range(len(self.watermark))], np.int64)
+        met_at, cuts = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
+        met(
+            key, self.keys.home, part.partition, part.before, newest, self.watermark, part.now,
+            timing.lateness, timing.horizon, met_at, cuts,
+        )  # fmt: skip
+        return met_at, cuts
+
+    def take(self, readings: Table, offset: Ints, met_at: Ints, cuts: Ints, step: Step) -> None:
+        """Take in readings with their keys, in order of arrival."""
+        keys = self.keys
+        kinds, poked = np.zeros(len(readings), np.int8), np.zeros(len(self.watermark), np.bool_)
+        fresh = keys.closed[readings["key"]] < 0
+        arrive(
+            readings, met_at, cuts, keys.closed, keys.heard, keys.last_register, keys.reached_until, keys.dirty, keys.touched,
+            keys.waits, keys.home, poked, kinds,
+        )  # fmt: skip
+        if fresh.any():
+            new = np.unique(readings["key"][fresh])
+            step.closed.append(new)
+            np.minimum.at(self.next_close, keys.home[new], 0)
+        self.next_close[poked] = 0
+        if not kinds.any():
+            self.buffer.add(readings)
+            return
+        late = kinds == LATE
+        if late.any():
+            step.late.append((readings[late], offset[late], met_at[late]))
+        self.buffer.add(readings[kinds == ON_TIME])
+        behind = np.flatnonzero(kinds == BEHIND)
+        if len(behind):
+            self._take_behind(readings[behind], offset[behind], met_at[behind], step)
+
+    def _take_behind(self, readings: Table, offset: Ints, met_at: Ints, step: Step) -> None:
+        """Readings from before what is in order already: each comes to what had been folded when it arrived."""
+        reached, home = met_at // STEP_MS * STEP_MS, self.keys.home[readings["key"]]
+        for instant in np.unique(reached).tolist():
+            stage = reached == instant
+            until = np.zeros(len(self.watermark), np.int64)
+            until[home[stage]] = instant
+            self.fold(until, step)
+            unsure = self._fold(readings[stage], step)
+            if len(unsure):  # what their values mean cannot be said from what is kept: a repair will, from all readings
+                again = np.isin(position(readings["key"], readings["at"]), position(unsure["key"], unsure["at"])) & stage
+                step.late.append((readings[again], offset[again], met_at[again]))
+
+    def fold(self, until: Ints, step: Step) -> None:
+        """Fold what is on time and lies before `until` (by partition)."""
+        until = np.maximum(self.folded, until)
+        if (until > self.folded).any():
+            self.folded = until
+            self._fold(self.buffer.take(self.keys.home, until), step)
+
+    def fold_if_many(self, step: Step) -> None:
+        """Fold once enough readings wait: what comes of it does not depend on when."""
+        if self.buffer.size >= max(FOLD_AT_ONCE, len(self.kept)):
+            self.fold(self.watermark // STEP_MS * STEP_MS, step)
+
+    def _fold(self, rows: Table, step: Step) -> Table:
+        """Into quarters and registers; the readings whose register values are unsure."""
+        if not len(rows):
+            return rows
+        order = in_order(rows, len(self.keys))
+        verdicts = self.slots.fold(rows, order)
+        conflict = verdicts == CONFLICT
+        if conflict.any():
+            step.conflicts.append((rows["key"][conflict].copy(), rows["at"][conflict].copy()))
+        step.folded += len(rows)
+        step.repeated += int(np.count_nonzero(verdicts))
+        fresh: Table = rows[order[(verdicts[order] == ACCEPTED) & ((rows["flags"][order] & (IMPORT | EXPORT)) != 0)]]
+        if not len(fresh):
+            return fresh
+        fresh["flags"] &= IMPORT | EXPORT
+        self.kept, unsure = merged(self.kept, fresh, self.keys.max_w)
+        return unsure

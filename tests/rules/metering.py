@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_hours import CONTENT, METHODS, MeterTiming, judged, rows_of
 from pipelines.rules.quarter_intake import Columns, sort
 from pipelines.rules.quarter_readings import BITS, ESTIMATED, VALUES, Table, no_readings
@@ -72,20 +73,19 @@ class Meter:
         dealt = sort(columns(readings, self.roster, self._offset), self.roster, now, self.partitions, silences, len(self.shards))
         self._offset += len(readings)
         for shard, part in zip(self.shards, dealt.parts, strict=True):
-            for partition, found in shard.step(part).lanes.items():
-                keys = shard.lanes[partition].keys
-                for rows, revisions in zip(found.rows, found.revisions, strict=True):
-                    for row, revision in zip(rows, revisions.tolist(), strict=True):
-                        key = (keys.assets[keys.asset[row["key"]]], int(keys.phase[row["key"]]), int(row["start"]))
-                        assert revision == self.revisions.get(key, 0) + 1
-                        self.revisions[key], self.rows[key] = revision, {k: v for k, v in plain(row).items() if k not in NO_CONTENT}
-                self.running += [
-                    plain(row) | {"asset": keys.assets[keys.asset[row["key"]]], "start": int(row["start"])}
-                    for some in found.running
-                    for row in some
-                ]
-                self.late += [one for _, offsets, _ in found.late for one in offsets.tolist()]
-                self.conflicts += sum(len(key) for key, _ in found.conflicts)
+            step, keys = take_step(shard, part, self.roster), shard.keys
+            for rows, revisions in zip(step.rows, step.revisions, strict=True):
+                for row, revision in zip(rows, revisions.tolist(), strict=True):
+                    key = (keys.assets[keys.asset[row["key"]]], int(keys.phase[row["key"]]), int(row["start"]))
+                    assert revision == self.revisions.get(key, 0) + 1
+                    self.revisions[key], self.rows[key] = revision, {k: v for k, v in plain(row).items() if k not in NO_CONTENT}
+            self.running += [
+                plain(row) | {"asset": keys.assets[keys.asset[row["key"]]], "start": int(row["start"])}
+                for some in step.running
+                for row in some
+            ]
+            self.late += [one for _, offsets, _ in step.late for one in offsets.tolist()]
+            self.conflicts += sum(len(key) for key, _ in step.conflicts)
 
     def close(self, hours: float = 3) -> None:
         """All partitions fall silent until everything is closed."""

@@ -47,7 +47,7 @@ def test_verdicts(reading: Reading, reason: int) -> None:
     known = roster({"a"}, max_w=100.0)
     dealt = sort(columns([reading], known), known, START, (0,), (), 2)
     assert REASONS[dealt.reasons[0]] == REASONS[reason]
-    assert sum(len(part.asset) for part in dealt.parts) == (reason == q.GOOD)
+    assert sum(len(part.readings) for part in dealt.parts) == (reason == q.GOOD)
 
 
 def test_a_nan_that_was_sent_is_no_absent_value() -> None:
@@ -88,7 +88,7 @@ def test_every_shard_hears_of_time() -> None:
     known = roster({"a"})
     dealt = sort(columns([at(0, power=1.0)], known), known, START, (0, 1), (), 3)
     assert [part.newest for part in dealt.parts] == [{0: START}] * 3
-    assert sorted(len(part.asset) for part in dealt.parts) == [0, 0, 1]
+    assert sorted(len(part.readings) for part in dealt.parts) == [0, 0, 1]
 
 
 def test_runs_within_a_poll_are_one() -> None:

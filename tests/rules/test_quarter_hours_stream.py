@@ -231,8 +231,8 @@ def test_what_is_behind_the_horizon_leaves_the_state() -> None:
     meter = Meter(roster({"a"}))
     for quarter in range(30):
         meter.poll([at(15 * quarter + minute, power=1.0, imported=float(15 * quarter + minute)) for minute in range(15)])
-    lane = meter.shards[0].lanes[0]
-    timing = MeterTiming()
-    assert max(len(lane.blocks), len(lane.written.quarters)) <= timing.horizon // QUARTER + 2
-    assert len(lane.base) <= 2
-    assert len(lane.tail) <= 2
+    shard, timing = meter.shards[0], MeterTiming()
+    assert len(shard.slots.starts) <= timing.horizon // QUARTER + 2
+    assert shard.slots.used <= timing.horizon // QUARTER + 2
+    assert len(shard.kept) <= 15 * (timing.horizon // QUARTER + 2)
+    assert shard.buffer.size <= 15
