@@ -19,6 +19,7 @@ from schemas.topics import (
     DELIVERIES,
     ENVELOPES,
     EVENTS,
+    FLOW_REPORTS,
     INBOUND,
     OUTBOUND,
     QUARTER_HOURS,
@@ -29,7 +30,7 @@ from sinks.errors import Unavailable
 from sinks.kafka import Follower, RawRecord
 from sinks.settings import KafkaSettings
 
-LASTING = (CONNECTIONS, ENVELOPES, CIRCUIT_CAPACITY, BREACHES)
+LASTING = (CONNECTIONS, ENVELOPES, CIRCUIT_CAPACITY, BREACHES, FLOW_REPORTS)
 """What holds until something else is said, so its last word may be old: read from the beginning."""
 RECENT = (QUARTER_HOURS, COMPLIANCE, EVENTS, OUTBOUND, DELIVERIES, DEAD_LETTERS, INBOUND, COMMANDS)
 """What is shown for its news: read from two days back."""

@@ -16,13 +16,13 @@ from pipelines.operators import dead_letter
 from pipelines.records import Out, Poll, Record, Unreadable
 from schemas.clock import Clock
 from schemas.facts import Value
-from schemas.topics import BREACHES, CONFIG, DEAD_LETTERS, EVENTS, LATE_TELEMETRY, TELEMETRY, TOPICS
+from schemas.topics import BREACHES, CONFIG, DEAD_LETTERS, EVENTS, FLOW_REPORTS, LATE_TELEMETRY, TELEMETRY, TOPICS
 from sinks.clickhouse.readings import frame_of
 from sinks.clickhouse.sink import Batch, batches
 from sinks.columns import decode_readings
 
-READS = tuple(topic for topic in TOPICS if topic is not TELEMETRY)
-"""The topics of `records`; `polls` reads telemetry."""
+READS = tuple(topic for topic in TOPICS if topic not in (TELEMETRY, FLOW_REPORTS))
+"""The topics of `records`; `polls` reads telemetry. What flows report of themselves is monitoring's, and not kept."""
 
 UNREAD_ELSEWHERE = frozenset(topic.name for topic in (LATE_TELEMETRY, EVENTS, BREACHES, CONFIG, DEAD_LETTERS))
 """Topics of which no flow but this one sees every record."""

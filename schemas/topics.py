@@ -8,6 +8,7 @@ from schemas.compliance import Breach, Verdict
 from schemas.config import ConfigChange
 from schemas.connection import Command, Connection, Event, InboundMessage
 from schemas.facts import Value
+from schemas.flows import FlowReport
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage
 from schemas.telemetry import LateMeasurement, Measurement, MeasurementBatch, QuarterHour
 
@@ -22,7 +23,8 @@ class Topic:
     """A topic: its values' models, what its keys are, and how real clusters keep it.
 
     `retention` None means kept for ever. `embedded_partitions` is for the embedded broker, which pays
-    for every partition it is asked about. `max_bytes` is the largest value it takes.
+    for every partition it is asked about. `max_bytes` is the largest value it takes. `roll` is after how long a segment
+    is closed, where Kafka's own week is too long for what it holds: only closed ones are compacted or dropped.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Topic:
     compacted: bool = False
     embedded_partitions: int = field(default=1)
     max_bytes: int = MAX_BYTES
+    roll: timedelta | None = None
 
     def config(self) -> dict[str, str]:
         """Kafka's topic settings: LogAppendTime, since event time is in the value (brokers.md)."""
@@ -40,7 +43,14 @@ class Topic:
         kept = -1 if self.retention is None else int(self.retention.total_seconds() * 1000)
         # 512 bytes for the key and the record's own header, which the broker counts too.
         size = str(self.max_bytes + 512)
-        return {"cleanup.policy": policy, "retention.ms": str(kept), "message.timestamp.type": "LogAppendTime", "max.message.bytes": size}
+        rolled = {} if self.roll is None else {"segment.ms": str(int(self.roll.total_seconds() * 1000))}
+        return {
+            "cleanup.policy": policy,
+            "retention.ms": str(kept),
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": size,
+            **rolled,
+        }
 
 
 TELEMETRY = Topic(
@@ -61,10 +71,11 @@ OUTBOUND = Topic("derms.outbound", (OutboundMessage,), "partner", 4, YEAR)
 DELIVERIES = Topic("derms.deliveries", (Delivery,), "message id", 4, YEAR, compacted=True)
 CONFIG = Topic("derms.config", (ConfigChange,), "kind/id", 1, None, compacted=True)
 DEAD_LETTERS = Topic("derms.dead-letters", (DeadLetter,), "origin topic", 4, 30 * DAY, max_bytes=MAX_BYTES + 64 * 1024)
+FLOW_REPORTS = Topic("derms.flow-reports", (FlowReport,), "flow/worker", 1, 7 * DAY, compacted=True, roll=timedelta(hours=1))
 
 TOPICS: tuple[Topic, ...] = (
     TELEMETRY, BACKFILL, QUARTER_HOURS, LATE_TELEMETRY, INBOUND, CONNECTIONS, EVENTS, ENVELOPES, CIRCUIT_CAPACITY,
-    COMPLIANCE, BREACHES, COMMANDS, OUTBOUND, DELIVERIES, CONFIG, DEAD_LETTERS,
+    COMPLIANCE, BREACHES, COMMANDS, OUTBOUND, DELIVERIES, CONFIG, DEAD_LETTERS, FLOW_REPORTS,
 )  # fmt: skip
 READINGS = (TELEMETRY, BACKFILL)
 """The topics whose values are readings: many, without an identity of their own, handled as columns."""

@@ -1,0 +1,59 @@
+"""What the workers of a dataflow say of themselves: what they have done, how far they are, and where their time goes."""
+
+from schemas.facts import Fact, Value
+from schemas.units import Instant
+
+
+class Tally(Value):
+    """So many of `what` since the worker started; `outcome` tells kinds of them apart (readings: `taken`, `unknown asset`, …)."""
+
+    what: str
+    outcome: str = ""
+    count: int
+
+
+class StageTime(Value):
+    """Wall time a worker spent in one stage of its work since it started, in so many runs.
+
+    `longest_s` is the longest run of the last minute or two, `size_bytes` what passed in all runs, where that is known.
+    """
+
+    stage: str
+    runs: int
+    seconds: float
+    longest_s: float = 0.0
+    size_bytes: int = 0
+
+
+class PartitionStanding(Value):
+    """How far a worker is in one partition of what it reads.
+
+    `position` is the offset of the next record, `lag` how many the broker has beyond it; both None where another worker
+    reads the partition, or nothing was fetched yet. `watermark` is the event time that has passed; None before any.
+    """
+
+    topic: str
+    partition: int
+    position: int | None = None
+    lag: int | None = None
+    watermark: Instant | None = None
+
+
+class FlowReport(Fact):
+    """One worker of a flow, every few seconds; the last value of the key `flow/worker` holds.
+
+    Counts run from `started_at` (wall time), which so tells a restart. `ended`: the worker stopped in order, and this is its last word.
+    """
+
+    flow: str
+    worker: str
+    started_at: Instant
+    ended: bool = False
+    tallies: list[Tally] = []
+    stages: list[StageTime] = []
+    partitions: list[PartitionStanding] = []
+
+    @property
+    def key(self) -> str:
+        """Whose report it is: the key on its topic."""
+        return f"{self.flow}/{self.worker}"
