@@ -35,6 +35,8 @@ V = TypeVar("V", bound=Value)
 CONFIG_WAIT_MS = 250
 """On the embedded broker news of the configuration may take this long: it changes rarely, and each fetch costs."""
 CONNECTIONS_WAIT_MS = 100
+MANY = 500
+"""So many records in one poll only come while a topic is read from its beginning: what follows from them is derived at its end."""
 
 
 class View(Protocol[T_co]):
@@ -63,6 +65,7 @@ class _TopicView(ABC, Generic[V]):
         self._latest: dict[str, V] = {}
         self._lock = threading.Lock()
         self._follower = Follower(settings, [topic], self._take, client_id=f"{topic.name}-view", fetch_wait_ms=fetch_wait_ms)
+        self._deriving = threading.Lock()
         self._ready = False
         self.changed_at: datetime | None = None
 
@@ -74,6 +77,7 @@ class _TopicView(ABC, Generic[V]):
         """Block until the topic has been read to the end it had at the start. Raises `Unavailable` after `timeout_s`."""
         self._follower.wait_ready(timeout_s)
         self._ready = True
+        self._derive()
 
     async def catch_up(self, timeout_s: float) -> None:
         """Return once the topic has been read to its present end. Raises `Unavailable` after `timeout_s`."""
@@ -104,11 +108,17 @@ class _TopicView(ABC, Generic[V]):
                 latest[record.key] = value
         with self._lock:
             self._latest, self.changed_at = latest, self._clock.now()
-        self._changed(latest)
+        if self._ready or len(records) < MANY:
+            self._derive()
+
+    def _derive(self) -> None:
+        with self._deriving:
+            self._changed(self._latest)
 
     @abstractmethod
     def _changed(self, latest: Mapping[str, V]) -> None:
-        """The values are others now; called in the following thread, once for each poll."""
+        """The values are others now; called by one thread at a time, after each poll, but not for the large ones of the start:
+        to derive a configuration of 100,000 assets anew for each thousand of them would take minutes."""
 
 
 class ConnectionsView(_TopicView[Connection]):
