@@ -15,6 +15,8 @@ from sinks.kafka_clients import producer_config, topic_name
 from sinks.settings import KafkaSettings
 
 DELIVERY_TIMEOUT_S = 30.0
+POLL_EVERY = 1000
+"""So many messages are handed over before the client is asked for what has become of them: asking costs as much as sending."""
 _CONTENT_TOO_LARGE = 413
 
 
@@ -56,16 +58,18 @@ class Producer:
     """Sends values and, at `flush`, vouches for them. For one thread at a time.
 
     `timeout_s` (wall) bounds how long a message may be on its way. With `many` it sends in batches on the embedded
-    broker too: only for telemetry, whose readers do not ask for the end to wait for it (see `producer_config`).
+    broker too: only for topics whose readers do not ask for the end to wait for it (see `producer_config`).
     """
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S, many: bool = False) -> None:
         self._settings, self._timeout_s = settings, timeout_s
-        self._config = producer_config(settings, client_id, timeout_s)
+        # Failures are told of, deliveries are not: a call each would cost more than the sending (`flush` waits for all).
+        self._config = producer_config(settings, client_id, timeout_s) | {"delivery.report.only.error": True}
         if many:
             self._config.pop("batch.num.messages", None)
         self._client: Any = Client(self._config)
         self._failures: list[Unavailable | Refused] = []
+        self._unasked = 0
 
     def send(self, topic: Topic, key: str, value: Value | bytes) -> None:
         """Hand a value over for sending; only `flush` says that it arrived. Order within a key is kept.
@@ -74,18 +78,30 @@ class Producer:
         too large and `Unavailable` when the queue stays full.
         """
         raw, name = payload(topic, value), topic_name(self._settings, topic)
+        try:
+            self._client.produce(name, raw, key, -1, self._delivered)
+        except BufferError:
+            self._send_later(name, raw, key)
+        except KafkaException as error:
+            raise failure(name, error.args[0]) from error
+        self._unasked += 1
+        if self._unasked >= POLL_EVERY:
+            self._unasked = 0
+            self._client.poll(0)
+
+    def _send_later(self, name: str, raw: bytes, key: str) -> None:
+        """Send when the queue has room again; `Unavailable` where that takes longer than the time-out."""
         deadline = wall_seconds() + self._timeout_s
-        while True:
+        while wall_seconds() <= deadline:
+            self._client.poll(0.1)
             try:
-                self._client.produce(name, value=raw, key=key.encode(), on_delivery=self._delivered)
-                break
+                self._client.produce(name, raw, key, -1, self._delivered)
             except BufferError:
-                if wall_seconds() > deadline:
-                    raise Unavailable(f"{name}: the queue to the broker stayed full for {self._timeout_s:g} s", 1.0) from None
-                self._client.poll(0.1)
+                continue
             except KafkaException as error:
                 raise failure(name, error.args[0]) from error
-        self._client.poll(0)
+            return
+        raise Unavailable(f"{name}: the queue to the broker stayed full for {self._timeout_s:g} s", 1.0)
 
     def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
@@ -129,11 +145,12 @@ class _SinkPartition(StatelessSinkPartition[Appendable]):
 
 class KafkaSink(DynamicSink[Appendable]):
     """The dataflows' sink for `Out` items: one flush a batch, and any failure ends the flow before its epoch is
-    committed, so that it comes again (engine.md 4, 5: the sink is at-least-once and never silent)."""
+    committed, so that it comes again (engine.md 4, 5: the sink is at-least-once and never silent). `many` as in `Producer`."""
 
-    def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
-        self._settings, self._client_id, self._timeout_s = settings, client_id, timeout_s
+    def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S, many: bool = False) -> None:
+        self._settings, self._client_id, self._timeout_s, self._many = settings, client_id, timeout_s, many
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[Appendable]:
         """One producer for each worker."""
-        return _SinkPartition(Producer(self._settings, f"{self._client_id}-{worker_index}", timeout_s=self._timeout_s))
+        client_id = f"{self._client_id}-{worker_index}"
+        return _SinkPartition(Producer(self._settings, client_id, timeout_s=self._timeout_s, many=self._many))
