@@ -37,15 +37,18 @@ def met(
 
 @njit(cache=True, nogil=True)
 def arrive(
-    rows: Records, met_at: Ints, cuts: Ints, closed: Ints, heard: Ints, last_register: Ints, reached_until: Ints, dirty: Flags,
-    touched: Flags, waits: Flags, home: NDArray[np.int32], poked: Flags, kinds: NDArray[np.int8],
-) -> None:  # fmt: skip
-    """Note the readings with their keys, and say of each in `kinds` whether it is ON_TIME, BEHIND or LATE.
+    readings: Records, key: NDArray[np.int32], met_at: Ints, cuts: Ints, closed: Ints, heard: Ints, last_register: Ints,
+    reached_until: Ints, dirty: Flags, touched: Flags, waits: Flags, home: NDArray[np.int32], poked: Flags, kinds: NDArray[np.int8],
+    buffer: Records, size: int,
+) -> int:  # fmt: skip
+    """Note the readings of these keys, and say of each in `kinds` whether it is ON_TIME, BEHIND or LATE.
 
-    `poked` is set, by partition, where a register value came that a quarter waits for.
+    Those on time are put into the buffer behind its first `size` rows; returns how many it has then. `poked` is set, by
+    partition, where a register value came that a quarter waits for.
     """
-    for i in range(len(rows)):
-        k, at = rows[i].key, rows[i].at
+    for i in range(len(readings)):
+        row, k = readings[i], key[i]
+        at = row.at
         start = at - at % QUARTER_MS
         if closed[k] < 0:
             closed[k] = max(min(start, met_at[i] // QUARTER_MS * QUARTER_MS), cuts[i])
@@ -53,15 +56,22 @@ def arrive(
         if start < cuts[i]:
             kinds[i] = LATE
             continue
-        kinds[i] = BEHIND if at < met_at[i] // STEP_MS * STEP_MS else ON_TIME
         touched[k] = True
-        register = (rows[i].flags & (IMPORT | EXPORT)) != 0
+        register = (row.flags & (IMPORT | EXPORT)) != 0
         if at < closed[k] or (register and at < reached_until[k]):
             dirty[k] = True
         if register:
             last_register[k] = max(last_register[k], at)
             if waits[k] and at >= closed[k] + QUARTER_MS:
                 poked[home[k]] = True
+        if at < met_at[i] // STEP_MS * STEP_MS:
+            kinds[i] = BEHIND
+            continue
+        kinds[i] = ON_TIME
+        buffer[size] = row
+        buffer[size].key = k
+        size += 1
+    return size
 
 
 @njit(cache=True, nogil=True)
@@ -90,15 +100,14 @@ class Buffer:
         """All of them (a view)."""
         return self._rows[: self.size]
 
-    def add(self, rows: Table) -> None:
-        """Append rows as they came."""
-        needed = self.size + len(rows)
+    def room(self, more: int) -> Table:
+        """The whole array, with place for so many more behind the first `size`."""
+        needed = self.size + more
         if needed > len(self._rows):
             grown = np.empty(max(needed, self.size + self.size // 2, 1024), self._rows.dtype)
             grown[: self.size] = self.rows()
             self._rows = grown
-        self._rows[self.size : needed] = rows
-        self.size = needed
+        return self._rows
 
     def take(self, home: NDArray[np.int32], until: Ints) -> Table:
         """Take out the rows before the instant of their key's partition (`until` is by partition)."""

@@ -32,15 +32,14 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
     """
     timing, step = roster.timing, Step()
     shard.follow(roster)
-    shard.know(part.partitions)
+    shard.know(part)
     if len(part.readings):
         _take(shard, part, roster, step)
-    for partition, newest in part.newest.items():
-        shard.times.see(partition, newest)
+    shard.times.see(part.newest)
     for silence in part.silences:
         shard.times.silent(silence.partition, silence.since, silence.now, timing.idle_after)
     shard.times.advance(part.now, timing.lateness)
-    _advance(shard, np.array([shard.times.of(partition) for partition in range(len(shard.watermark))], np.int64), timing, step)
+    _advance(shard, shard.times.watermark, timing, step)
     shard.fold_if_many(step)
     tick = part.now // timing.provisional_every
     if tick > shard.tick:
@@ -50,28 +49,29 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
 
 
 def _take(shard: Shard, part: Part, roster: Roster, step: Step) -> None:
-    readings = shard.seat(part, roster, step)
-    met_at, cuts = shard.meet(part, readings["key"], roster.timing)
-    home = shard.keys.home[readings["key"]]
+    key = shard.seat(part, roster, step)
+    met_at, cuts = shard.meet(part, key, roster.timing)
+    home = shard.keys.home[key]
     later = cuts > shard.cut[home]
     if not later.any():
-        shard.take(readings, part.offset, met_at, cuts, step)
+        shard.take(part.readings, key, part.offset, met_at, cuts, step)
         return
-    # Quarters left the horizon within this poll: what came before and after that must not see the same state.
-    for cut in np.unique(np.where(later, cuts, 0)).tolist():
-        stage = np.flatnonzero(np.where(later, cuts, 0) == cut)
+    # Quarters leave the horizon within this poll: what came before and after that must not see the same state.
+    stages = np.where(later, cuts, 0)
+    for cut in np.unique(stages).tolist():
+        stage = np.flatnonzero(stages == cut)
         if cut:
             reached = shard.watermark.copy()
             least = np.full(len(reached), np.iinfo(np.int64).max)
             np.minimum.at(least, home[stage], met_at[stage])
             reached[home[stage]] = least[home[stage]]
             _advance(shard, reached, roster.timing, step)
-        shard.take(readings[stage], part.offset[stage], met_at[stage], cuts[stage], step)
+        shard.take(part.readings[stage], key[stage], part.offset[stage], met_at[stage], cuts[stage], step)
 
 
 def _advance(shard: Shard, watermark: Ints, timing: MeterTiming, step: Step) -> None:
     """Event time has come so far in each partition: revise what late readings touched, close what is complete, forget what is past."""
-    shard.watermark = np.maximum(shard.watermark, watermark)
+    np.maximum(shard.watermark[: len(watermark)], watermark, out=shard.watermark[: len(watermark)])
     if shard.keys.dirty.any():
         _revise(shard, timing, step)
     due = np.flatnonzero((shard.watermark >= shard.next_close) & (shard.watermark > 0))

@@ -60,13 +60,12 @@ def sort(columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...]
         c.asset, c.at, c.phase, c.present, *c.values, c.estimated, c.partition, c.offset, before, reasons, roster.hashes, shards,
         first.copy(), readings, phase, partition, offset, met,
     )  # fmt: skip
-    heard = {each: int(newest[each]) for each in np.flatnonzero(newest).tolist()}
     parts = []
     for index, (low, high) in enumerate(zip(first[:-1].tolist(), first[1:].tolist(), strict=True)):
         mine = slice(low, high)
         parts.append(
             Part(
-                index, shards, roster.edition, now, partitions, heard, silences,
+                index, shards, roster.edition, now, partitions, newest, silences,
                 readings[mine], phase[mine], partition[mine], offset[mine], met[mine],
             )
         )  # fmt: skip

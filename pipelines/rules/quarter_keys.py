@@ -55,11 +55,12 @@ class Keys:
             self.by_asset = np.vstack((self.by_asset, np.full((max(16, len(self.by_asset)), PHASES), -1, np.int32)))
         return len(self.assets) - 1
 
-    def of(self, asset: Ints, phase: NDArray[np.int8], max_w: Floats) -> NDArray[np.int32]:
-        """The key of each asset and phase; new ones are made, `max_w` is by row (NaN where the asset has none)."""
+    def of(self, asset: Ints, phase: NDArray[np.int8], max_w: Floats, row: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The key of each asset and phase; new ones are made. `max_w[row]` is the asset's, NaN where it has none."""
         key = self.by_asset[asset, phase]
-        if (key < 0).any():
-            self._make(asset[key < 0], phase[key < 0], max_w[key < 0])
+        new = key < 0
+        if new.any():
+            self._make(asset[new], phase[new], max_w[row[new]])
             key = self.by_asset[asset, phase]
         return key
 

@@ -1,6 +1,6 @@
 """Bad readings: which they are, and one dead letter for each run of a reason and asset in a minute (semantics 1.7, 1.8)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.records import Out, Tick
-from pipelines.rules.quarter_readings import Ints
+from pipelines.rules.quarter_readings import POWER, Flags, Floats, Ints
 from pipelines.rules.quarter_roster import Rosters
 from schemas.facts import derived_id
 from schemas.outbound import DeadLetter
@@ -31,6 +31,25 @@ GOOD, BAD, UNKNOWN, NON_FINITE, ABOVE, FUTURE, ANCIENT, EMPTY = range(len(REASON
 MINUTE_MS = 60_000
 _PENDING = 10_000
 """More runs than this are not kept open."""
+
+
+def verdicts(
+    at: Ints, present: NDArray[np.uint8], values: Mapping[int, Floats], known: Flags, max_w: Floats, bad: Flags, latest: int
+) -> NDArray[np.int8]:
+    """For each reading an index into `REASONS`. `values` are by their bit of `present`; `max_w` is NaN where there is none.
+
+    `latest` (ms) is the clock and what instants may be ahead of it. For readings from the history; `quarter_intake` says
+    the same of those that arrive.
+    """
+    finite = np.ones(len(at), np.bool_)
+    for bit, column in values.items():
+        finite &= ((present & bit) == 0) | np.isfinite(column)
+    above = ((present & POWER) != 0) & (np.abs(values[POWER]) > max_w)
+    reasons = np.zeros(len(at), np.int8)
+    for reason, applies in ((EMPTY, present == 0), (ANCIENT, at < 0), (FUTURE, at > latest), (ABOVE, above),
+                            (NON_FINITE, ~finite), (UNKNOWN, ~known), (BAD, bad)):  # fmt: skip
+        reasons[applies] = reason
+    return reasons
 
 
 @dataclass(frozen=True, slots=True)

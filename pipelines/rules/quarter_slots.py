@@ -50,7 +50,8 @@ class Slots:
         """Take readings in, in `order`; what becomes of each (`ACCEPTED`, ...). Their quarters must not be forgotten ones."""
         verdicts = np.zeros(len(rows), np.int8)
         if len(rows):
-            self._make_blocks(np.unique(rows["at"] // QUARTER_MS * QUARTER_MS))
+            first, last = int(rows["at"].min()) // QUARTER_MS, int(rows["at"].max()) // QUARTER_MS
+            self._make_blocks(np.unique(rows["at"] // QUARTER_MS * QUARTER_MS) if last > first else np.array([first * QUARTER_MS]))
             self._room(lacking(rows, order, self.starts, self.slots))
             words = rows.view(np.uint64).reshape(len(rows), -1)
             self._left = fold(rows, words, order, self.starts, self.slots, self._free, self._left, self.minutes, self.quarters, verdicts)

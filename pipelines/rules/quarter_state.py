@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rules.quarter_arrivals import BEHIND, LATE, ON_TIME, STEP_MS, Buffer, arrive, met
+from pipelines.rules.quarter_arrivals import BEHIND, LATE, STEP_MS, Buffer, arrive, met
 from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_kept import merged
 from pipelines.rules.quarter_keys import Keys
@@ -38,7 +38,7 @@ class Part:
     """One shard's part of a poll. The `key` of its `readings` is the asset's row in the roster of that `edition` (see `Roster`).
 
     Instants are ms. `before` is the newest instant among the earlier readings of the poll in the reading's partition (all shards'),
-    `newest` each partition's newest instant in the poll. Readings are good ones: bad ones never get this far.
+    `newest` each partition's newest instant in the poll (by partition, 0: none). Readings are good ones: bad ones never get this far.
     """
 
     shard: int
@@ -46,7 +46,7 @@ class Part:
     edition: str
     now: int
     partitions: tuple[int, ...]
-    newest: dict[int, int]
+    newest: Ints
     silences: tuple[Silence, ...] = ()
     readings: Table = field(default_factory=no_readings)
     phase: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
@@ -107,16 +107,16 @@ class Shard:
             self._seats = np.array([self.home.get(asset_id, -1) for asset_id in roster.ids], np.int64)
             self.keys.bound_by(roster.max_w)
 
-    def know(self, partitions: tuple[int, ...]) -> None:
-        """These partitions exist."""
-        self.times.know(partitions)
-        more = max(partitions, default=-1) + 1 - len(self.watermark)
+    def know(self, part: Part) -> None:
+        """The partitions a part speaks of exist."""
+        self.times.know(part.partitions)
+        more = max(len(self.times), len(part.newest)) - len(self.watermark)
         if more > 0:
             for name in ("watermark", "cut", "next_close", "folded"):
                 setattr(self, name, np.concatenate((getattr(self, name), np.zeros(more, np.int64))))
 
-    def seat(self, part: Part, roster: Roster, step: Step) -> Table:
-        """The part's readings with their keys in this shard; assets heard for the first time get theirs."""
+    def seat(self, part: Part, roster: Roster, step: Step) -> NDArray[np.int32]:
+        """The keys of the part's readings in this shard; assets heard for the first time get theirs."""
         row = part.readings["key"]
         asset = self._seats[row]
         strange = np.flatnonzero(asset < 0)
@@ -126,11 +126,10 @@ class Shard:
                 asset_id = roster.ids[each]
                 self._seats[each] = self.home[asset_id] = self.keys.add_asset(asset_id, partition)
             asset = self._seats[row]
-        readings = part.readings.copy()
-        readings["key"] = self.keys.of(asset, part.phase, roster.limits[row])
+        key = self.keys.of(asset, part.phase, roster.limits, row)
         self.slots.know(len(self.keys))
-        self._note_strays(readings["key"], part.partition, step)
-        return readings
+        self._note_strays(key, part.partition, step)
+        return key
 
     def _note_strays(self, key: NDArray[np.int32], partition: NDArray[np.int32], step: Step) -> None:
         for row in np.flatnonzero(self.keys.home[key] != partition).tolist():
@@ -141,38 +140,36 @@ class Shard:
 
     def meet(self, part: Part, key: NDArray[np.int32], timing: MeterTiming) -> tuple[Ints, Ints]:
         """The watermark each reading met, and the cut of that."""
-        newest = np.array([self.times.newest(partition) for partition in range(len(self.watermark))], np.int64)
-        met_at, cuts = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
+        newest = np.zeros(len(self.watermark), np.int64)
+        newest[: len(self.times)] = self.times.newest
+        met_at, cuts = np.empty(len(key), np.int64), np.empty(len(key), np.int64)
         met(
             key, self.keys.home, part.partition, part.before, newest, self.watermark, part.now,
             timing.lateness, timing.horizon, met_at, cuts,
         )  # fmt: skip
         return met_at, cuts
 
-    def take(self, readings: Table, offset: Ints, met_at: Ints, cuts: Ints, step: Step) -> None:
-        """Take in readings with their keys, in order of arrival."""
+    def take(self, readings: Table, key: NDArray[np.int32], offset: Ints, met_at: Ints, cuts: Ints, step: Step) -> None:
+        """Take in readings, in order of arrival; `key` are theirs (`readings["key"]` are rows of the roster)."""
         keys = self.keys
-        kinds, poked = np.zeros(len(readings), np.int8), np.zeros(len(self.watermark), np.bool_)
-        fresh = keys.closed[readings["key"]] < 0
-        arrive(
-            readings, met_at, cuts, keys.closed, keys.heard, keys.last_register, keys.reached_until, keys.dirty, keys.touched,
-            keys.waits, keys.home, poked, kinds,
+        kinds, poked = np.empty(len(readings), np.int8), np.zeros(len(self.watermark), np.bool_)
+        fresh = keys.closed[key] < 0
+        self.buffer.size = arrive(
+            readings, key, met_at, cuts, keys.closed, keys.heard, keys.last_register, keys.reached_until, keys.dirty, keys.touched,
+            keys.waits, keys.home, poked, kinds, self.buffer.room(len(readings)), self.buffer.size,
         )  # fmt: skip
         if fresh.any():
-            new = np.unique(readings["key"][fresh])
+            new = np.unique(key[fresh])
             step.closed.append(new)
-            np.minimum.at(self.next_close, keys.home[new], 0)
+            self.next_close[keys.home[new]] = 0
         self.next_close[poked] = 0
         if not kinds.any():
-            self.buffer.add(readings)
             return
-        late = kinds == LATE
-        if late.any():
-            step.late.append((readings[late], offset[late], met_at[late]))
-        self.buffer.add(readings[kinds == ON_TIME])
-        behind = np.flatnonzero(kinds == BEHIND)
+        late, behind = np.flatnonzero(kinds == LATE), np.flatnonzero(kinds == BEHIND)
+        if len(late):
+            step.late.append((_keyed(readings[late], key[late]), offset[late], met_at[late]))
         if len(behind):
-            self._take_behind(readings[behind], offset[behind], met_at[behind], step)
+            self._take_behind(_keyed(readings[behind], key[behind]), offset[behind], met_at[behind], step)
 
     def _take_behind(self, readings: Table, offset: Ints, met_at: Ints, step: Step) -> None:
         """Readings from before what is in order already: each comes to what had been folded when it arrived."""
@@ -184,7 +181,7 @@ class Shard:
             self.fold(until, step)
             unsure = self._fold(readings[stage], step)
             if len(unsure):  # what their values mean cannot be said from what is kept: a repair will, from all readings
-                again = np.isin(position(readings["key"], readings["at"]), position(unsure["key"], unsure["at"])) & stage
+                again = stage & np.isin(position(readings["key"], readings["at"]), position(unsure["key"], unsure["at"]))
                 step.late.append((readings[again], offset[again], met_at[again]))
 
     def fold(self, until: Ints, step: Step) -> None:
@@ -210,9 +207,13 @@ class Shard:
             step.conflicts.append((rows["key"][conflict].copy(), rows["at"][conflict].copy()))
         step.folded += len(rows)
         step.repeated += int(np.count_nonzero(verdicts))
-        fresh: Table = rows[order[(verdicts[order] == ACCEPTED) & ((rows["flags"][order] & (IMPORT | EXPORT)) != 0)]]
+        fresh = order[(verdicts[order] == ACCEPTED) & ((rows["flags"][order] & (IMPORT | EXPORT)) != 0)]
         if not len(fresh):
-            return fresh
-        fresh["flags"] &= IMPORT | EXPORT
-        self.kept, unsure = merged(self.kept, fresh, self.keys.max_w)
+            return rows[:0]
+        self.kept, unsure = merged(self.kept, rows, fresh, self.keys.max_w)
         return unsure
+
+
+def _keyed(readings: Table, key: NDArray[np.int32]) -> Table:
+    readings["key"] = key
+    return readings

@@ -1,61 +1,67 @@
 """Event time, one a Kafka partition (semantics 1.9). Instants and durations are ms; 0 is "before everything"."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipelines.rules.quarter_readings import Ints
-
-
-@dataclass(slots=True)
-class PartitionTime:
-    """How far one partition has come.
-
-    `newest` is the newest instant seen, or passed in silence; `watermark` never falls. `silence` is the confirmed
-    silence counted so far, `base` where event time stood when its count began. `quiet_at` is when a partition that
-    never spoke was last known to be silent.
-    """
-
-    newest: int = 0
-    watermark: int = 0
-    silence: int = 0
-    base: int = 0
-    quiet_at: int = 0
+from pipelines.rules.quarter_readings import Flags, Ints
 
 
 class Watermarks:
-    """The event time of the partitions a shard has heard of."""
+    """The event time of the partitions a shard has heard of, as columns by partition.
 
-    def __init__(self, times: Mapping[int, PartitionTime] | None = None) -> None:
-        self.times: dict[int, PartitionTime] = dict(times or {})
+    `known` says that a partition exists. `newest` is the newest instant seen, or passed in silence; `watermark` never
+    falls. `silence` is the confirmed silence counted so far, `base` where event time stood when its count began.
+    `quiet_at` is when a partition that never spoke was last known to be silent.
+    """
+
+    def __init__(self) -> None:
+        self.known: Flags = np.zeros(0, np.bool_)
+        self.newest: Ints = np.zeros(0, np.int64)
+        self.watermark: Ints = np.zeros(0, np.int64)
+        self.silence: Ints = np.zeros(0, np.int64)
+        self.base: Ints = np.zeros(0, np.int64)
+        self.quiet_at: Ints = np.zeros(0, np.int64)
+        self._seen: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.known)
 
     def of(self, partition: int) -> int:
         """The partition's watermark; 0 if it never spoke."""
-        time = self.times.get(partition)
-        return time.watermark if time else 0
-
-    def newest(self, partition: int) -> int:
-        """The newest instant the partition reached; 0 if it never spoke."""
-        time = self.times.get(partition)
-        return time.newest if time else 0
+        return int(self.watermark[partition]) if partition < len(self) else 0
 
     def passing(self, partition: int, before: Ints, now: int, lateness: int) -> Ints:
         """The watermark as each reading of a poll met it; `before` is the newest instant of the poll's earlier readings."""
-        time = self.times.get(partition, PartitionTime())
-        met: Ints = np.minimum(np.maximum(before, time.newest), now) - lateness
-        return np.maximum(met, time.watermark)
+        newest = int(self.newest[partition]) if partition < len(self) else 0
+        met: Ints = np.minimum(np.maximum(before, newest), now) - lateness
+        return np.maximum(met, self.of(partition))
 
     def know(self, partitions: Iterable[int]) -> None:
         """These partitions exist, whether or not they speak."""
-        for partition in partitions:
-            self.times.setdefault(partition, PartitionTime())
+        partitions = tuple(partitions)
+        if partitions == self._seen:
+            return
+        more = max(partitions, default=-1) + 1 - len(self)
+        if more > 0:
+            for name in ("known", "newest", "watermark", "silence", "base", "quiet_at"):
+                column: NDArray[np.generic] = getattr(self, name)
+                setattr(self, name, np.concatenate((column, np.zeros(more, column.dtype))))
+        self.known[list(partitions)] = True
+        self._seen = partitions
 
-    def see(self, partition: int, newest: int) -> None:
-        """Readings up to `newest` came."""
-        time = self.times.setdefault(partition, PartitionTime())
-        time.newest = max(time.newest, newest)
-        time.base, time.silence = time.newest, 0
+    def _know_also(self, partitions: Ints) -> None:
+        if partitions.max() >= len(self) or not self.known[partitions].all():
+            self.know((*np.flatnonzero(self.known).tolist(), *partitions.tolist()))
+
+    def see(self, newest: Ints) -> None:
+        """Readings up to `newest` (by partition, 0: none) came."""
+        spoke = np.flatnonzero(newest)
+        if len(spoke):
+            self._know_also(spoke)
+            self.newest[spoke] = np.maximum(self.newest[spoke], newest[spoke])
+            self.base[spoke], self.silence[spoke] = self.newest[spoke], 0
 
     def silent(self, partition: int, since: int, now: int, idle_after: int) -> None:
         """All the partition holds had been read at `since`, and nothing has come until `now`.
@@ -63,28 +69,28 @@ class Watermarks:
         After `idle_after` event time moves on from where it stood, at the clock's pace: it never jumps. A count that
         begins anew (after a restart, after payloads that are no readings) adds to what was counted before.
         """
-        time = self.times.setdefault(partition, PartitionTime())
+        self._know_also(np.array([partition]))
         silence = now - since
-        if silence < time.silence:
-            time.base = time.newest
-        time.silence = silence
+        if silence < self.silence[partition]:
+            self.base[partition] = self.newest[partition]
+        self.silence[partition] = silence
         if silence < idle_after:
             return
-        if time.newest == 0:
-            time.quiet_at = max(time.quiet_at, now)
+        if self.newest[partition] == 0:
+            self.quiet_at[partition] = max(self.quiet_at[partition], now)
         else:
-            time.newest = max(time.newest, time.base + silence)
+            self.newest[partition] = max(self.newest[partition], self.base[partition] + silence)
 
     def advance(self, now: int, lateness: int) -> None:
         """Move every watermark to min(newest instant seen, clock) - lateness."""
-        for time in self.times.values():
-            if time.newest:
-                time.watermark = max(time.watermark, min(time.newest, now) - lateness)
+        reached = np.maximum(self.watermark, np.minimum(self.newest, now) - lateness)
+        self.watermark = np.where(self.newest > 0, reached, self.watermark)
 
     def slowest(self, lateness: int) -> int:
         """What all partitions have passed; one that never spoke has passed what it was silent through. 0 if unknown."""
-        return max(0, min((time.watermark or time.quiet_at - lateness for time in self.times.values()), default=0))
+        passed = np.where(self.watermark > 0, self.watermark, self.quiet_at - lateness)[self.known]
+        return max(0, int(passed.min())) if len(passed) else 0
 
     def fastest(self) -> int:
         """What any partition has passed."""
-        return max((time.watermark for time in self.times.values()), default=0)
+        return int(self.watermark.max(initial=0))

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.records import Tick
 from pipelines.rules import quarter_rejects as q
-from pipelines.rules.quarter_intake import sort
+from pipelines.rules.quarter_intake import Columns, sort
+from pipelines.rules.quarter_readings import BITS
 from pipelines.rules.quarter_rejects import REASONS, Reject, RejectRule, collapsed
 from pipelines.rules.quarter_roster import Rosters
 from schemas.clock import FrozenClock
@@ -50,6 +53,31 @@ def test_verdicts(reading: Reading, reason: int) -> None:
     assert sum(len(part.readings) for part in dealt.parts) == (reason == q.GOOD)
 
 
+@settings(derandomize=True, max_examples=200)
+@given(
+    st.lists(st.tuples(
+        st.sampled_from([-1, 0, START, START + minutes(2), START + minutes(2) + 1]), st.integers(0, 15), st.integers(0, 2), st.booleans(),
+        st.lists(st.sampled_from([0.0, -100.0, 100.5, math.inf, math.nan]), min_size=4, max_size=4),
+    ), max_size=12)
+)  # fmt: skip
+def test_arriving_and_archived_readings_are_judged_alike(readings: list[tuple[int, int, int, bool, list[float]]]) -> None:
+    known = roster({"a", "b"}, max_w=100.0)
+    at, present, asset, bad, values = (list(column) for column in zip(*readings, strict=True)) if readings else ([],) * 5
+    instants, bits, places = np.array(at, np.int64), np.array(present, np.uint8), np.array(asset, np.int32)
+    powers = np.array(values, np.float64).reshape(-1, 4).T
+    kinds, size = np.array(bad, np.bool_), len(at)
+    arrived = sort(
+        Columns(
+            places, instants, np.zeros(size, np.int8), bits, tuple(np.ascontiguousarray(column) for column in powers), kinds,
+            np.zeros(size, np.bool_), np.zeros(size, np.int32), np.arange(size),
+        ),
+        known, START, (0,), (), 2,
+    ).reasons  # fmt: skip
+    limits = np.where(places < 2, 100.0, np.nan)
+    archived = q.verdicts(instants, bits, dict(zip(BITS, powers, strict=True)), places < 2, limits, kinds, START + minutes(2))
+    assert arrived.tolist() == archived.tolist()
+
+
 def test_a_nan_that_was_sent_is_no_absent_value() -> None:
     known = roster({"a"})
     sent = columns([at(0, power=1.0)], known)
@@ -73,7 +101,7 @@ def test_bad_readings_change_no_row() -> None:
 def test_a_reading_from_the_future_does_not_move_time() -> None:
     known = roster({"a"})
     dealt = sort(columns([at(0, power=1.0), at(5, power=1.0), at(1, power=1.0)], known), known, START, (0,), (), 1)
-    assert dealt.parts[0].newest == {0: START + minutes(1)}
+    assert dealt.parts[0].newest.tolist() == [START + minutes(1)]
     assert dealt.parts[0].before.tolist() == [0, START]
 
 
@@ -81,13 +109,13 @@ def test_a_reading_its_meter_calls_bad_says_that_time_has_passed() -> None:
     meter = Meter(roster({"a"}))
     meter.poll([at(0, power=1.0), at(16, power=1.0, quality="BAD"), at(99, "b", power=1.0, quality="BAD")], START + minutes(100))
     assert meter.rows.keys() == {("a", 0, START)}
-    assert meter.shards[0].times.newest(0) == START + minutes(16)
+    assert meter.shards[0].times.newest[0] == START + minutes(16)
 
 
 def test_every_shard_hears_of_time() -> None:
     known = roster({"a"})
     dealt = sort(columns([at(0, power=1.0)], known), known, START, (0, 1), (), 3)
-    assert [part.newest for part in dealt.parts] == [{0: START}] * 3
+    assert [part.newest.tolist() for part in dealt.parts] == [[START]] * 3
     assert sorted(len(part.readings) for part in dealt.parts) == [0, 0, 1]
 
 

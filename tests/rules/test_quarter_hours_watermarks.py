@@ -16,10 +16,16 @@ LATENESS, IDLE = 60_000, 10_000
 T = 1_000_000_000
 
 
+def see(times: Watermarks, partition: int, newest: int) -> None:
+    by_partition = np.zeros(2, np.int64)
+    by_partition[partition] = newest
+    times.see(by_partition)
+
+
 def spoken(newest: int = T) -> Watermarks:
     times = Watermarks()
     times.know((0, 1))
-    times.see(0, newest)
+    see(times, 0, newest)
     return times
 
 
@@ -36,7 +42,7 @@ def test_it_is_the_newest_instant_or_the_clock(now: int, expected: int) -> None:
 def test_it_never_falls() -> None:
     times = spoken()
     assert watermark(times, T) == T - LATENESS
-    times.see(0, T - 30_000)
+    see(times, 0, T - 30_000)
     assert watermark(times, T - 20_000) == T - LATENESS
 
 
@@ -72,7 +78,7 @@ def test_time_the_broker_did_not_confirm_is_left_out() -> None:
 def test_a_reading_after_silence_begins_the_count_anew() -> None:
     times = spoken()
     times.silent(0, T, T + 60_000, IDLE)
-    times.see(0, T + 20_000)
+    see(times, 0, T + 20_000)
     times.silent(0, T + 61_000, T + 62_000, IDLE)
     assert watermark(times, T + 62_000) == T
     times.silent(0, T + 61_000, T + 75_000, IDLE)
@@ -90,7 +96,7 @@ def test_a_partition_that_never_spoke_has_none_but_holds_up_nobody_for_ever() ->
 
 
 def test_nothing_is_known_of_no_partitions() -> None:
-    assert (Watermarks().slowest(LATENESS), Watermarks().fastest(), Watermarks().of(3), Watermarks().newest(3)) == (0, 0, 0, 0)
+    assert (Watermarks().slowest(LATENESS), Watermarks().fastest(), Watermarks().of(3)) == (0, 0, 0)
 
 
 @settings(derandomize=True, max_examples=60)
@@ -102,13 +108,13 @@ def test_each_reading_meets_the_watermark_a_poll_of_its_own_would_have_shown_it(
     expected = []
     for instant in at.tolist():
         expected += one.passing(0, np.zeros(1, np.int64), now, LATENESS).tolist()
-        one.see(0, instant)
+        see(one, 0, instant)
         one.advance(now, LATENESS)
     met = []
     for poll in (at[:cut], at[cut:]):
         before = np.concatenate((np.zeros(min(1, len(poll)), np.int64), np.maximum.accumulate(poll)[:-1]))
         met += many.passing(0, before, now, LATENESS).tolist()
-        many.see(0, int(poll.max(initial=0)))
+        see(many, 0, int(poll.max(initial=0)))
         many.advance(now, LATENESS)
     assert met == expected
     assert one.of(0) == many.of(0)
