@@ -147,6 +147,15 @@ def _archive(w: Wiring) -> Dataflow:
     )
 
 
+def layout_of(flow: str, settings: Settings) -> Mapping[str, int]:
+    """What of a flow is fixed with its recovery store: with other numbers, state or positions would be left behind in it."""
+    if flow != "telemetry":
+        return {}
+    from pipelines.telemetry import SHARDS
+
+    return {"lanes": telemetry_lanes(settings.kafka), "shards": SHARDS}
+
+
 BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
     "telemetry": _telemetry,
     "lifecycle": _lifecycle,

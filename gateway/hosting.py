@@ -8,15 +8,18 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
 from bytewax.dataflow import Dataflow
-from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError, RecoveryConfig
 from bytewax.run import cli_main
 
-from sinks.errors import OutsideError
+from gateway.heard import listen
+from gateway.recovery import cure_of
+from sinks.errors import Misconfigured, OutsideError
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +27,28 @@ EPOCH_S = {"telemetry": 10, "archive": 2}
 """Epochs of 10 s for the flow whose snapshots are large (engine.md 7), of 2 s where an epoch ends with inserts, else of 1 s."""
 
 
-def recovery_store(root: Path, flow: str, incarnation: str) -> Path:
-    """The flow's recovery directory, made where missing. A broker that forgot (another incarnation) gets a new one."""
-    path = root / "recovery" / incarnation / flow
-    path.mkdir(parents=True, exist_ok=True)
-    if not any(path.iterdir()):
-        init_db_dir(path, 1)
-    return path
+_BROKEN_STORE = (InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which process of a cluster this is: number `index` of those that listen at `addresses` (host:port)."""
+
+    index: int
+    addresses: tuple[str, ...]
+
+
+class PeerGone(RuntimeError):
+    """The flow ended because another process of its cluster did."""
 
 
 class Host:
     """Flows of one process. A flow that fails stops the others: the supervisor starts the process again."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, place: Place | None = None, epoch_s: float | None = None) -> None:
         self.stop = stop
         self.failures: dict[str, BaseException] = {}
+        self._place, self._epoch_s = place, epoch_s
         self._threads: dict[str, threading.Thread] = {}
 
     def start(self, flow: Dataflow, recovery: Path | None) -> None:
@@ -48,21 +58,39 @@ class Host:
         thread.start()
 
     def _run(self, flow: Dataflow, recovery: Path | None) -> None:
-        config = None if recovery is None else RecoveryConfig(recovery)
-        seconds = EPOCH_S.get(flow.flow_id, 1)
+        seconds = self._epoch_s or EPOCH_S.get(flow.flow_id, 1)
+        raised: list[BaseException] = []
+        options: dict[str, object] = {"epoch_interval": timedelta(seconds=seconds)}
+        if recovery is not None:
+            options["recovery_config"] = RecoveryConfig(recovery)
+        if self._place is not None:
+            listen(flow, raised.append)
+            options |= {"process_id": self._place.index, "addresses": list(self._place.addresses)}
         try:
-            cli_main(flow, epoch_interval=timedelta(seconds=seconds), recovery_config=config)
-        except BaseException as error:
-            self.failures[flow.flow_id] = error
-            outside = outside_cause(error)
-            if outside is not None:
-                log.error("flow %s ended: %s", flow.flow_id, outside)
-            else:
-                log.exception("flow %s failed", flow.flow_id)
+            cli_main(flow, **options)
+        except BaseException as error:  # noqa: BLE001 - the engine's panics are no Exceptions; all are told in `failures`
+            self._failed(flow.flow_id, self._cause(error, raised, recovery))
         else:
             if not self.stop.is_set():
                 self.failures[flow.flow_id] = RuntimeError("the flow ended by itself")
         self.stop.set()
+
+    def _cause(self, error: BaseException, raised: list[BaseException], recovery: Path | None) -> BaseException:
+        if isinstance(error, _BROKEN_STORE) and recovery is not None:
+            return Misconfigured(f"the recovery store {recovery}", f"cannot be used: {error}", cure_of(recovery))
+        if raised:
+            return raised[0]
+        if self._place is not None and type(error).__name__ == "PanicException":
+            return PeerGone("another process of the cluster ended")
+        return error
+
+    def _failed(self, flow_id: str, cause: BaseException) -> None:
+        self.failures[flow_id] = cause
+        outside = outside_cause(cause)
+        if outside is not None or isinstance(cause, PeerGone):
+            log.error("flow %s ended: %s", flow_id, outside or cause)
+        else:
+            log.error("flow %s failed", flow_id, exc_info=cause)
 
     def join(self, timeout_s: float) -> list[str]:
         """Wait for all threads; the names of those still running."""

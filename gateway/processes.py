@@ -2,7 +2,8 @@
 
 Run as `python -m gateway.processes ROLE --ready FILE`, with the settings in the environment. The telemetry flow has
 a process of its own (it is where the load is), the history's flow lives with the store it alone may open, the
-control flows share one, since each costs little and an interpreter costs memory.
+control flows share one, since each costs little and an interpreter costs memory. With `--member` the process is one of
+a cluster that runs one flow (`gateway.cluster`), which then is the role.
 """
 
 import argparse
@@ -13,39 +14,65 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.hosting import Host, outside_cause, recovery_store, stop_on_signals
+from gateway.hosting import Host, PeerGone, Place, outside_cause, stop_on_signals
 from gateway.logs import configure_logging
+from gateway.recovery import claim, recovery_store
 from gateway.settings import Settings, load
-from gateway.supervisor import EXIT_MISCONFIGURED, die_with_parent
+from gateway.supervisor import EXIT_MISCONFIGURED, EXIT_PEER_GONE, die_with_parent
 from sinks.errors import Misconfigured, OutsideError
 
 log = logging.getLogger(__name__)
 
 CONTROL = ("lifecycle", "envelopes", "circuits", "compliance", "reporting", "dispatch")
 FLOWS = ("telemetry", *CONTROL, "archive")
+STATELESS = ("dispatch",)
+"""Flows without a recovery store: what they have done is on Kafka."""
 DRAIN_S = 8.0
 
 
-def run_flows(names: tuple[str, ...], settings: Settings, stop: threading.Event, ready: Callable[[], None]) -> int:
-    """Run the named flows until `stop`; 0 when they drained, 1 when one failed or would not end. Blocks."""
-    from gateway.composition import flows
+def run_flows(
+    names: tuple[str, ...],
+    settings: Settings,
+    stop: threading.Event,
+    ready: Callable[[], None],
+    *,
+    place: Place | None = None,
+    epoch_s: float | None = None,
+) -> int:
+    """Run the named flows until `stop`; 0 when they drained, 1 when one failed or would not end. Blocks.
 
-    host = Host(stop)
+    With a `place` in a cluster its supervisor has the recovery stores claimed. `epoch_s` are the seconds between snapshots.
+    """
+    from gateway.composition import flows, layout_of
+
+    host = Host(stop, place, epoch_s)
     with flows(names, settings, stop) as built:
         for flow in built:
-            keeps_state = flow.flow_id != "dispatch"
-            host.start(flow, recovery_store(_data(settings), flow.flow_id, settings.incarnation) if keeps_state else None)
+            store = None
+            if flow.flow_id not in STATELESS:
+                root, life = data_of(settings), settings.incarnation
+                if place is None:
+                    claim(root, flow.flow_id, life)
+                store = recovery_store(root, flow.flow_id, life, layout_of(flow.flow_id, settings))
+            host.start(flow, store)
         ready()
         stop.wait()
         left = host.join(DRAIN_S)
     for name in left:
         log.error("flow %s did not end within %g s", name, DRAIN_S)
-    if any(isinstance(outside_cause(error), Misconfigured) for error in host.failures.values()):
+    return _exit_code(list(host.failures.values()), left)
+
+
+def _exit_code(failures: list[BaseException], left: list[str]) -> int:
+    if any(isinstance(outside_cause(error), Misconfigured) for error in failures):
         return EXIT_MISCONFIGURED
-    return 1 if host.failures or left else 0
+    if failures and all(isinstance(error, PeerGone) for error in failures):
+        return EXIT_PEER_GONE
+    return 1 if failures or left else 0
 
 
-def _data(settings: Settings) -> Path:
+def data_of(settings: Settings) -> Path:
+    """The directory of recovery stores. Raises Misconfigured where none is set."""
     if settings.data is None:
         raise Misconfigured("DERMS_DATA", "is not set", "a directory for the flows' recovery stores, such as /var/lib/derms")
     return settings.data
@@ -76,13 +103,17 @@ ROLES: dict[str, Callable[[Settings, threading.Event, Callable[[], None]], int]]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one role of an instance in this process."""
+    """Run one role of an instance, or one member of a flow's cluster, in this process."""
     parser = argparse.ArgumentParser(prog="python -m gateway.processes")
-    parser.add_argument("role", choices=ROLES)
+    parser.add_argument("role", choices=sorted({*ROLES, *FLOWS}))
     parser.add_argument("--ready", type=Path, required=True)
+    parser.add_argument("--member", type=int, help="number of this process in its cluster")
+    parser.add_argument("--address", action="append", default=[], help="host:port of each process of the cluster, in order")
+    parser.add_argument("--epoch", type=float, help="seconds between snapshots")
     chosen = parser.parse_args(arguments)
+    place = None if chosen.member is None else Place(chosen.member, tuple(chosen.address))
     die_with_parent()
-    configure_logging(chosen.role)
+    configure_logging(chosen.role if place is None else f"{chosen.role}-{place.index}")
     stop = threading.Event()
     stop_on_signals(stop)
 
@@ -91,6 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
         log.info("ready")
 
     try:
+        if place is not None:
+            return run_flows((chosen.role,), load(), stop, ready, place=place, epoch_s=chosen.epoch)
         return ROLES[chosen.role](load(), stop, ready)
     except Misconfigured as error:
         log.error("%s", error)
@@ -103,4 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if "--member" in sys.argv:  # the threads of a cluster's engine outlive a failure, and an interpreter that ends aborts on them
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)

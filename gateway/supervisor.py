@@ -20,6 +20,8 @@ STEADY_S = 60.0
 LAST_WORDS = 400
 EXIT_MISCONFIGURED = 78
 """What a process ends with when only a person can help (sysexits' EX_CONFIG)."""
+EXIT_PEER_GONE = 75
+"""What a process of a cluster ends with when another one's end took it down (sysexits' EX_TEMPFAIL)."""
 _PR_SET_PDEATHSIG = 1
 
 

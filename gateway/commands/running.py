@@ -9,7 +9,7 @@ import typer
 
 from gateway.commands.target import DataOption
 from gateway.logs import configure_logging
-from gateway.settings import load
+from gateway.settings import Settings, load
 from sinks.errors import Misconfigured
 
 
@@ -68,20 +68,43 @@ def demo(
 def run(
     flow: Annotated[str, typer.Argument(help="telemetry, lifecycle, envelopes, circuits, compliance, reporting, dispatch or archive")],
     data: DataOption = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Run and supervise so many processes that share the flow (telemetry).")
+    ] = None,
+    epoch: Annotated[
+        float | None, typer.Option("--epoch", min=0.1, help="Seconds between snapshots; 10 for telemetry, else 1 or 2.")
+    ] = None,
 ) -> None:
-    """Run one dataflow against the configured Kafka."""
+    """Run one dataflow against the configured Kafka.
+
+    With --processes they are started again together when one dies; any number may go on with the same recovery store.
+    """
     from gateway.hosting import stop_on_signals
     from gateway.processes import FLOWS, run_flows
 
     if flow not in FLOWS:
         raise typer.BadParameter(f"{flow!r} is not one of {', '.join(FLOWS)}")
-    configure_logging(flow)
     settings = load()
     if data is not None:
         settings = settings.model_copy(update={"data": data})
     stop = threading.Event()
+    if processes is not None:
+        raise typer.Exit(_run_cluster(flow, processes, settings, stop, epoch))
+    configure_logging(flow)
     stop_on_signals(stop)
-    raise typer.Exit(run_flows((flow,), settings, stop, lambda: typer.echo(f"{flow} is running", err=True)))
+    raise typer.Exit(run_flows((flow,), settings, stop, lambda: typer.echo(f"{flow} is running", err=True), epoch_s=epoch))
+
+
+def _run_cluster(flow: str, processes: int, settings: Settings, stop: threading.Event, epoch_s: float | None) -> int:
+    from gateway.cluster import CLUSTERED, Cluster
+    from gateway.hosting import stop_on_signals
+
+    if processes > 1 and flow not in CLUSTERED:
+        shared = " and ".join(CLUSTERED)
+        raise typer.BadParameter(f"{flow} keeps one order and has one reader: run it in one process; more can share {shared}")
+    configure_logging(f"{flow} cluster")
+    stop_on_signals(stop)
+    return Cluster(flow, processes, settings, say=lambda words: typer.echo(words, err=True), epoch_s=epoch_s).run(stop)
 
 
 def gateway() -> None:

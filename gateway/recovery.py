@@ -1,0 +1,88 @@
+"""Recovery stores: where each flow's is, what it was made with, and that only one run has it open (engine.md 4)."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from bytewax.recovery import init_db_dir
+
+from schemas.clock import wall_seconds
+from sinks.errors import Misconfigured, Unavailable
+
+PARTITIONS = {"telemetry": 4}
+"""Into how many files a new store is divided, so that several processes write at once; else one. Fixed with the store."""
+FREE_WITHIN_S = 15.0
+"""So long a run waits for the one before it, which may still be draining."""
+STAMP = "made-with.json"
+Layout = Mapping[str, int]
+"""What of a flow cannot change while it keeps its store, such as the number of lanes."""
+
+
+def recovery_store(root: Path, flow: str, incarnation: str, layout: Layout | None = None) -> Path:
+    """The flow's recovery directory, made where missing. A broker that forgot (another incarnation) gets a new one.
+
+    Raises Misconfigured for a store of another layout: going on with it would leave state or positions behind in it.
+    """
+    path = _place(root, flow, incarnation)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not any(path.iterdir()):
+            init_db_dir(path, PARTITIONS.get(flow, 1))
+            (path / STAMP).write_text(json.dumps(dict(layout or {})))
+    except OSError as error:
+        raise Misconfigured("DERMS_DATA", f"{error.strerror}: {path}", "name a directory that can be written") from None
+    if layout:
+        _demand(path, layout)
+    return path
+
+
+def _place(root: Path, flow: str, incarnation: str) -> Path:
+    return root / "recovery" / incarnation / flow
+
+
+def _demand(path: Path, layout: Layout) -> None:
+    try:
+        made = json.loads((path / STAMP).read_text())
+    except (OSError, ValueError):
+        made = {}
+    for what, ours in layout.items():
+        if (theirs := made.get(what)) != ours:
+            before = f"with {theirs} {what}" if theirs is not None else f"by a program that did not write down its {what}"
+            raise Misconfigured(f"the recovery store {path}", f"was made {before}, this program has {ours} {what}", cure_of(path))
+
+
+def cure_of(path: Path) -> str:
+    """What to do about a store that this program cannot go on with."""
+    return f"go back to the program that made it, or move {path} away: the flow then reads again what Kafka holds and writes the same rows"
+
+
+def claim(root: Path, flow: str, incarnation: str, within_s: float = FREE_WITHIN_S) -> int:
+    """Keep other runs off a flow's store as long as the returned descriptor is open, here or in a process that inherits it.
+
+    Blocks while another run has it; raises Unavailable if that does not end within `within_s`, Misconfigured where
+    there can be no file.
+    """
+    path = _place(root, flow, incarnation)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.with_name(f"{flow}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Misconfigured("DERMS_DATA", f"{error.strerror}: {path}", "name a directory that can be written") from None
+    deadline = wall_seconds() + within_s
+    while not _locked(handle):
+        if wall_seconds() > deadline:
+            os.close(handle)
+            raise Unavailable(f"another run of {flow} still has the recovery store in {path.parent} open")
+        time.sleep(0.1)
+    return handle
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
