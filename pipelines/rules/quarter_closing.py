@@ -13,7 +13,7 @@ from pipelines.rules.quarter_arrivals import STEP_MS
 from pipelines.rules.quarter_hours import Inside, Judged, MeterTiming, assembled, judged, tolerant
 from pipelines.rules.quarter_minutes import in_order
 from pipelines.rules.quarter_power import PowerEnergy
-from pipelines.rules.quarter_readings import EXPORT, IMPORT, Flags, Ints, joined, position
+from pipelines.rules.quarter_readings import EXPORT, IMPORT, Flags, Ints, Table, joined, position
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_slots import Slots
 from pipelines.rules.quarter_standing import standing
@@ -53,7 +53,7 @@ def _take(shard: Shard, part: Part, roster: Roster, step: Step) -> None:
     met_at, cuts = shard.meet(part, key, roster.timing)
     home = shard.keys.home[key]
     later = cuts > shard.cut[home]
-    if not later.any():
+    if not later.any() or _unmoved(shard, part.readings, key, cuts, later):
         shard.take(part.readings, key, part.offset, met_at, cuts, step)
         return
     # Quarters leave the horizon within this poll: what came before and after that must not see the same state.
@@ -67,6 +67,16 @@ def _take(shard: Shard, part: Part, roster: Roster, step: Step) -> None:
             reached[home[stage]] = least[home[stage]]
             _advance(shard, reached, roster.timing, step)
         shard.take(part.readings[stage], key[stage], part.offset[stage], met_at[stage], cuts[stage], step)
+
+
+def _unmoved(shard: Shard, readings: Table, key: NDArray[np.int32], cuts: Ints, later: Flags) -> bool:
+    """Whether the quarters that leave the horizon within a poll are closed already, and none of its readings changes them."""
+    keys, furthest = shard.keys, np.zeros(len(shard.cut), np.int64)
+    np.maximum.at(furthest, keys.home[key[later]], cuts[later])
+    if ((keys.closed >= 0) & (keys.closed < furthest[keys.home])).any():
+        return False
+    reaches = (readings["at"][later] < keys.reached_until[key[later]]) & ((readings["flags"][later] & (IMPORT | EXPORT)) != 0)
+    return not reaches.any() and bool((keys.closed[key[later]] >= 0).all())
 
 
 def _advance(shard: Shard, watermark: Ints, timing: MeterTiming, step: Step) -> None:
@@ -132,9 +142,8 @@ def _forget(shard: Shard, cut: Ints, timing: MeterTiming) -> None:
     keys = shard.keys
     moved = np.flatnonzero(cut > shard.cut)
     shard.cut = cut
-    for partition in moved.tolist():
-        shard.slots.forget(keys.home == partition, int(cut[partition]))
     of_key = np.where(np.isin(keys.home, moved), cut[keys.home], 0)
+    shard.slots.forget(of_key)
     past = shard.kept["at"] < of_key[shard.kept["key"]]
     touched = np.unique(shard.kept["key"][past])
     if not len(touched):

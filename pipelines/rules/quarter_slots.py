@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.rules.quarter_minutes import MINUTE, QUARTER, fold, lacking, power_rows
-from pipelines.rules.quarter_readings import Flags, Floats, Ints, Table
+from pipelines.rules.quarter_readings import Floats, Ints, Table
 from schemas.intervals import MINUTES_PER_QUARTER, QUARTER_MS
 
 _NONE = -1
+_NEAR = 8
 
 
 class Slots:
@@ -51,7 +52,8 @@ class Slots:
         verdicts = np.zeros(len(rows), np.int8)
         if len(rows):
             first, last = int(rows["at"].min()) // QUARTER_MS, int(rows["at"].max()) // QUARTER_MS
-            self._make_blocks(np.unique(rows["at"] // QUARTER_MS * QUARTER_MS) if last > first else np.array([first * QUARTER_MS]))
+            near = last - first < _NEAR
+            self._make_blocks((np.arange(first, last + 1) if near else np.unique(rows["at"] // QUARTER_MS)) * QUARTER_MS)
             self._room(lacking(rows, order, self.starts, self.slots))
             words = rows.view(np.uint64).reshape(len(rows), -1)
             self._left = fold(rows, words, order, self.starts, self.slots, self._free, self._left, self.minutes, self.quarters, verdicts)
@@ -99,21 +101,19 @@ class Slots:
         copy.base_at, copy.base_w, copy._free = self.base_at, self.base_w, np.zeros(len(slot), np.int32)
         return copy
 
-    def forget(self, keys: Flags, before: int) -> None:
-        """Quarters of these keys that begin before then are no longer kept; their last power is."""
-        gone = np.flatnonzero(self.starts < before)
-        if not len(gone):
-            return
-        few = np.flatnonzero(keys[: len(self.base_at)])
+    def forget(self, cut: Ints) -> None:
+        """Quarters that begin before their key's `cut` are no longer kept; their last power is."""
+        gone = np.flatnonzero(self.starts < cut.max(initial=0))
         for block in gone.tolist():
-            slot = self.slots[block, few]
-            few_here, slot = few[slot >= 0], slot[slot >= 0]
-            self._carry(few_here, int(self.starts[block]), slot)
+            key = np.flatnonzero((self.slots[block, : len(cut)] >= 0) & (self.starts[block] < cut))
+            slot = self.slots[block, key]
+            self._carry(key, int(self.starts[block]), slot)
             self._free[self._left : self._left + len(slot)] = slot
             self._left += len(slot)
-            self.slots[block, few_here] = _NONE
-        empty = np.concatenate([(self.slots[gone] < 0).all(axis=1), np.zeros(len(self.starts) - len(gone), np.bool_)])
-        self.starts, self.slots = self.starts[~empty], self.slots[~empty]
+            self.slots[block, key] = _NONE
+        if len(gone):
+            empty = np.concatenate([(self.slots[gone] < 0).all(axis=1), np.zeros(len(self.starts) - len(gone), np.bool_)])
+            self.starts, self.slots = self.starts[~empty], self.slots[~empty]
 
     def _carry(self, key: Ints, start: int, slot: NDArray[np.int32]) -> None:
         counted = self.minutes["count"][slot] > 0
