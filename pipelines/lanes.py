@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.clock import wall_seconds
 from schemas.topics import Topic
@@ -131,6 +131,17 @@ class Lane:
     def bounds(self, part: Part) -> tuple[int, int] | None:
         """The broker's (low, high) of a partition now, None if it does not answer. Blocks at most `ASK_TIMEOUT_S`."""
         return watermarks(self._side, self._names[part[0]], part[1], ASK_TIMEOUT_S)
+
+    def fetched_ends(self) -> dict[Part, int | None]:
+        """The high watermarks as the last fetch of each partition told them, None before the first; asks nobody."""
+        found: dict[Part, int | None] = {}
+        for part in self.parts:
+            try:
+                _, high = self._consumer.get_watermark_offsets(self._where(part, 0), cached=True)
+            except KafkaException:  # a partition the client has not met yet
+                high = -1
+            found[part] = high if high >= 0 else None
+        return found
 
     def ends(self, parts: Iterable[Part]) -> dict[Part, int] | None:
         """The high watermarks of some partitions now; None if one did not answer (then nothing is asked for `REOPEN_S`).

@@ -19,8 +19,10 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from pipelines.barrier import Gate
 from pipelines.lanes import REOPEN_S, Lane, Part
+from pipelines.meters import Meters
 from pipelines.records import Poll, Record, Run, Unreadable
 from pipelines.silence import Silence
+from pipelines.standing import Standing
 from schemas.clock import Clock
 from schemas.errors import Undecodable
 from schemas.facts import Value
@@ -191,9 +193,10 @@ class RecordSource(_Source[list[Record]]):
 
 
 class _PayloadPart(_LanePart[Poll]):
-    def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock) -> None:
+    def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock, meters: Meters) -> None:
         super().__init__(lane, lanes, stop)
         self._clock, self._silence = clock, Silence(lane, clock)
+        self._meters, self._standing = meters, Standing(lane, meters)
         self._partitions: tuple[int, ...] = ()
         self._most, self._flowing = PAYLOADS_AT_ONCE, False
 
@@ -202,21 +205,24 @@ class _PayloadPart(_LanePart[Poll]):
 
     def _take(self) -> Poll | None:
         found: dict[Part, list[Any]] = {}
-        for part, messages in self._lane.poll(self._most, FILL_S if self._flowing else 0):
-            found.setdefault(part, []).extend(messages)
         payloads: list[bytes] = []
         runs: list[Run] = []
-        for (_, partition), messages in sorted(found.items()):
-            runs.append(Run(partition, len(payloads), len(messages), tuple(message.offset() for message in messages)))
-            payloads.extend(message.value() or b"" for message in messages)
+        with self._meters.timed("poll") as timing:
+            for part, messages in self._lane.poll(self._most, FILL_S if self._flowing else 0):
+                found.setdefault(part, []).extend(messages)
+            for (_, partition), messages in sorted(found.items()):
+                runs.append(Run(partition, len(payloads), len(messages), tuple(message.offset() for message in messages)))
+                payloads.extend(message.value() or b"" for message in messages)
+            timing.size = sum(map(len, payloads))
         self._lane.emitted(self._lane.parts)
+        self._standing.look()
         self._silence.spoke(found)
         marks = self._silence.marks()
         self._flowing = bool(payloads)
         self._sleep_s = 0.0 if payloads else IDLE_S
         if payloads:
             # Messages may hold one reading or a thousand: bound a poll by its bytes, too.
-            each = sum(map(len, payloads)) / len(payloads)
+            each = timing.size / len(payloads)
             self._most = max(100, min(PAYLOADS_AT_ONCE, int(BYTES_AT_ONCE / max(each, 1.0))))
         return Poll(payloads, tuple(runs), marks, self._partitions, self._clock.now()) if payloads or marks else None
 
@@ -225,7 +231,8 @@ class PayloadSource(_Source[Poll]):
     """Polls of one topic's payloads as they are, with marks for partitions the broker confirms to be silent.
 
     A `Poll` comes whenever there are payloads, and about once a second with marks only, so that event time moves on in
-    silence; while the broker does not answer there is none, and time stands still (semantics 1.9).
+    silence; while the broker does not answer there is none, and time stands still (semantics 1.9). `meters` hear how long
+    polls take and how far each partition lags.
     """
 
     def __init__(
@@ -239,9 +246,11 @@ class PayloadSource(_Source[Poll]):
         start: Mapping[tuple[str, int], int] | None = None,
         lanes: int = 1,
         fetch_wait_ms: int = EMBEDDED_FETCH_WAIT_MS,
+        meters: Meters | None = None,
     ) -> None:
         super().__init__(lanes)
         self._fetch_wait_ms = fetch_wait_ms
+        self._meters = meters or Meters(group, clock=clock)  # which nobody reads
         self._settings, self._topic, self._clock, self._stop = settings, topic, clock, stop
         self._group, self._start = group, start
 
@@ -253,4 +262,4 @@ class PayloadSource(_Source[Poll]):
             self._settings, [self._topic], self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
             queued_kbytes=max(QUEUED_KBYTES // self._lanes, LEAST_KBYTES), fetch_wait_ms=self._fetch_wait_ms,
         )  # fmt: skip
-        return _PayloadPart(lane, self._lanes, self._stop, self._clock)
+        return _PayloadPart(lane, self._lanes, self._stop, self._clock, self._meters)
