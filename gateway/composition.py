@@ -12,13 +12,15 @@ from bytewax.outputs import Sink
 
 from gateway.settings import Settings, clock_of, public_url
 from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
+from pipelines.flow_reporter import FlowReporter
+from pipelines.meters import Meters
 from pipelines.records import Out, Record
 from pipelines.sources import PayloadSource, RecordSource
 from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
 from schemas.topics import ENVELOPES, TELEMETRY, Topic
 from sinks.errors import Misconfigured
-from sinks.kafka import KafkaSink
+from sinks.kafka import KafkaSink, Producer
 from sinks.secrets import Secrets
 from sinks.settings import KafkaSettings
 
@@ -27,6 +29,8 @@ NEWS_MS, HISTORY_MS = 100, 500
 """How long an empty fetch waits on the embedded broker, which pays for each partition it is asked about (brokers.md): the
 history, with every topic and an epoch of its own, need not hear at once."""
 Start = Mapping[tuple[str, int], int] | None
+REPORT_WITHIN_S = 5.0
+"""A report that has not arrived by then is given up: the next one says it all."""
 
 TELEMETRY_LANES = 8
 """Consumers the 16 partitions of telemetry are read by: as many processes as can share the reading, and one process is no
@@ -40,7 +44,10 @@ def telemetry_lanes(kafka: KafkaSettings) -> int:
 
 @dataclass
 class Wiring:
-    """The settings, clock, views and stop event that all flows of a process share; `open` closes with the process's flows."""
+    """The settings, clock, views and stop event that all flows of a process share; `open` closes with the process's flows.
+
+    `worker` is the process's number among those that run the same flows.
+    """
 
     settings: Settings
     clock: Clock
@@ -48,6 +55,8 @@ class Wiring:
     config: ConfigView
     connections: ConnectionsView
     secrets: Secrets
+    worker: int = 0
+    metered: list[Meters] = field(default_factory=list)
     open: ExitStack = field(default_factory=ExitStack)
 
     def records(
@@ -66,7 +75,22 @@ class Wiring:
         )
         return cast("Source[Iterable[Record]]", source)  # the engine's type variables do not vary
 
-    def readings(self, flow: str, lanes: int = 1, fetch_wait_ms: int = NEWS_MS) -> PayloadSource:
+    def meters(self, flow: str) -> Meters:
+        """Meters for this process's share of a flow, whose reports are sent while the flow runs."""
+        made = Meters(flow, str(self.worker), clock=self.clock)
+        self.metered.append(made)
+        return made
+
+    def report(self) -> None:
+        """From now on send what the meters say; nothing where no flow has any."""
+        if not self.metered:
+            return
+        sender = Producer(self.settings.kafka, f"derms-flow-reports-{self.worker}", timeout_s=REPORT_WITHIN_S)
+        reporter = FlowReporter(sender, self.metered)
+        self.open.callback(reporter.stop)
+        reporter.start()
+
+    def readings(self, flow: str, lanes: int = 1, fetch_wait_ms: int = NEWS_MS, meters: Meters | None = None) -> PayloadSource:
         """Telemetry, one item a poll of a lane."""
         return PayloadSource(
             self.settings.kafka,
@@ -76,6 +100,7 @@ class Wiring:
             group=f"derms-{flow}",
             lanes=lanes,
             fetch_wait_ms=fetch_wait_ms,
+            meters=meters,
         )
 
     def out(self, flow: str) -> Sink[Out]:
@@ -86,8 +111,8 @@ class Wiring:
 def _telemetry(w: Wiring) -> Dataflow:
     from pipelines.telemetry import telemetry_flow  # polars and numpy, only in the processes of the data plane
 
-    lanes = telemetry_lanes(w.settings.kafka)
-    return telemetry_flow(polls=w.readings("telemetry", lanes), out=w.out("telemetry"), clock=w.clock, config=w.config)
+    lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
+    return telemetry_flow(polls=w.readings("telemetry", lanes, meters=meters), out=w.out("telemetry"), clock=w.clock, config=w.config)
 
 
 def _lifecycle(w: Wiring) -> Dataflow:
@@ -169,8 +194,9 @@ BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
 
 
 @contextmanager
-def flows(names: Iterable[str], settings: Settings, stop: threading.Event) -> Iterator[list[Dataflow]]:
-    """The named flows, wired, for as long as the context lasts; entered once the views have been read to their ends.
+def flows(names: Iterable[str], settings: Settings, stop: threading.Event, worker: int = 0) -> Iterator[list[Dataflow]]:
+    """The named flows, wired, for as long as the context lasts; entered once the views have been read to their ends. `worker` is
+    the process's number in its cluster.
 
     Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
     """
@@ -178,11 +204,14 @@ def flows(names: Iterable[str], settings: Settings, stop: threading.Event) -> It
         raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
     clock = clock_of(settings)
     config, connections = ConfigView(settings.kafka, clock), ConnectionsView(settings.kafka, clock)
-    wired = Wiring(settings, clock, stop, config, connections, Secrets.from_base64(settings.secret.get_secret_value()))
+    secrets = Secrets.from_base64(settings.secret.get_secret_value())
+    wired = Wiring(settings, clock, stop, config, connections, secrets, worker)
     with wired.open:
         for view in (config, connections):
             wired.open.callback(view.stop)
             view.start()
         for view in (config, connections):
             view.wait_ready(VIEWS_WITHIN_S)
-        yield [BUILDERS[name](wired) for name in names]
+        built = [BUILDERS[name](wired) for name in names]
+        wired.report()
+        yield built

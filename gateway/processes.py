@@ -46,7 +46,7 @@ def run_flows(
     from gateway.composition import flows, layout_of
 
     host = Host(stop, place, epoch_s)
-    with flows(names, settings, stop) as built:
+    with flows(names, settings, stop, 0 if place is None else place.index) as built:
         for flow in built:
             store = None
             if flow.flow_id not in STATELESS:
