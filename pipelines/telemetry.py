@@ -7,6 +7,7 @@ Python object a reading anywhere (engine.md 1); objects begin where a quarter's 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -23,6 +24,7 @@ from pipelines.rules.quarter_rejects import RejectRule
 from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_snapshot import dump, load
 from pipelines.rules.quarter_state import Part, Shard
+from pipelines.segments import Segments
 from pipelines.spread import shard_key
 from pipelines.telemetry_intake import Count, DeadLetterLimit, Intake, uncounted
 from pipelines.views import View
@@ -55,12 +57,14 @@ def telemetry_flow(
     shards: int = SHARDS,
     limit: DeadLetterLimit | None = None,
     count: Count | None = None,
+    closed: Path | None = None,
 ) -> Dataflow:
     """Reads `Poll`s of derms.telemetry; writes `QuarterHour` (key asset or group), `LateMeasurement` (key asset),
     `DeadLetter` (key origin topic) and `Event` (key scope).
 
     Timers are the polls: a source brings one about every second, with marks for silent partitions. Raises
-    `TooManyDeadLetters` past the limit. Every worker must see the same configuration.
+    `TooManyDeadLetters` past the limit. Every worker must see the same configuration. `closed` is a directory beside the
+    recovery store for quarters that are closed; without it they are part of every snapshot.
     """
     rosters = Rosters(config.current, clock)
     intake = Intake(rosters, clock, shards, limit or DeadLetterLimit(), count or uncounted)
@@ -70,7 +74,9 @@ def telemetry_flow(
     rejects = op.map("rejects_key", taken, lambda one: (TELEMETRY.name, one.rejects))
     letters = run_rule("rejects", rejects, RejectRule(rosters), clock)
     parts = op.flat_map("deal", taken, lambda one: [(shard_key(part.shard), part) for part in one.parts])
-    steps = op.map("quarters_value", op.stateful("quarters", parts, lambda resume: _ShardLogic(resume, rosters)), lambda pair: pair[1])
+    steps = op.map(
+        "quarters_value", op.stateful("quarters", parts, lambda resume: _ShardLogic(resume, rosters, closed)), lambda pair: pair[1]
+    )
     assets = op.flat_map("assets", steps, lambda one: one.outs)
     news = op.flat_map("news", steps, lambda one: [(each.scope_id, each) for each in one.news])
     groups = op.map("group_rows", run_rule("groups", news, GroupRule(rosters), clock), _row)
@@ -81,8 +87,10 @@ def telemetry_flow(
 class _ShardLogic(op.StatefulLogic[Part, _Told, bytes]):
     """One shard in the engine: parts in, what they lead to out. Nothing is emitted at the end of input."""
 
-    def __init__(self, resume: bytes | None, rosters: Rosters) -> None:
-        self._shard, self._rosters = Shard() if resume is None else load(resume), rosters
+    def __init__(self, resume: bytes | None, rosters: Rosters, closed: Path | None) -> None:
+        self._files = None if closed is None else Segments(closed)
+        self._shard = Shard() if resume is None else load(resume, None if self._files is None else self._files.get)
+        self._rosters = rosters
 
     def on_item(self, value: Part) -> tuple[Iterable[_Told], bool]:
         roster, now = self._roster(value.edition), from_ms(value.now)
@@ -102,7 +110,11 @@ class _ShardLogic(op.StatefulLogic[Part, _Told, bytes]):
         return roster
 
     def snapshot(self) -> bytes:
-        return dump(self._shard)
+        if self._files is None:
+            return dump(self._shard)
+        state = dump(self._shard, self._files.put)
+        self._files.name(self._shard.number, self._shard.segments.values())
+        return state
 
 
 def _row(row: QuarterHour) -> Out:

@@ -31,6 +31,8 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
     `roster` is that of the part's edition.
     """
     timing, step = roster.timing, Step()
+    shard.expire(max(timing.expiry, timing.horizon + 2 * QUARTER_MS))
+    shard.number = part.shard
     shard.follow(roster)
     shard.know(part)
     if len(part.readings):
@@ -224,6 +226,7 @@ def _write(shard: Shard, rows: NDArray[np.void], step: Step) -> None:
     quarters = shard.slots.quarters
     changed = (quarters["revision"][slot] == 0) | (quarters["digest"][slot] != fresh)
     slot = slot[changed]
+    shard.touch(rows["key"][changed], rows["start"][changed])
     quarters["revision"][slot] += 1
     quarters["digest"][slot] = fresh[changed]
     if len(slot):

@@ -96,8 +96,8 @@ class Keys:
         until[until == np.iinfo(np.int64).max] = -1
         return until
 
-    def kept(self, keys: Flags) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Drop all other keys, and assets without any. The new key of each old one, and the new index of each asset (-1: gone)."""
+    def keep(self, keys: Flags) -> NDArray[np.int32]:
+        """Drop all other keys, and assets without any. Returns the new key of each old one (-1: gone)."""
         assets = np.zeros(len(self.assets), np.bool_)
         assets[self.asset[keys]] = True
         key_now, asset_now = (np.where(some, np.cumsum(some) - 1, -1).astype(np.int32) for some in (keys, assets))
@@ -108,4 +108,4 @@ class Keys:
         self.by_asset = np.where(by_asset >= 0, key_now[by_asset], -1).astype(np.int32)
         self.assets = [asset for asset, stays in zip(self.assets, assets.tolist(), strict=True) if stays]
         self.home_of_asset = [home for home, stays in zip(self.home_of_asset, assets.tolist(), strict=True) if stays]
-        return key_now, asset_now
+        return key_now

@@ -4,15 +4,20 @@ A record is made when a quarter of a key gets its first reading or row, and goes
 longer change: so memory follows what is open and revisable, whatever came before.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.rules.quarter_minutes import MINUTE, QUARTER, fold, lacking, power_rows
-from pipelines.rules.quarter_readings import Floats, Ints, Table
+from pipelines.rules.quarter_readings import Flags, Floats, Ints, Table
 from schemas.intervals import MINUTES_PER_QUARTER, QUARTER_MS
 
 _NONE = -1
 _NEAR = 8
+
+Packed = tuple[NDArray[np.int32], NDArray[np.void], NDArray[np.void]]
+"""Keys, and their records of one quarter: minutes (of as many columns as have begun) and quarters."""
 
 
 class Slots:
@@ -79,6 +84,20 @@ class Slots:
             found[there] = self.slots[block[there], key[there]]
         return found
 
+    def packed(self, start: int, key: Ints) -> Packed:
+        """What is kept of one quarter of some keys that have it, without the minutes that nobody has begun."""
+        slot = self.slots[np.searchsorted(self.starts, start), key]
+        begun = np.flatnonzero((self.minutes["seen"][slot] != 0).any(axis=0))
+        width = int(begun[-1]) + 1 if len(begun) else 0
+        return key.astype(np.int32), np.ascontiguousarray(self.minutes[slot, :width]), self.quarters[slot]
+
+    def unpack(self, parts: Iterable[tuple[int, Packed]]) -> None:
+        """Put back what `packed` gave, by the quarter's start; those keys must not have that quarter yet."""
+        for start, (key, minutes, quarters) in parts:
+            slot = self.of(key, np.full(len(key), start, np.int64), make=True)
+            self.minutes[slot[:, None], np.arange(minutes.shape[1])[None, :]] = minutes
+            self.quarters[slot] = quarters
+
     def power(self, key: NDArray[np.int32], start: Ints, max_hold: int, until: int | None) -> Floats:
         """The columns of `power_rows` for the quarters (key, start)."""
         out = np.zeros((len(key), 5))
@@ -121,6 +140,11 @@ class Slots:
         minute = MINUTES_PER_QUARTER - 1 - np.argmax(counted[some, ::-1], axis=1)
         self.base_at[key[some]] = start + minute * 60_000 + self.minutes["last_ms"][slot[some], minute]
         self.base_w[key[some]] = self.minutes["last"][slot[some], minute]
+
+    def select(self, keys: Flags) -> None:
+        """Keep only these keys, which have no gaps between them afterwards; the others must have nothing left here."""
+        self.slots = np.ascontiguousarray(self.slots[:, : len(keys)][:, keys])
+        self.base_at, self.base_w = self.base_at[keys], self.base_w[keys]
 
     def _make_blocks(self, starts: Ints) -> None:
         new = np.setdiff1d(starts, self.starts)

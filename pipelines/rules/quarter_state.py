@@ -19,9 +19,14 @@ from pipelines.rules.quarter_readings import EXPORT, IMPORT, Ints, Table, no_rea
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_slots import Slots
 from pipelines.rules.watermarks import Watermarks
+from schemas.intervals import QUARTER_MS
 
 FOLD_AT_ONCE = 16_384
 """So many readings may wait before they are folded, or as many as there are register values: larger folds are cheaper."""
+
+
+Segment = tuple[int, int]
+"""A partition, and the start of a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,12 @@ class Shard:
         self.settled: dict[str, int] = {}
         """Of assets of reporting scopes: up to where groups were told that their quarters are closed."""
         self.absent_until, self.overdue_until, self.overdue_next = 0, 0, 0
+        self.number = -1
+        self.segments: dict[Segment, str] = {}
+        """Closed quarters that are stored as they are now, and under which name (see `quarter_snapshot`)."""
+        self.looked = 0
+        """In which quarter (of the furthest watermark) assets were last looked through for those that have expired."""
+        self._residue = 0
         self._roster: Roster | None = None
         self._seats: Ints = np.zeros(0, np.int64)
 
@@ -179,6 +190,7 @@ class Shard:
             until = np.zeros(len(self.watermark), np.int64)
             until[home[stage]] = instant
             self.fold(until, step)
+            self.touch(readings["key"][stage], readings["at"][stage] // QUARTER_MS * QUARTER_MS)
             unsure = self._fold(readings[stage], step)
             if len(unsure):  # what their values mean cannot be said from what is kept: a repair will, from all readings
                 again = stage & np.isin(position(readings["key"], readings["at"]), position(unsure["key"], unsure["at"]))
@@ -193,8 +205,38 @@ class Shard:
 
     def fold_if_many(self, step: Step) -> None:
         """Fold once enough readings wait: what comes of it does not depend on when."""
-        if self.buffer.size >= max(FOLD_AT_ONCE, len(self.kept)):
+        if self.buffer.size >= self._residue + max(FOLD_AT_ONCE, len(self.kept) // 2, self._residue // 2):
             self.fold(self.watermark // STEP_MS * STEP_MS, step)
+            self._residue = self.buffer.size
+
+    def touch(self, key: NDArray[np.int32], start: Ints) -> None:
+        """These quarters are no longer as they were stored."""
+        if self.segments:
+            for place in set(zip(self.keys.home[key].tolist(), start.tolist(), strict=True)):
+                self.segments.pop(place, None)
+
+    def expire(self, expiry: int) -> None:
+        """Assets not heard of for so long (ms of event time) leave; what their quarters were made of has left before.
+
+        Looks once a quarter. Keys are others afterwards: only between two steps.
+        """
+        keys, looked = self.keys, int(self.watermark.max(initial=0)) // QUARTER_MS
+        if looked == self.looked:
+            return
+        self.looked = looked
+        stay = keys.heard + expiry >= self.watermark[keys.home]
+        if stay.all():
+            return
+        key_now = keys.keep(stay)
+        self.slots.select(stay)
+        for rows in (self.kept, self.buffer.rows()):
+            rows["key"] = key_now[rows["key"]]
+        self.kept = self.kept[self.kept["key"] >= 0]
+        self.home = {asset: index for index, asset in enumerate(keys.assets)}
+        self.stray = {(asset, partition) for asset, partition in self.stray if asset in self.home}
+        self.settled = {asset: until for asset, until in self.settled.items() if asset in self.home}
+        self.segments.clear()  # they name keys that are others now
+        self._roster = None
 
     def _fold(self, rows: Table, step: Step) -> Table:
         """Into quarters and registers; the readings whose register values are unsure."""

@@ -51,7 +51,7 @@ def open_from_ms(now: int, timing: MeterTiming, margin: int, lag: int = 0) -> in
 def reached(at: int, timing: MeterTiming) -> Span:
     """The quarters whose energy a reading may have a part in."""
     reach = reach_ms(timing)
-    return (at - reach) // QUARTER_MS * QUARTER_MS, ((at + reach) // QUARTER_MS + 1) * QUARTER_MS
+    return max(0, (at - reach) // QUARTER_MS * QUARTER_MS), ((at + reach) // QUARTER_MS + 1) * QUARTER_MS
 
 
 @dataclass(frozen=True, slots=True)

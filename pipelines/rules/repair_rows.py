@@ -49,11 +49,11 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Who states the rows, when, and because of what."""
+    """Who states the rows, when, and what made it compute each asset's again."""
 
     origin: Origin
     now: datetime
-    cause_id: str | None = None
+    causes: Mapping[str, str] = field(default_factory=dict)
 
 
 def last_of(row: Mapping[str, Any]) -> tuple[Place, Last]:
@@ -187,7 +187,7 @@ def _row(
     return QuarterHour(
         event_id=derived_id("quarter-hour", level, name, phase, start, revision, said.origin, *told),
         at=said.now,
-        cause_id=said.cause_id,
+        cause_id=said.causes.get(name) if level is Level.ASSET else None,
         level=level,
         id=name,
         scope_id=scope_id,

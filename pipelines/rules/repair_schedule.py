@@ -41,7 +41,8 @@ class Pending:
     """What an asset waits for: disjoint stretches of quarters in order, and what is known of the readings that ask for them.
 
     `offsets` has, for each partition of telemetry, where the newest of them stands; `lag` (ms) is how far event time was
-    behind the clock. Instants in ms by the clock; `since` is when the oldest of them came.
+    behind the clock. Instants in ms by the clock; `since` is when the first of them came, `waiting` since when the history
+    has been asked for them in vain (0: it has not).
     """
 
     spans: list[Span]
@@ -49,6 +50,7 @@ class Pending:
     not_before: int
     cause_id: str
     lag: int = 0
+    waiting: int = 0
     readings: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
 
@@ -71,7 +73,6 @@ class Due:
     offsets: dict[int, int]
     cause_id: str
     readings: int
-    since: int
 
 
 class Schedule:
@@ -112,13 +113,14 @@ class Schedule:
             open_from = open_from_ms(clock, timing, self.waits.margin // _MS, pending.lag)
             spans = _first(_until(pending.spans, open_from), QUARTERS_AT_ONCE - quarters)
             quarters += _size(spans)
-            found.append(Due(asset_id, tuple(spans), dict(pending.offsets), pending.cause_id, pending.readings, pending.since))
+            found.append(Due(asset_id, tuple(spans), dict(pending.offsets), pending.cause_id, pending.readings))
         return found
 
     def wait(self, state: ScheduleState, due: Due, now: datetime) -> bool:
         """The history does not have it all yet: look again later. False if it has been waited for long enough; then it is dropped."""
         pending = state.pending[due.asset_id]
-        if now - from_ms(due.since) > self.waits.patience:
+        pending.waiting = pending.waiting or to_ms(now)
+        if now - from_ms(pending.waiting) > self.waits.patience:
             self._drop(state, due)
             return False
         pending.not_before = to_ms(now + self.waits.again)
@@ -132,7 +134,7 @@ class Schedule:
         if (left := state.pending.get(due.asset_id)) is not None:
             open_from = open_from_ms(clock, timing, self.waits.margin // _MS, lag)
             more = left.spans[0][0] + QUARTER_MS <= open_from
-            left.not_before = clock if more else clock + self.waits.every // _MS
+            left.not_before, left.waiting, left.since = clock if more else clock + self.waits.every // _MS, 0, clock
         horizon = clock - self.waits.every // _MS
         for asset_id in [asset_id for asset_id, at in state.repaired.items() if at < horizon and asset_id not in state.pending]:
             del state.repaired[asset_id]

@@ -59,7 +59,8 @@ def columns(readings: Sequence[Reading], roster: Roster, offset: int = 0) -> Col
 class Meter:
     """The rule over some shards; collects what they say. `restart` goes through the bytes of a snapshot."""
 
-    def __init__(self, roster: Roster, shards: int = 1, partitions: tuple[int, ...] = (0, 1)) -> None:
+    def __init__(self, roster: Roster, shards: int = 1, partitions: tuple[int, ...] = (0, 1), *, files: bool = False) -> None:
+        self.files: dict[str, bytes] | None = {} if files else None
         self.roster, self.partitions = roster, partitions
         self.shards = [Shard() for _ in range(shards)]
         self.rows: dict[Key, dict[str, Any]] = {}
@@ -93,7 +94,11 @@ class Meter:
         self.poll([], later, tuple(Silence(partition, FAR, later) for partition in self.partitions))
 
     def restart(self) -> None:
-        self.shards = [load(dump(shard)) for shard in self.shards]
+        """Through the bytes of a snapshot: all of it in one, or closed quarters in files of their own that later snapshots name again."""
+        if self.files is None:
+            self.shards = [load(dump(shard)) for shard in self.shards]
+        else:
+            self.shards = [load(dump(shard, self.files.__setitem__), self.files.__getitem__) for shard in self.shards]
 
 
 def table(readings: Sequence[Reading]) -> Table:

@@ -56,7 +56,7 @@ def stream(seed: int, disorder_s: int, *, conflicts: bool = True, gaps: bool = T
 
 def fed(readings: list[Reading], cuts: random.Random | None = None, *, restart: bool = False, shards: int = 1) -> Meter:
     """A meter that took these in, in polls cut anywhere, and through snapshots anywhere."""
-    meter = Meter(roster({f"asset-{n}" for n in range(3)}), shards)
+    meter = Meter(roster({f"asset-{n}" for n in range(3)}), shards, files=bool(len(readings) % 2))
     first = 0
     while first < len(readings):
         size = cuts.choice([1, 1, 3, 20, 200]) if cuts else len(readings)
