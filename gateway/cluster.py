@@ -7,6 +7,7 @@ Any number of processes may go on with a store, by stop and start (engine.md 4).
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ CULPRIT_WITHIN_S = 4.0
 STEADY_S = 15.0
 """A run that lasted so long (wall) came to a snapshot: its end is no part of a crash loop."""
 _LOOK_S = 0.1
+_EVENT = re.compile(r' event=(?:"(?P<quoted>.*?)"|(?P<plain>[^ "]+))(?= \w+=|$)')
 
 
 @dataclass
@@ -200,4 +202,8 @@ def _how(member: Member) -> str:
 
 
 def _last(member: Member) -> str:
-    return member.words[-1][-LAST_WORDS:] if member.words else "it said nothing"
+    """What it said last, without the log line around it."""
+    if not member.words:
+        return "it said nothing"
+    found = _EVENT.search(member.words[-1])
+    return (found["quoted"] or found["plain"] if found else member.words[-1])[-LAST_WORDS:]

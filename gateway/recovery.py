@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,13 +32,25 @@ def recovery_store(root: Path, flow: str, incarnation: str, layout: Layout | Non
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not any(path.iterdir()):
-            init_db_dir(path, PARTITIONS.get(flow, 1))
-            (path / STAMP).write_text(json.dumps(dict(layout or {})))
+            _make(path, layout or {})
     except OSError as error:
         raise Misconfigured("DERMS_DATA", f"{error.strerror}: {path}", "name a directory that can be written") from None
     if layout:
         _demand(path, layout)
     return path
+
+
+def _make(path: Path, layout: Layout) -> None:
+    """Make a store beside and put it in its place whole: several processes of a cluster may come at once."""
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        init_db_dir(beside, PARTITIONS.get(path.name, 1))
+        (beside / STAMP).write_text(json.dumps(dict(layout)))
+        beside.rename(path)
+    except OSError:
+        shutil.rmtree(beside)
+        if not any(path.iterdir()):
+            raise
 
 
 def _place(root: Path, flow: str, incarnation: str) -> Path:
