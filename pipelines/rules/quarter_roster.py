@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
+from pipelines.rules.group_bindings import group_shard_of, marks_of
 from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_readings import Floats, Ints
 from schemas.clock import Clock
@@ -72,6 +73,26 @@ class Roster:
     def limits(self) -> Floats:
         """Each asset's `max_w`; NaN where it has none."""
         return np.array([np.nan if asset.max_w is None else asset.max_w for asset in self.assets.values()], np.float64)
+
+    @cached_property
+    def marks(self) -> Ints:
+        """What stands for each asset in the news for groups."""
+        return marks_of(self.assets)
+
+    @cached_property
+    def known_assets(self) -> Ints:
+        """The marks of all assets, in order."""
+        return np.sort(self.marks)
+
+    @cached_property
+    def known_groups(self) -> Ints:
+        """The marks of all groups, in order."""
+        return np.sort(marks_of(group.group_id for groups in self.groups.values() for group in groups))
+
+    def group_shards(self, shards: int) -> Ints:
+        """For each asset the group shard that its scope's groups are in; -1 where no group is bound to the scope."""
+        of_scope = {scope: group_shard_of(scope, shards) for scope in self.groups}
+        return np.array([of_scope.get(asset.scope_id, -1) for asset in self.assets.values()], np.int64)
 
     def scope_of(self, asset_id: str) -> str | None:
         """The asset's scope; None if it is unknown."""

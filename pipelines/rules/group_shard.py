@@ -1,0 +1,179 @@
+"""Group rows: what scopes' assets amount to for the groups bound to them, and when that is told (semantics 2).
+
+A group shard keeps some scopes. What their members did arrives as `GroupNews` from the telemetry shards, in any order among
+them; a group's row follows once nothing more is waited for, and again when its content changes.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.rules.group_bindings import Bindings, assets_said, group_shard_of, groups_said
+from pipelines.rules.group_members import Scopes, Seats
+from pipelines.rules.group_news import GroupNews, GroupRows, Members
+from pipelines.rules.group_quarters import Kept, Quarter
+from pipelines.rules.quarter_readings import Flags, Ints
+from pipelines.rules.quarter_roster import Roster
+
+_SPARE = 64
+"""So many seats nobody is bound to may stay, and a quarter of all: news may know an asset before the configuration does here."""
+_OVERDUE, _FROZEN, _TICK = range(3)
+"""The columns of what telemetry shards told."""
+
+_Line = tuple[int, str, str, int]
+"""Which row, the group, its scope, the revision."""
+
+
+class GroupShard:
+    """The state of some scopes' groups. `step` is deterministic: the same news in the same order give the same."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.assets, self.groups = Bindings(), Bindings()
+        self.seats = Seats()
+        self.quarters: dict[int, Quarter] = {}
+        self.told: dict[int, tuple[int, int, int]] = {}
+        """By telemetry shard: up to when nobody is waited for, up to when nothing can change (ms), and its last round."""
+        self.overdue = self.gone = self.ticked = 0
+        self._roster: Roster | None = None
+        self._scopes = Scopes([], [], self.seats)
+
+    def step(self, news: GroupNews, roster: Roster, now: int) -> list[GroupRows]:
+        """Take in news, by the configuration in force at the clock's `now` (ms), and say which rows follow."""
+        if roster is not self._roster:
+            self._follow(roster, news.shards, now)
+        self._keep(news.rows, running=False)
+        self._keep(news.running, running=True)
+        touched = self._settle(news)
+        out: list[GroupRows] = []
+        for start in sorted(self.quarters):
+            quarter = self.quarters[start]
+            due = quarter.changed | (quarter.open & touched)
+            if due.any():
+                out += self._final(quarter, due)
+        out += self._round(news.shards)
+        self._forget(news.shards)
+        return out
+
+    def _follow(self, roster: Roster, shards: int, now: int) -> None:
+        self._roster = roster
+        mine = [scope for scope in roster.by_scope if group_shard_of(scope, shards) == self.number]
+        self.assets.follow((said for scope in mine for said in assets_said(roster.by_scope[scope])), roster.known_assets, now, self.gone)
+        bound = [scope for scope in roster.groups if group_shard_of(scope, shards) == self.number]
+        self.groups.follow((said for scope in bound for said in groups_said(roster.groups[scope])), roster.known_groups, now, self.gone)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Make what follows from the bindings: everything that can still change is summed again."""
+        self._scopes = Scopes(self.assets.all(), self.groups.all(), self.seats)
+        self._leave()
+        for quarter in self.quarters.values():
+            quarter.look_again(self._scopes)
+
+    def _leave(self) -> None:
+        """Assets that are bound nowhere here leave, once they are many."""
+        bound = np.zeros(len(self.seats.marks), np.bool_)
+        bound[self._scopes.seats] = True
+        if np.count_nonzero(~bound) > _SPARE + len(bound) // 4:
+            held = self.seats.kept(bound)
+            for quarter in self.quarters.values():
+                quarter.move(held)
+            self._scopes = Scopes(self.assets.all(), self.groups.all(), self.seats)
+
+    def _keep(self, members: Members, *, running: bool) -> None:
+        """Put rows where they belong; those of quarters that are gone are not taken: what else the row was made of is no longer known."""
+        if not len(members.rows):
+            return
+        seats = self.seats.of(members.marks)
+        places = self.seats.places(seats, members.phases)
+        starts = members.rows["start"]
+        for start in np.unique(starts).tolist():
+            if start < self.gone:
+                continue
+            mine = np.flatnonzero(starts == start)
+            if start not in self.quarters:
+                self.quarters[start] = Quarter(start)
+                self.quarters[start].look_again(self._scopes)
+            quarter = self.quarters[start]
+            (quarter.running if running else quarter.final).put(places[mine], members.rows[mine], len(self.seats.since), running=running)
+            if not running:
+                self._mark(quarter, places[mine], seats[mine])
+
+    def _mark(self, quarter: Quarter, places: Ints, seats: Ints) -> None:
+        """The scopes of these seats have changed in this quarter; in later ones too, where a phase is met for the first time."""
+        quarter.changed |= self._scopes.with_seats(seats, len(self.seats.marks)) & self._scopes.reporting
+        earlier = quarter.start < self.seats.since[places]
+        if earlier.any():
+            self.seats.since[places[earlier]] = quarter.start
+            known = self._scopes.with_seats(seats[earlier], len(self.seats.marks)) & self._scopes.reporting
+            for later in self.quarters.values():
+                if later.start > quarter.start:
+                    later.changed |= known
+
+    def _settle(self, news: GroupNews) -> Flags:
+        """The scopes whose members closed quarters, or all, when those waited for in vain are waited for no longer."""
+        seats = self.seats.of(news.settled)
+        np.maximum.at(self.seats.settled, seats, news.until)
+        told = self.told.get(news.shard, (0, 0, 0))
+        said = (news.overdue_until, news.frozen_until, news.tick)
+        self.told[news.shard] = (max(told[0], said[0]), max(told[1], said[1]), max(told[2], said[2]))
+        overdue = self._least(_OVERDUE, news.shards)
+        if overdue > self.overdue:
+            self.overdue = overdue
+            return self._scopes.reporting
+        return self._scopes.with_seats(seats, len(self.seats.marks))
+
+    def _least(self, which: int, shards: int) -> int:
+        """What all telemetry shards have told: by then all their rows from before have come."""
+        return min(told[which] for told in self.told.values()) if len(self.told) >= shards else 0
+
+    def _final(self, quarter: Quarter, due: Flags) -> list[GroupRows]:
+        """The rows of these scopes that can be told now and have not been told, or not so."""
+        quarter.changed &= ~due
+        found = quarter.final_sums(due, self._scopes, self.seats, self.overdue)
+        told: list[_Line] = []
+        for index, scope in enumerate(found.scopes.tolist()):
+            quarter.open[scope] = False
+            content = found.rows[index].tobytes()
+            for group in self._scopes.groups(scope, quarter.start):
+                revision, last = quarter.said.get(group, (0, b""))
+                if content != last:
+                    quarter.said[group] = (revision + 1, content)
+                    told.append((index, group, self._scopes.names[scope], revision + 1))
+        return _written(found.rows, told)
+
+    def _round(self, shards: int) -> Iterator[GroupRows]:
+        """The provisional rows, once all telemetry shards have told theirs of this round."""
+        tick = self._least(_TICK, shards)
+        if tick <= self.ticked:
+            return
+        self.ticked = tick
+        for start in sorted(self.quarters):
+            quarter = self.quarters[start]
+            if not len(quarter.running.marks):
+                continue
+            found = quarter.running_sums(self._scopes, self.seats)
+            if not found.running.any():
+                quarter.running = Kept()
+            yield from _written(
+                found.rows,
+                [
+                    (index, group, self._scopes.names[scope], 0)
+                    for index, (scope, running) in enumerate(zip(found.scopes.tolist(), found.running.tolist(), strict=True))
+                    for group in (self._scopes.groups(scope, start) if running else ())
+                    if group not in quarter.said
+                ],
+            )
+
+    def _forget(self, shards: int) -> None:
+        self.gone = max(self.gone, self._least(_FROZEN, shards))
+        for start in [start for start in self.quarters if start < self.gone]:
+            del self.quarters[start]
+
+
+def _written(rows: NDArray[np.void], lines: list[_Line]) -> list[GroupRows]:
+    if not lines:
+        return []
+    index, groups, scopes, revisions = zip(*lines, strict=True)
+    return [GroupRows(list(groups), list(scopes), rows[list(index)], np.array(revisions, np.int32))]
