@@ -4,7 +4,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from gateway.api_partners import PartnerView, partner_ids, partner_view
-from gateway.desk import AtDesk, Reader
+from gateway.desk import AtDesk, Desk, Reader
+from gateway.flow_status import FlowView, flow_views
 from gateway.health import answers_of
 from gateway.process_report import ProcessView
 from schemas.intervals import QUARTER
@@ -22,12 +23,13 @@ class ClockView(BaseModel):
 
 class StatusView(BaseModel):
     """The whole at a glance. `event_time_lag_s`: how far the newest closed quarter's end lies behind the clock.
-    `processes`: by name, where one supervisor runs them all and has said so."""
+    `processes`: by name, where one supervisor runs them all and has said so. `flows`: those whose workers report."""
 
     clock: ClockView
     ready: bool
     checks: dict[str, str]
     processes: dict[str, ProcessView] | None
+    flows: list[FlowView]
     partners: list[PartnerView]
     open_breaches: int
     newest_quarter: Instant | None
@@ -42,6 +44,11 @@ class SignInLink(BaseModel):
     path: str
 
 
+def flows_of(desk: Desk) -> list[FlowView]:
+    """How the flows stand that report."""
+    return flow_views(desk.pictures.current(), desk.clock, desk.wall.now(), desk.config.current().timing.lateness)
+
+
 @router.get("/status", tags=["status"])
 async def status(_: Reader, desk: AtDesk) -> StatusView:
     """What is running, partners, breaches, and how far event time has come."""
@@ -53,6 +60,7 @@ async def status(_: Reader, desk: AtDesk) -> StatusView:
         ready=all(answer == "ok" for answer in checks.values()),
         checks=checks,
         processes={name: ProcessView.model_validate(plain) for name, plain in processes.items()} or None,
+        flows=flows_of(desk),
         partners=[partner_view(desk, partner_id) for partner_id in partner_ids(desk)],
         open_breaches=len(picture.open_breaches()),
         newest_quarter=newest,

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from gateway import flow_metrics as flows
 from gateway.auth import Right
 from gateway.desk import Desk, caller_of
 from gateway.guard import demand, from_this_machine
@@ -107,6 +108,25 @@ CATALOGUE: tuple[Metered, ...] = (
     Metered("derms_inbound_messages", "Messages received from partners", ("partner", "action"), _inbound, True),
     Metered("derms_dead_letters", "Readings and messages that could not be used", ("reason",), _dead_letters, True),
     Metered("derms_records_followed", "Records read into the live picture", ("topic",), _records, True),
+    Metered("derms_flow_items", "What a flow's worker counted since it started", ("flow", "worker", "what", "outcome"), flows.items, True),
+    Metered("derms_flow_stage_seconds", "Wall time spent in a stage", ("flow", "worker", "stage"), flows.stage_seconds, True),
+    Metered("derms_flow_stage_runs", "Runs of a stage", ("flow", "worker", "stage"), flows.stage_runs, True),
+    Metered("derms_flow_stage_bytes", "Bytes that passed in a stage", ("flow", "worker", "stage"), flows.stage_bytes, True),
+    Metered(
+        "derms_flow_stage_longest_seconds",
+        "Longest run of a stage in the last minute or two",
+        ("flow", "worker", "stage"),
+        flows.stage_longest,
+    ),
+    Metered("derms_flow_lag_messages", "Messages behind the broker's end", ("flow", "worker", "topic", "partition"), flows.lag),
+    Metered(
+        "derms_flow_watermark_delay_seconds",
+        "How far a partition's event time is behind the clock",
+        ("flow", "worker", "topic", "partition"),
+        flows.watermark_delay,
+    ),
+    Metered("derms_flow_report_timestamp_seconds", "Unix time of a worker's last report", ("flow", "worker"), flows.report_time),
+    Metered("derms_flow_start_timestamp_seconds", "Unix time at which a worker was started", ("flow", "worker"), flows.start_time),
 )
 
 

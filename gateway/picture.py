@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 from schemas.capacity import CircuitCapacity, EnvelopePiece
 from schemas.compliance import Breach, Verdict
 from schemas.connection import Command, Connection, Event
+from schemas.flows import FlowReport
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage
 from schemas.telemetry import Level, QuarterHour
 from schemas.units import Direction, Phase
@@ -21,6 +22,7 @@ KEEP_DEAD_LETTERS = 100
 KEEP_REASONS = 100
 KEEP_CHANGES = 96
 KEEP_CLOSED_BREACHES = 200
+KEEP_REPORTS = 7
 
 
 class RowKey(NamedTuple):
@@ -85,13 +87,22 @@ class Received:
     received_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker's report and the wall instant at which the broker took it."""
+
+    report: FlowReport
+    at: datetime
+
+
 @dataclass(slots=True)
 class Picture:
     """Everything the pages, the operations API and the metrics show.
 
     Values inside the dictionaries are never changed in place, only replaced: so `copy` is cheap and a copy
     stands still. Rows are those of the last 48 h of clock time, lists the newest few (newest first).
-    `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h.
+    `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h. `flows` are the last
+    reports of each worker since it was started, by `flow/worker`, newest first.
     """
 
     connections: dict[str, Connection] = field(default_factory=dict)
@@ -111,6 +122,7 @@ class Picture:
     inbound_counts: dict[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: tuple[DeadLetter, ...] = ()
     dead_letter_counts: dict[str, int] = field(default_factory=dict)
+    flows: dict[str, tuple[Reported, ...]] = field(default_factory=dict)
     records: dict[str, int] = field(default_factory=dict)
     row_count: int = 0
 

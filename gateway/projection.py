@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from gateway import picture as p
-from gateway.picture import Heartbeats, MessageLine, Picture, Received, RowKey, Timeline
+from gateway.picture import Heartbeats, MessageLine, Picture, Received, Reported, RowKey, Timeline
 from gateway.provisional import KEEP_PROVISIONAL, forget_provisional, keep_provisional, take_provisional
 from pipelines.records import Record
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
@@ -16,6 +16,7 @@ from schemas.clock import Clock
 from schemas.compliance import Breach, Verdict
 from schemas.connection import Command, Connection, Event, InboundMessage
 from schemas.facts import Fact
+from schemas.flows import FlowReport
 from schemas.intervals import QUARTER
 from schemas.oscp.v20 import Action
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage, Outcome
@@ -61,6 +62,8 @@ def fold(picture: Picture, record: Record) -> None:
             picture.commands = _newest(value, picture.commands, p.KEEP_COMMANDS)
         case DeadLetter() as value:
             _dead_letter(picture, value)
+        case FlowReport() as value:
+            _flow(picture, value, record.appended_at)
         case _:
             return
 
@@ -163,6 +166,15 @@ def _dead_letter(picture: Picture, value: DeadLetter) -> None:
     reason = value.reason if value.reason in counts or len(counts) < p.KEEP_REASONS else OTHER_REASONS
     counts[reason] = counts.get(reason, 0) + value.count
     picture.dead_letters = _newest(value, picture.dead_letters, p.KEEP_DEAD_LETTERS)
+
+
+def _flow(picture: Picture, value: FlowReport, at: datetime) -> None:
+    """A worker that was started again counts from nothing: what it said before is no measure for it."""
+    known = picture.flows.get(value.key, ())
+    if any(each.report.event_id == value.event_id for each in known):
+        return
+    same = [each for each in known if each.report.started_at == value.started_at]
+    picture.flows[value.key] = (Reported(value, at), *same)[: p.KEEP_REPORTS]
 
 
 def _newest(value: F, known: tuple[F, ...], keep: int) -> tuple[F, ...]:

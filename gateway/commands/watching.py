@@ -6,35 +6,16 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from gateway.commands.flow_tables import flows_view
+from gateway.commands.tables import moment, plain, table
 from gateway.commands.target import DataOption, Target
 
 messages = typer.Typer(help="Messages we owe partners.", no_args_is_help=True)
 dead_letters = typer.Typer(help="What could not be read or used.", no_args_is_help=True)
-
-
-def plain(value: Any) -> Text:
-    """A cell: nothing for None, and neither markup nor control characters, whoever wrote the words."""
-    return Text("" if value is None else "".join(each if each.isprintable() else " " for each in str(value)))
-
-
-def moment(instant: str | None, today: date | None = None) -> str:
-    """`2026-10-20 10:15:00Z` of an RFC 3339 instant, on `today` without its date; `-` for none."""
-    if instant is None:
-        return "-"
-    found = datetime.fromisoformat(instant).astimezone(UTC)
-    return f"{found:%H:%M:%S}Z" if found.date() == today else f"{found:%Y-%m-%d %H:%M:%S}Z"
-
-
-def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(plain(row.get(name)) for name in columns))
-    return table
 
 
 def partners_table(rows: list[dict[str, Any]], today: date | None = None) -> Table:
@@ -50,27 +31,28 @@ def partners_table(rows: list[dict[str, Any]], today: date | None = None) -> Tab
         }
         for row in rows
     ]
-    return _table("partners", shown, ("partner", "state", "since", "heartbeat in", "heartbeat out", "words"))
+    return table("partners", shown, ("partner", "state", "since", "heartbeat in", "heartbeat out", "words"))
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, with every partition, until Ctrl-C.")] = False,
+    partitions: Annotated[bool, typer.Option("--partitions", help="Show flows' workers and partitions one by one.")] = False,
     data: DataOption = None,
 ) -> None:
     """What is running, lag, partners, open breaches."""
     target = Target(data)
     console = Console(width=max(100, Console().width))
     if not watch:
-        console.print(status_view(target.operations("GET", "/status")))
+        console.print(status_view(target.operations("GET", "/status"), partitions=partitions))
         return
     with Live(console=console, refresh_per_second=2) as live:
         while True:
-            live.update(status_view(target.operations("GET", "/status")))
+            live.update(status_view(target.operations("GET", "/status"), partitions=True))
             time.sleep(1)
 
 
-def status_view(found: dict[str, Any]) -> Group:
-    """What `/status` answered, for a terminal: a few lines, the processes where they are known, the partners."""
+def status_view(found: dict[str, Any], *, partitions: bool = False) -> Group:
+    """What `/status` answered, for a terminal: a few lines, processes and flows where they are known, the partners."""
     now, speed = found["clock"]["now"], found["clock"]["speed"]
     lines = Table.grid(padding=(0, 2))
     for name, value in {
@@ -83,11 +65,13 @@ def status_view(found: dict[str, Any]) -> Group:
         "records read": sum(found["records"].values()),
     }.items():
         lines.add_row(name, plain(value))
-    parts = [lines]
+    today = datetime.fromisoformat(now).astimezone(UTC).date()
+    parts: list[RenderableType] = [lines]
     if found["processes"]:
-        parts.append(_table("processes", [_process(*each) for each in found["processes"].items()], ("name", "state", "pid", "restarts")))
+        parts.append(table("processes", [_process(*each) for each in found["processes"].items()], ("name", "state", "pid", "restarts")))
+    parts += flows_view(found["flows"], today, partitions=partitions)
     if found["partners"]:
-        parts.append(partners_table(found["partners"], datetime.fromisoformat(now).astimezone(UTC).date()))
+        parts.append(partners_table(found["partners"], today))
     return Group(*parts)
 
 
@@ -105,7 +89,7 @@ def list_messages(data: DataOption = None) -> None:
     """The last messages with what became of them."""
     rows = Target(data).operations("GET", "/messages")["items"]
     Console(width=140).print(
-        _table("messages", rows, ("message_id", "partner_id", "action", "group_id", "outcome", "status", "attempts", "words"))
+        table("messages", rows, ("message_id", "partner_id", "action", "group_id", "outcome", "status", "attempts", "words"))
     )
 
 
@@ -119,7 +103,7 @@ def show_message(message_id: Annotated[str, typer.Argument()], data: DataOption 
 def list_dead_letters(data: DataOption = None) -> None:
     """The last dead letters: reason, count, where they stand."""
     rows = Target(data).operations("GET", "/dead-letters")["items"]
-    Console(width=140).print(_table("dead letters", rows, ("at", "topic", "partition", "offset", "subject", "reason", "count")))
+    Console(width=140).print(table("dead letters", rows, ("at", "topic", "partition", "offset", "subject", "reason", "count")))
 
 
 def register(app: typer.Typer) -> None:

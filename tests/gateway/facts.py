@@ -6,18 +6,58 @@ from pipelines.records import Record
 from schemas.capacity import EnvelopePiece, OperatingEnvelope, PieceKind
 from schemas.connection import Connection, ConnectionState, Credential, Event, Severity, SubjectKind
 from schemas.facts import Value, derived_id
+from schemas.flows import FlowReport, PartitionStanding, StageTime, Tally
 from schemas.intervals import QUARTER
 from schemas.outbound import Delivery, OutboundMessage, Outcome
 from schemas.telemetry import Level, Method, QuarterHour
 from schemas.topics import TOPICS
 
 NOW = datetime(2007, 6, 9, 18, 26, 40, tzinfo=UTC)
+WALL = NOW.replace(year=2026)
+"""What the wall reads when the clock reads `NOW`."""
 
 
 def record(value: Value, offset: int = 0) -> Record:
     """A value as read from the topic it belongs to."""
     topic = next(topic for topic in TOPICS if type(value) in topic.records)
-    return Record(topic.name, 0, offset, NOW, "", value)
+    return Record(topic.name, 0, offset, WALL if isinstance(value, FlowReport) else NOW, "", value)
+
+
+def report(
+    ago_s: float = 0,
+    readings: int = 0,
+    *,
+    lags: tuple[int | None, ...] = (0, 0),
+    behind_s: tuple[float | None, ...] = (62, 64),
+    **changes: object,
+) -> FlowReport:
+    """What a worker of the telemetry flow said so long ago: readings taken since it started, and each partition's lag and event time."""
+    at = NOW - timedelta(seconds=ago_s)
+    plain = {
+        "event_id": derived_id("report", changes.get("worker", "0"), changes.get("started_at"), at),
+        "at": at,
+        "flow": "telemetry",
+        "worker": "0",
+        "started_at": WALL - timedelta(hours=2),
+        "tallies": [Tally(what="readings", outcome="taken", count=readings), Tally(what="readings", outcome="unknown asset", count=15)],
+        "stages": [StageTime(stage="decode", runs=readings // 1000, seconds=readings / 1e6, longest_s=0.012)],
+        "partitions": [
+            PartitionStanding(
+                topic="derms.telemetry",
+                partition=number,
+                position=None if lag is None else readings // 2,
+                lag=lag,
+                watermark=None if behind is None else NOW - timedelta(seconds=behind),
+            )
+            for number, (lag, behind) in enumerate(zip(lags, behind_s, strict=True))
+        ],
+    }
+    return FlowReport.model_validate({**plain, **changes})
+
+
+def reported(value: FlowReport, ago_s: float = 0) -> Record:
+    """A report as the broker took it so many wall seconds ago."""
+    return Record("derms.flow-reports", 0, 0, WALL - timedelta(seconds=ago_s), value.key, value)
 
 
 def row(start: datetime, kilowatts: float, *, of: str = "VEC-0001", level: Level = Level.GROUP, **changes: object) -> QuarterHour:

@@ -22,7 +22,7 @@ from schemas.topics import Topic
 from sinks.errors import Unavailable
 from sinks.secrets import Secrets
 from tests.gateway import story
-from tests.gateway.facts import NOW, connection
+from tests.gateway.facts import NOW, WALL, connection
 
 HOST = "http://127.0.0.1:8481"
 
@@ -93,7 +93,7 @@ class World:
         self, directory: Path, *, records: Iterable[Record] | None = None, configuration: Configuration | None = None, **extra: Any
     ) -> None:
         self.clock = FrozenClock(NOW)
-        self.wall = FrozenClock(NOW.replace(year=2026))
+        self.wall = FrozenClock(WALL)
         self.secrets = Secrets(b"k" * 32)
         self.projection = Projection(self.clock)
         self.projection.take(story.records() if records is None else records)

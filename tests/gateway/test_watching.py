@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from gateway.auth import Role
-from gateway.commands.watching import moment, partners_table, status_view
+from gateway.commands.tables import moment
+from gateway.commands.watching import partners_table, status_view
 from gateway.process_report import processes_of
 from tests.gateway.operations_world import World
 
