@@ -29,11 +29,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """A value to be written to a topic under a key."""
+    """A value to be written to a topic under a key; bytes where many are made at once (`sinks.quarter_bytes`)."""
 
     topic: Topic
     key: str
-    value: Value
+    value: Value | bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ FOREVER = 1 << 62
 """An instant no quarter reaches (ms)."""
 
 
-def group_shard_of(scope_id: str, shards: int) -> int:
-    """The group shard that keeps a scope's groups."""
-    return crc32(scope_id.encode()) % shards
+def scope_hash(scope_id: str) -> int:
+    """What a scope's group shard is derived from: modulo the number of shards."""
+    return crc32(scope_id.encode())
 
 
 def marks_of(ids: Iterable[str]) -> Ints:

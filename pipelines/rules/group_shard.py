@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rules.group_bindings import Bindings, assets_said, group_shard_of, groups_said
+from pipelines.rules.group_bindings import Bindings, assets_said, groups_said, scope_hash
 from pipelines.rules.group_members import Scopes, Seats
 from pipelines.rules.group_news import GroupNews, GroupRows, Members
 from pipelines.rules.group_quarters import Kept, Quarter
@@ -58,9 +58,9 @@ class GroupShard:
 
     def _follow(self, roster: Roster, shards: int, now: int) -> None:
         self._roster = roster
-        mine = [scope for scope in roster.by_scope if group_shard_of(scope, shards) == self.number]
+        mine = [scope for scope in roster.by_scope if scope_hash(scope) % shards == self.number]
         self.assets.follow((said for scope in mine for said in assets_said(roster.by_scope[scope])), roster.known_assets, now, self.gone)
-        bound = [scope for scope in roster.groups if group_shard_of(scope, shards) == self.number]
+        bound = [scope for scope in roster.groups if scope_hash(scope) % shards == self.number]
         self.groups.follow((said for scope in bound for said in groups_said(roster.groups[scope])), roster.known_groups, now, self.gone)
         self.look_again()
 

@@ -4,7 +4,6 @@ import pickle
 from typing import Any
 
 from pipelines.rules.group_bindings import Binding, Bindings
-from pipelines.rules.group_members import Seats
 from pipelines.rules.group_quarters import Kept, Quarter
 from pipelines.rules.group_shard import GroupShard
 

@@ -1,93 +1,149 @@
-"""What a shard tells the groups of its assets' scopes: rows, what is closed, and how time passes for the rest (semantics 2)."""
+"""What a telemetry shard tells the groups of its assets' scopes: rows, what is closed, and how time passes for the rest (semantics 2)."""
 
-from datetime import datetime
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipelines.rules.groups import MemberNews
+from pipelines.rules.group_bindings import among, marks_of
+from pipelines.rules.group_news import GroupNews, Members
 from pipelines.rules.quarter_closing import cut_of
-from pipelines.rules.quarter_out import final_rows, running_rows
-from pipelines.rules.quarter_roster import Roster, shard_of
+from pipelines.rules.quarter_hours import ROW
+from pipelines.rules.quarter_keys import Keys
+from pipelines.rules.quarter_readings import Flags, Ints
+from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_state import Part, Shard, Step
 from schemas.intervals import QUARTER_MS
-from schemas.telemetry import QuarterHour
+
+_NEVER = np.iinfo(np.int64).max
+_NONE: Ints = np.zeros(0, np.int64)
 
 
-def told(shard: Shard, part: Part, roster: Roster, step: Step, now: datetime) -> tuple[list[QuarterHour], list[MemberNews]]:
-    """The asset rows of a step, final and provisional, and the news of it for scopes with groups."""
-    desk = _Desk(shard, part, roster)
-    rows: list[QuarterHour] = []
-    for row in final_rows(shard.keys, step, roster, now):
-        rows.append(row)
-        if (news := desk.of(row.id)) is not None:
-            news.rows.append(row)
-    for row in running_rows(shard.keys, step, roster, now):
-        rows.append(row)
-        if (news := desk.of(row.id)) is not None:
-            news.running.append(row)
-    if step.closed:
-        until = shard.keys.settled()
-        for asset in np.unique(shard.keys.asset[np.concatenate(step.closed)]).tolist():
-            desk.settle(shard.keys.assets[asset], int(until[asset]))
-    desk.pass_time()
-    if step.provisional:
-        desk.tick()
-    return rows, desk.news()
+@dataclass
+class Told:
+    """What a teller remembers, in plain types. Instants are ms.
+
+    `marks` (in order) and `shards` say which group shard heard of each of this shard's assets, by the configuration last
+    followed; `former` which ones did before (a bit each), until all that was then is past `former_until`. `absent` and `overdue`
+    have been told; `next_overdue` is told next time.
+    """
+
+    marks: Ints = field(default_factory=lambda: _NONE)
+    shards: Ints = field(default_factory=lambda: _NONE)
+    former: dict[int, int] = field(default_factory=dict)
+    former_until: int = 0
+    absent: int = 0
+    overdue: int = 0
+    next_overdue: int = 0
 
 
-class _Desk:
-    """Collects the news of one step by scope."""
+class Teller:
+    """Makes the news of each step of one telemetry shard, for the group shards they concern."""
 
-    def __init__(self, shard: Shard, part: Part, roster: Roster) -> None:
-        self._shard, self._part, self._roster = shard, part, roster
-        self._news: dict[str, MemberNews] = {}
+    def __init__(self, told: Told | None = None) -> None:
+        self.told = told or Told()
+        self._roster: Roster | None = None
+        self._again = False
+        self._assets: list[str] = []
+        self._marks, self._bits = _NONE, _NONE
 
-    def of(self, asset_id: str) -> MemberNews | None:
-        """The news about the asset's scope; None if no group is bound to it."""
-        scope = self._roster.reporting_scope(asset_id)
-        return None if scope is None else self._scope(scope)
+    def tell(self, shard: Shard, part: Part, roster: Roster, step: Step) -> list[tuple[int, GroupNews]]:
+        """The group shards that hear something of this step, and what."""
+        told, keys, timing = self.told, shard.keys, roster.timing
+        if roster is not self._roster:
+            self._follow(roster, part)
+        if not roster.groups and not told.former:
+            return []
+        slowest = shard.times.slowest(timing.lateness)
+        frozen = int(cut_of(np.int64(slowest), timing))
+        if told.former and frozen >= told.former_until:
+            told.former, self._assets = {}, []
+        self._know(keys)
+        rows, running = (_joined(some) for some in (step.rows, step.running))
+        settled, until = self._settled(keys, step)
+        absent, moved = self._pass_time(slowest, shard.times.fastest() - timing.report_deadline)
+        everywhere, self._again = moved or self._again or step.provisional, False
+        news = []
+        for number in range(part.shards):
+            final, live = self._members(keys, rows, number), self._members(keys, running, number)
+            mine, gone = self._for(settled, number), (told.shards == number) & absent
+            if everywhere or len(final.rows) or len(live.rows) or mine.any():
+                one = GroupNews(
+                    part.shard, part.shards, final, live,
+                    np.concatenate((self._marks[settled[mine]], told.marks[gone])),
+                    np.concatenate((until[mine], np.full(np.count_nonzero(gone), told.absent))),
+                    told.overdue, frozen, shard.tick if step.provisional else 0,
+                )  # fmt: skip
+                news.append((number, one))
+        return news
 
-    def settle(self, asset_id: str, until: int) -> None:
-        """All quarters of the asset up to then are closed."""
-        news = self.of(asset_id)
-        if news is not None and until > self._shard.settled.get(asset_id, 0):
-            news.settled[asset_id] = self._shard.settled[asset_id] = until
+    def _follow(self, roster: Roster, part: Part) -> None:
+        """Another configuration: what is not done in its quarters goes to the group shards of both."""
+        told, self._roster = self.told, roster
+        mine = np.flatnonzero(roster.hashes % part.shards == part.shard)
+        mine = mine[np.argsort(roster.marks[mine])]
+        marks, shards = roster.marks[mine], roster.group_shards(part.shards)[mine]
+        at = among(marks, told.marks)
+        now = np.where(at >= 0, shards[at], -1) if len(marks) else np.full(len(at), -1)
+        for place in np.flatnonzero((told.shards >= 0) & (now != told.shards)).tolist():
+            mark = int(told.marks[place])
+            told.former[mark] = told.former.get(mark, 0) | 1 << int(told.shards[place])
+            told.former_until = part.now // QUARTER_MS * QUARTER_MS + QUARTER_MS
+        told.marks, told.shards = marks, shards
+        told.absent = told.overdue = 0  # some hear it for the first time
+        self._again, self._assets = True, []
 
-    def pass_time(self) -> None:
-        """What all partitions have passed settles assets that were never heard of; past the deadline nobody is waited for.
-
-        The deadline is told one step late: where time leaps, as in a backlog, the rows of all shards come first.
-        """
-        shard, timing = self._shard, self._roster.timing
-        absent = shard.times.slowest(timing.lateness) // QUARTER_MS * QUARTER_MS
-        overdue, shard.overdue_next = shard.overdue_next, (shard.times.fastest() - timing.report_deadline) // QUARTER_MS * QUARTER_MS
-        if absent <= shard.absent_until and overdue <= shard.overdue_until:
+    def _know(self, keys: Keys) -> None:
+        """For each asset with keys its mark, and which group shards hear of it: a bit each."""
+        if self._assets is keys.assets and len(self._marks) == len(keys.assets):
             return
-        for scope in self._roster.groups:
-            for asset in self._mine(scope):
-                if asset not in shard.home:
-                    self.settle(asset, absent)
-                if shard.settled.get(asset, 0) < overdue:
-                    self._scope(scope)
-        shard.absent_until, shard.overdue_until = max(absent, shard.absent_until), max(overdue, shard.overdue_until)
+        before = self._marks if self._assets is keys.assets else _NONE
+        self._assets, self._marks = keys.assets, np.concatenate((before, marks_of(keys.assets[len(before) :])))
+        at = among(self.told.marks, self._marks)
+        shards = np.where(at >= 0, self.told.shards[at], -1) if len(self.told.marks) else at
+        self._bits = np.where(shards >= 0, np.int64(1) << np.maximum(shards, 0), 0)
+        if self.told.former:
+            former = np.array(sorted(self.told.former), np.int64)
+            bits, at = np.array([self.told.former[mark] for mark in former.tolist()], np.int64), among(former, self._marks)
+            self._bits |= np.where(at >= 0, bits[at], 0)
 
-    def tick(self) -> None:
-        """A round of provisional rows: every scope with assets here is told, so that its groups know when the round is complete."""
-        for scope in self._roster.groups:
-            if self._mine(scope):
-                self._scope(scope).tick = self._shard.tick
+    def _for(self, assets: NDArray[np.integer], number: int) -> Flags:
+        """Which of these assets a group shard hears of."""
+        hears: Flags = (self._bits[assets] >> number & 1) != 0
+        return hears
 
-    def news(self) -> list[MemberNews]:
-        """What there is to tell, scope by scope."""
-        timing = self._roster.timing
-        frozen = int(cut_of(np.int64(self._shard.times.slowest(timing.lateness)), timing))
-        for news in self._news.values():
-            news.overdue_until, news.frozen_until = self._shard.overdue_until, frozen
-        return list(self._news.values())
+    def _members(self, keys: Keys, rows: NDArray[np.void], number: int) -> Members:
+        if not len(rows):
+            return Members()
+        asset = keys.asset[rows["key"]]
+        mine = np.flatnonzero(self._for(asset, number))
+        return Members(rows[mine], self._marks[asset[mine]], keys.phase[rows["key"][mine]])
 
-    def _scope(self, scope_id: str) -> MemberNews:
-        return self._news.setdefault(scope_id, MemberNews(scope_id, self._part.shard, self._part.shards))
+    def _settled(self, keys: Keys, step: Step) -> tuple[Ints, Ints]:
+        """The assets some of whose quarters were closed in this step, or all, where they are told again; and up to where all phases are."""
+        if self._again:
+            assets = np.arange(len(keys.assets))
+        elif step.closed:
+            assets = np.unique(keys.asset[np.concatenate(step.closed)]).astype(np.int64)
+        else:
+            return _NONE, _NONE
+        of_asset = keys.by_asset[assets]
+        return assets, np.where(of_asset >= 0, keys.closed[of_asset], _NEVER).min(axis=1) if len(keys) else assets
 
-    def _mine(self, scope_id: str) -> list[str]:
-        part = self._part
-        return [asset.id for asset in self._roster.by_scope.get(scope_id, ()) if shard_of(asset.id, part.shards) == part.shard]
+    def _pass_time(self, slowest: int, deadline: int) -> tuple[Flags, bool]:
+        """What all partitions have passed settles assets that were never heard of (the flags, by `told.marks`); past the deadline
+        nobody is waited for. And whether that moved.
+
+        The deadline is told one step late: where time leaps, as in a backlog, the rows of this step come first.
+        """
+        told = self.told
+        absent, overdue = slowest // QUARTER_MS * QUARTER_MS, told.next_overdue
+        told.next_overdue = deadline // QUARTER_MS * QUARTER_MS
+        if absent <= told.absent and overdue <= told.overdue:
+            return np.zeros(len(told.marks), np.bool_), False
+        told.absent, told.overdue = max(absent, told.absent), max(overdue, told.overdue)
+        return among(np.sort(self._marks), told.marks) < 0, True
+
+
+def _joined(rows: list[NDArray[np.void]]) -> NDArray[np.void]:
+    return np.concatenate(rows) if rows else np.zeros(0, ROW)

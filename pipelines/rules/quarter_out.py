@@ -1,14 +1,11 @@
-"""What a shard found, as values for topics: rows, late readings, and what a person may want to read (semantics 1)."""
+"""What a shard found beside rows, as values for topics: late readings, and what a person may want to read (semantics 1)."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from math import isnan
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.records import Out
-from pipelines.rules.quarter_hours import METHODS
 from pipelines.rules.quarter_keys import Keys
 from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, POWER, STORED
 from pipelines.rules.quarter_roster import Roster
@@ -16,56 +13,12 @@ from pipelines.rules.quarter_state import Step
 from schemas.connection import Event, Severity, SubjectKind
 from schemas.facts import derived_id
 from schemas.intervals import QUARTER_MS
-from schemas.telemetry import LateMeasurement, Level, Measurement, Quality, QuarterHour
+from schemas.telemetry import LateMeasurement, Measurement, Quality
 from schemas.topics import EVENTS, LATE_TELEMETRY
 from schemas.units import Phase, from_ms, rfc3339
 
 PHASES = tuple(Phase)
-_NUMBERS = ("import_wh", "export_wh", "mean_w", "min_w", "max_w", "stored_wh", "import_register_wh", "export_register_wh")
 _FLAGS = {"power_w": POWER, "import_wh": IMPORT, "export_wh": EXPORT, "stored_wh": STORED}
-
-
-def final_rows(keys: Keys, found: Step, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
-    """The rows written in this step, each with its revision."""
-    for rows, revisions in zip(found.rows, found.revisions, strict=True):
-        yield from _rows(keys, rows, revisions.tolist(), roster, now, provisional=False)
-
-
-def running_rows(keys: Keys, found: Step, roster: Roster, now: datetime) -> Iterator[QuarterHour]:
-    """The provisional rows of this step: revision 0, with the last whole minute's mean."""
-    for rows in found.running:
-        yield from _rows(keys, rows, [0] * len(rows), roster, now, provisional=True)
-
-
-def _rows(
-    keys: Keys, rows: NDArray[np.void], revisions: list[int], roster: Roster, now: datetime, *, provisional: bool
-) -> Iterator[QuarterHour]:
-    asset, phase = keys.asset[rows["key"]].tolist(), keys.phase[rows["key"]].tolist()
-    for row, revision, index, which in zip(rows.tolist(), revisions, asset, phase, strict=True):
-        values = dict(zip(rows.dtype.names or (), row, strict=True))
-        numbers = {name: _some(values[name]) for name in _NUMBERS}
-        asset_id, imported, exported = keys.assets[index], values["import_wh"], values["export_wh"]
-        content = (*numbers.values(), values["samples"], values["coverage"], values["method"], values["estimated"], values["reset"])
-        when = rfc3339(now) if provisional else ""
-        yield QuarterHour(
-            event_id=derived_id("quarter-hour", Level.ASSET, asset_id, PHASES[which], values["start"], revision, when, *content),
-            at=now,
-            level=Level.ASSET,
-            id=asset_id,
-            scope_id=roster.scope_of(asset_id),
-            phase=PHASES[which],
-            start=from_ms(values["start"]),
-            net_wh=imported - exported,
-            samples=values["samples"],
-            coverage=values["coverage"],
-            method=METHODS[values["method"]],
-            estimated=values["estimated"],
-            reset=values["reset"],
-            revision=revision,
-            provisional=provisional,
-            last_minute_w=_some(values["last_minute_w"]) if provisional else None,
-            **numbers,
-        )
 
 
 def late_readings(keys: Keys, found: Step, now: datetime) -> Iterator[Out]:
@@ -134,7 +87,3 @@ def _event(kind: str, asset_id: str, of: tuple[object, ...], roster: Roster, now
         words=words,
     )
     return Out(EVENTS, roster.scope_of(asset_id) or asset_id, event)
-
-
-def _some(value: float) -> float | None:
-    return None if isnan(value) else value

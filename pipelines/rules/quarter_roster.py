@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from pipelines.rules.group_bindings import group_shard_of, marks_of
+from pipelines.rules.group_bindings import marks_of, scope_hash
 from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_readings import Floats, Ints
 from schemas.clock import Clock
@@ -89,10 +89,15 @@ class Roster:
         """The marks of all groups, in order."""
         return np.sort(marks_of(group.group_id for groups in self.groups.values() for group in groups))
 
+    @cached_property
+    def _scopes(self) -> Ints:
+        """What each asset's group shard is derived from; -1 where no group is bound to its scope."""
+        of_scope = {scope: scope_hash(scope) for scope in self.groups}
+        return np.array([of_scope.get(asset.scope_id, -1) for asset in self.assets.values()], np.int64)
+
     def group_shards(self, shards: int) -> Ints:
         """For each asset the group shard that its scope's groups are in; -1 where no group is bound to the scope."""
-        of_scope = {scope: group_shard_of(scope, shards) for scope in self.groups}
-        return np.array([of_scope.get(asset.scope_id, -1) for asset in self.assets.values()], np.int64)
+        return np.where(self._scopes < 0, -1, self._scopes % shards)
 
     def scope_of(self, asset_id: str) -> str | None:
         """The asset's scope; None if it is unknown."""

@@ -1,0 +1,139 @@
+"""The shards of the telemetry flow in the engine: state and rules behind one key each, rows and news out (engine.md 1, 4)."""
+
+import pickle
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import bytewax.operators as op
+import numpy as np
+
+from pipelines.quarter_rows import AssetRows, group_outs
+from pipelines.records import Out
+from pipelines.rules.group_news import GroupNews
+from pipelines.rules.group_shard import GroupShard
+from pipelines.rules.group_snapshot import dump as dump_groups
+from pipelines.rules.group_snapshot import load as load_groups
+from pipelines.rules.quarter_closing import take_step
+from pipelines.rules.quarter_news import Teller, Told
+from pipelines.rules.quarter_out import late_readings, oddities, strays
+from pipelines.rules.quarter_roster import Roster, Rosters
+from pipelines.rules.quarter_snapshot import dump, load
+from pipelines.rules.quarter_state import Part, Shard, Step
+from pipelines.segments import Segments
+from pipelines.telemetry_intake import Count
+from schemas.clock import Clock, wall_seconds
+from schemas.units import from_ms, to_ms
+from sinks.errors import Misconfigured, Unavailable
+
+EDITION_WITHIN_S = 10.0
+"""So long (wall) a worker may be behind another one in what it knows of the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a telemetry shard's step leads to: messages, and news by group shard."""
+
+    outs: list[Out]
+    news: list[tuple[int, GroupNews]]
+
+
+class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
+    """A telemetry shard: parts of polls in. Nothing is emitted at the end of input."""
+
+    def __init__(self, resume: bytes | None, rosters: Rosters, closed: Path | None, count: Count) -> None:
+        self._files = None if closed is None else Segments(closed)
+        self._shard, told = Shard(), Told()
+        if resume is not None:
+            self._shard, told = self._loaded(resume)
+        self._rosters, self._count = rosters, count
+        self._teller, self._rows = Teller(told), AssetRows()
+
+    def on_item(self, value: Part) -> tuple[Iterable[Found], bool]:
+        """Take a part in. Raises `Unavailable` where this worker does not learn of the configuration it was made by."""
+        roster = self._roster(value.edition)
+        step = take_step(self._shard, value, roster)
+        found = Found(self._outs(value, roster, step), self._teller.tell(self._shard, value, roster, step))
+        self._tell(step)
+        return ([found] if found.outs or found.news else []), op.StatefulLogic.RETAIN
+
+    def _outs(self, part: Part, roster: Roster, step: Step) -> list[Out]:
+        keys, now = self._shard.keys, from_ms(part.now)
+        outs: list[Out] = []
+        for rows, revisions in zip(step.rows, step.revisions, strict=True):
+            outs += self._rows.outs(keys, rows, revisions, roster, part.now)
+        for rows in step.running:
+            outs += self._rows.outs(keys, rows, np.zeros(len(rows), np.int32), roster, part.now)
+        outs += [*late_readings(keys, step, now), *oddities(keys, step, roster, now), *strays(step.strays, roster, now)]
+        return outs
+
+    def _tell(self, step: Step) -> None:
+        told = {
+            "rows": sum(map(len, step.rows)),
+            "revisions": sum(int(np.count_nonzero(some > 1)) for some in step.revisions),
+            "late": sum(len(some) for some, _, _ in step.late),
+            "conflicts": sum(len(keys) for keys, _ in step.conflicts),
+            "strays": len(step.strays),
+        }
+        for what, number in told.items():
+            if number:
+                self._count(what, number)
+
+    def _roster(self, edition: str) -> Roster:
+        """The roster a part was made by; another worker may have read the configuration a moment earlier."""
+        deadline = wall_seconds() + EDITION_WITHIN_S
+        while (roster := self._rosters.of(edition)) is None:
+            if wall_seconds() > deadline:
+                raise Unavailable(f"this worker has not seen the configuration another one works by within {EDITION_WITHIN_S:g} s", 1.0)
+            time.sleep(0.01)
+        return roster
+
+    def snapshot(self) -> bytes:
+        """The state by value; blocks while closed quarters are stored beside it."""
+        if self._files is None:
+            state = dump(self._shard)
+        else:
+            state = dump(self._shard, self._files.put)
+            self._files.name(self._shard.number, self._shard.segments.values())
+        return pickle.dumps({"shard": state, "told": vars(self._teller.told)}, protocol=5)
+
+    def _loaded(self, resume: bytes) -> tuple[Shard, Told]:
+        """The state of a snapshot; an earlier version's had nothing around the shard's own, which says that it is one."""
+        state = pickle.loads(resume)  # noqa: S301 - our own recovery store
+        try:
+            shard = load(state.get("shard", resume), None if self._files is None else self._files.get)
+        except ValueError as error:
+            raise _refused(error) from error
+        return shard, Told(**state.get("told", {}))
+
+
+class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Out, bytes]):
+    """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out."""
+
+    def __init__(self, resume: bytes | None, rosters: Rosters, clock: Clock, count: Count) -> None:
+        self._rosters, self._clock, self._count = rosters, clock, count
+        try:
+            self._shard = None if resume is None else load_groups(resume)
+        except ValueError as error:
+            raise _refused(error) from error
+
+    def on_item(self, value: tuple[int, GroupNews]) -> tuple[Iterable[Out], bool]:
+        """Take news in, by the configuration this worker knows now."""
+        number, news = value
+        self._shard = self._shard or GroupShard(number)  # the engine does not tell a logic its key
+        now, outs = self._clock.now(), list[Out]()
+        for some in self._shard.step(news, self._rosters.current(), to_ms(now)):
+            outs += group_outs(some, now)
+            if some.revisions[0]:
+                self._count("group_rows", len(some.groups))
+        return outs, op.StatefulLogic.RETAIN
+
+    def snapshot(self) -> bytes:
+        """The state by value."""
+        return b"" if self._shard is None else dump_groups(self._shard)
+
+
+def _refused(error: ValueError) -> Misconfigured:
+    """State that this program cannot read ends the process for good: a person has to move it away."""
+    return Misconfigured("the recovery store", str(error))
