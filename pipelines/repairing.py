@@ -1,0 +1,249 @@
+"""Computing quarters again from the history's readings: what the flow `repair` and the commands do (semantics 1.10).
+
+The history is a port, so that this works on the embedded one, on a server and on a list. Stretches of time and assets are
+taken so many at a time that memory stays bounded, however much is asked for.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+from pipelines.rules.quarter_roster import Roster, Rosters
+from pipelines.rules.repair import (
+    REGISTERS_AFTER,
+    REGISTERS_BEFORE,
+    Columns,
+    Place,
+    Span,
+    fewest,
+    joined,
+    reach_ms,
+    recompute,
+    register_assets,
+)
+from pipelines.rules.repair_rows import Changes, Statement, as_last, asset_changes, group_changes, last_of
+from schemas.clock import Clock
+from schemas.intervals import QUARTER_MS
+from schemas.telemetry import Level, Origin, QuarterHour
+from schemas.units import to_ms
+from sinks.clickhouse.measured import ReadingColumns
+
+READINGS_AT_ONCE = 500_000
+"""An asset with more readings than this in one stretch is taken by itself."""
+QUARTERS_AT_ONCE = 20_000
+FEWEST, MOST = 4, 7 * 96
+"""Quarters of one stretch of time."""
+_NEAR_MS = 6 * 3_600_000
+"""How far beyond a stretch registers are looked for first."""
+_MS = timedelta(milliseconds=1)
+
+
+class History(Protocol):
+    """What a repair asks of the history; `sinks.clickhouse.measured.MeasuredHistory` answers. Instants in ms."""
+
+    def counts(self, assets: Sequence[str], first: int, until: int) -> dict[str, int]:
+        """How many readings each asset has in a stretch, not fewer; assets without any are not there. Others may be."""
+
+    def readings(self, assets: Sequence[str], first: int, until: int, ahead: int | None = None) -> ReadingColumns:
+        """The assets' readings in a stretch; with `ahead`, without those that came more than that before their time."""
+
+    def registers_before(self, assets: Sequence[str], before: int, since: int, most: int) -> ReadingColumns:
+        """Of each asset and phase, the last `most` readings with a register in [since, before)."""
+
+    def registers_after(self, assets: Sequence[str], after: int, until: int, most: int) -> ReadingColumns:
+        """Of each asset and phase, the first `most` readings with a register in [after, until)."""
+
+    def rows(self, level: Level, ids: Sequence[str], first: int, until: int) -> Iterable[dict[str, Any]]:
+        """The last final row of each quarter that starts in a stretch, `start` and `at` in ms."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """Part of a repair: rows to write before the next is asked for, what became of its quarters, and how far (ms) it got."""
+
+    rows: list[QuarterHour]
+    tally: Counter[str]
+    left_out: Counter[str]
+    until: int
+    assets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Quarters to compute again: for each asset, disjoint stretches of them. `causes` says what made each asset's repair."""
+
+    spans: Mapping[str, Sequence[Span]]
+    origin: Origin = Origin.REPAIR
+    causes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Repairer:
+    """Computes what is wanted, piece by piece. For one thread; blocks while the history answers.
+
+    Raises what the history raises; what was not given out then is to be asked for again, which changes nothing else.
+    """
+
+    def __init__(self, history: History, rosters: Rosters, clock: Clock, expiry: timedelta) -> None:
+        self._history, self._rosters, self._clock, self._expiry = history, rosters, clock, expiry // _MS
+
+    def run(self, wanted: Wanted) -> Iterator[Piece]:
+        """The pieces of a repair, by time. Assets nobody has configured are left out.
+
+        What is wanted must have left the running flow's hands (`open_from_ms`), and the history must have all rows that were
+        ever written of it. Within a piece the rows of assets come before those of groups, all stated at one instant.
+        """
+        roster = self._rosters.current()
+        spans = {asset: sorted(found) for asset, found in wanted.spans.items() if asset in roster.assets and found}
+        sizes = Counter(roster.scope_of(asset) for asset in spans)
+        stretch = min(max(QUARTERS_AT_ONCE // max(sizes.values(), default=1), FEWEST), MOST)
+        for window in _windows([span for found in spans.values() for span in found], stretch * QUARTER_MS):
+            inside = {asset: hull for asset, found in spans.items() if (hull := _hull(found, window)) is not None}
+            reach = reach_ms(roster.timing)
+            counts = self._history.counts(list(inside), _floor(window[0] - reach), window[1] + reach)
+            there = {asset: inside[asset] for asset in inside if counts.get(asset)}
+            for batch in _batches(there, roster, max(1, QUARTERS_AT_ONCE // stretch)):
+                yield self._piece(batch, counts, roster, Statement(wanted.origin, self._clock.now(), wanted.causes))
+            yield Piece([], Counter(), Counter(), window[1])
+
+    def beyond(self, asset_id: str, span: Span, until: int) -> Span:
+        """A late reading's stretch, so far on and back as there are register values that may be judged otherwise for it (1.2):
+        those it confirms, and those behind it. Not past `until`."""
+        reach = reach_ms(self._rosters.current().timing)
+        first, last = span[0] + reach, span[1] - reach  # the late reading lies about here
+        before = self._history.registers_before([asset_id], first, max(0, first - self._expiry), REGISTERS_AFTER)
+        after = self._history.registers_after([asset_id], last, last + self._expiry, REGISTERS_AFTER)
+        if len(before):
+            first = min(first, int(before.at.min()))
+        if len(after):
+            last = max(last, int(after.at.max()))
+        end = -(-(last + reach) // QUARTER_MS) * QUARTER_MS
+        return min(span[0], _floor(first - reach)), max(span[1], min(end, until // QUARTER_MS * QUARTER_MS))
+
+    def _piece(self, spans: Mapping[str, Span], counts: Mapping[str, int], roster: Roster, said: Statement) -> Piece:
+        changes, left_out = Changes(), Counter[str]()
+        for chunk in _chunks(list(spans), counts):
+            some = {asset: spans[asset] for asset in chunk}
+            found = recompute(self._columns(some, roster), some, _limits(chunk, roster), roster.timing, _latest(said, roster))
+            left_out += found.left_out
+            reach = reach_ms(roster.timing)
+            first, until = min(span[0] for span in some.values()), max(span[1] for span in some.values())
+            lasts = dict(map(last_of, self._history.rows(Level.ASSET, chunk, _floor(first - reach), until)))
+            part = asset_changes(found, lasts, some, reach, said, roster)
+            changes.rows += part.rows
+            changes.tally += part.tally
+        self._groups(changes, spans, roster, said)
+        return Piece(changes.rows, changes.tally, left_out, max(span[1] for span in spans.values()), len(spans))
+
+    def _groups(self, changes: Changes, spans: Mapping[str, Span], roster: Roster, said: Statement) -> None:
+        """Adds the rows of the groups of these assets' scopes."""
+        of_scope: dict[str, list[Span]] = {}
+        for asset, span in spans.items():
+            if (scope := roster.reporting_scope(asset)) is not None:
+                of_scope.setdefault(scope, []).append(span)
+        if not of_scope:
+            return
+        hulls = {scope: (min(first for first, _ in found), max(until for _, until in found)) for scope, found in of_scope.items()}
+        first, until = min(first for first, _ in hulls.values()), max(until for _, until in hulls.values())
+        members = [asset.id for scope in hulls for asset in roster.by_scope[scope]]
+        groups = [group.group_id for scope in hulls for group in roster.groups[scope]]
+        rows = dict(map(last_of, self._history.rows(Level.ASSET, members, first, until))) | dict(as_last(changes.rows))
+        lasts = dict(map(last_of, self._history.rows(Level.GROUP, groups, first, until)))
+        by_scope: dict[str, dict[Place, Any]] = {}
+        for place, last in rows.items():
+            if (scope := roster.scope_of(place[0])) is not None:
+                by_scope.setdefault(scope, {})[place] = last
+        for scope, hull in hulls.items():
+            part = group_changes(scope, hull, by_scope.get(scope, {}), lasts, said, roster)
+            changes.rows += part.rows
+            changes.tally += part.tally
+
+    def _columns(self, spans: Mapping[str, Span], roster: Roster) -> Columns:
+        """All readings the spans' quarters may come from."""
+        reach, assets = reach_ms(roster.timing), list(spans)
+        low = _floor(min(first for first, _ in spans.values()) - reach)
+        high = -(-(max(until for _, until in spans.values()) + reach) // QUARTER_MS) * QUARTER_MS
+        parts = [_columns(self._history.readings(assets, low, high, self._ahead(roster)))]
+        metered = register_assets(parts[0])
+        if metered:
+            ask = self._history
+            parts += _registers(
+                metered, REGISTERS_BEFORE, self._expiry, lambda names, far, most: ask.registers_before(names, low, low - far, most)
+            )
+            parts += _registers(
+                metered, REGISTERS_AFTER, self._expiry, lambda names, far, most: ask.registers_after(names, high, high + far, most)
+            )
+        return joined(parts)
+
+    def _ahead(self, roster: Roster) -> int | None:
+        """What readings may be ahead of their arrival (1.8). The history knows arrival by wall time only."""
+        now = self._clock.now()
+        real = self._clock.speed == 1 and abs(self._clock.wall_at(now) - now) < timedelta(seconds=1)
+        return roster.timing.future if real else None
+
+
+def _registers(assets: list[str], most: int, expiry: int, ask: Any) -> Iterator[Columns]:
+    """Registers beyond a stretch: near it first, and far from it for the assets that have not enough there."""
+    near = _columns(ask(assets, min(_NEAR_MS, expiry), most))
+    yield near
+    enough = fewest(near)
+    few = [asset for asset in assets if enough.get(asset, 0) < most]
+    if few and expiry > _NEAR_MS:
+        yield _columns(ask(few, expiry, most))
+
+
+def _columns(found: ReadingColumns) -> Columns:
+    return Columns(found.ids, found.asset, found.phase, found.at, found.values, found.present, found.estimated)
+
+
+def _limits(assets: Iterable[str], roster: Roster) -> dict[str, float | None]:
+    return {asset: roster.max_w(asset) for asset in assets}
+
+
+def _latest(said: Statement, roster: Roster) -> int:
+    return to_ms(said.now) + roster.timing.future
+
+
+def _floor(at: int) -> int:
+    return max(0, at // QUARTER_MS * QUARTER_MS)
+
+
+def _windows(spans: list[Span], size: int) -> Iterator[Span]:
+    """Stretches of time, each a multiple of `size` from 1970, that together hold all the spans."""
+    starts = sorted({start for first, until in spans for start in range(first // size * size, until, size)})
+    yield from ((start, start + size) for start in starts)
+
+
+def _hull(spans: Sequence[Span], window: Span) -> Span | None:
+    inside = [(max(first, window[0]), min(until, window[1])) for first, until in spans if first < window[1] and until > window[0]]
+    return (inside[0][0], inside[-1][1]) if inside else None
+
+
+def _batches(spans: Mapping[str, Span], roster: Roster, most: int) -> Iterator[dict[str, Span]]:
+    """The assets by whole scopes, since a scope's groups need all its members' rows; about `most` assets at a time."""
+    by_scope: dict[str | None, list[str]] = {}
+    for asset in spans:
+        by_scope.setdefault(roster.scope_of(asset), []).append(asset)
+    batch: dict[str, Span] = {}
+    for assets in by_scope.values():
+        if batch and len(batch) + len(assets) > most:
+            yield batch
+            batch = {}
+        batch |= {asset: spans[asset] for asset in assets}
+    if batch:
+        yield batch
+
+
+def _chunks(assets: list[str], counts: Mapping[str, int]) -> Iterator[list[str]]:
+    """The assets in order, as many at a time as have `READINGS_AT_ONCE` readings."""
+    chunk: list[str] = []
+    size = 0
+    for asset in assets:
+        if chunk and size + counts[asset] > READINGS_AT_ONCE:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(asset)
+        size += counts[asset]
+    if chunk:
+        yield chunk
