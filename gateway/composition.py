@@ -103,16 +103,17 @@ class Wiring:
             meters=meters,
         )
 
-    def out(self, flow: str) -> Sink[Out]:
-        """The sink to Kafka that waits for acknowledgements and raises on any failure."""
-        return cast("Sink[Out]", KafkaSink(self.settings.kafka, f"derms-{flow}"))
+    def out(self, flow: str, *, many: bool = False) -> Sink[Out]:
+        """The sink to Kafka that waits for acknowledgements and raises on any failure; `many` as in `sinks.kafka.Producer`."""
+        return cast("Sink[Out]", KafkaSink(self.settings.kafka, f"derms-{flow}", many=many))
 
 
 def _telemetry(w: Wiring) -> Dataflow:
     from pipelines.telemetry import telemetry_flow  # polars and numpy, only in the processes of the data plane
 
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
-    return telemetry_flow(polls=w.readings("telemetry", lanes, meters=meters), out=w.out("telemetry"), clock=w.clock, config=w.config)
+    polls, out = w.readings("telemetry", lanes, meters=meters), w.out("telemetry", many=True)  # no flow waits for the end of what it writes
+    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config)
 
 
 def _lifecycle(w: Wiring) -> Dataflow:
