@@ -3,33 +3,33 @@
 Both records of the topic, in every schema version ever released, mixed with anything else a topic may hold.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from schemas.errors import Undecodable
+from schemas.facts import Value
 from schemas.telemetry import Measurement, MeasurementBatch, Quality
 from schemas.topics import TELEMETRY
 from schemas.units import Phase, to_ms
+from sinks import column_layouts
 from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, decode
-from sinks.column_blocks import Layout, array_body, layout_of, read_block
-from sinks.known_ids import KnownIds
+from sinks.column_kernel import Columns, walk
+from sinks.column_layouts import Layout, layout_of, table_of
+from sinks.known_ids import KnownIds, joined
 
 POWER, IMPORT, EXPORT, STORED = 1, 2, 4, 8
 """Bits of `Readings.present`."""
-VALUES = {"power_w": POWER, "import_wh": IMPORT, "export_wh": EXPORT, "stored_wh": STORED}
+VALUES = dict(zip(column_layouts.VALUES, (POWER, IMPORT, EXPORT, STORED), strict=True))
 PHASES = tuple(Phase)
 QUALITIES = tuple(Quality)
 
 _NOBODY = KnownIds([])
-_HEAD, _DATUM = itemgetter(slice(HEADER_LENGTH)), itemgetter(slice(HEADER_LENGTH, None))
-_ONE_BY_ONE = 8
-"""A block that cannot be proved is halved until it has no more messages than this."""
+_BYTES_A_READING = 48
+"""A guess of what a reading takes, so that there are columns enough at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,12 @@ class Readings:
         return len(self.asset)
 
 
-class _Part(NamedTuple):
-    names: pl.Series
-    columns: dict[str, NDArray[Any]]
-
-
+_RECORDS = frozenset(record.__name__ for record in TELEMETRY.records)
 _LAYOUTS: dict[bytes, Layout] = {
-    MARKER + print_: layout
-    for print_, writer in WRITERS.items()
-    if writer.record in {record.__name__ for record in TELEMETRY.records} and (layout := layout_of(writer)) is not None
+    print_: layout for print_, writer in WRITERS.items() if writer.record in _RECORDS and (layout := layout_of(writer)) is not None
 }
+_TABLE = table_of(_LAYOUTS)
+_HEADS = frozenset(MARKER + print_ for print_, writer in WRITERS.items() if writer.record in _RECORDS)
 
 
 def decode_readings(payloads: Sequence[bytes], known: KnownIds | None = None) -> Readings:
@@ -77,117 +73,106 @@ def decode_readings(payloads: Sequence[bytes], known: KnownIds | None = None) ->
     A payload is either whole in the columns or named in `broken`; one that is broken touches no other. With `known`
     the ids of the result begin with those, whether they occur or not: what is configured is found fastest that way.
     """
-    broken: list[tuple[int, str]] = []
-    parts = [part for layout, members in _by_writer(payloads) for part in _decoded(layout, payloads, members, broken)]
-    return _joined(parts, sorted(broken), known or _NOBODY)
+    known = known or _NOBODY
+    raw = joined(payloads)
+    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
+    columns, rows, refused = _walked(raw, sizes)
+    asset = np.empty(rows, np.int32)
+    others = known.find(raw, columns.id_at, columns.id_size, asset)
+    power, imported, exported, stored = columns.values[:, :rows].view(np.float64)
+    readings = Readings(
+        ids=[*known.ids, *others] if others else known.ids,
+        asset=asset,
+        measured_at=columns.measured_at[:rows],
+        power_w=power,
+        import_wh=imported,
+        export_wh=exported,
+        stored_wh=stored,
+        present=columns.present[:rows],
+        phase=columns.enums[0, :rows],
+        quality=columns.enums[1, :rows],
+        payload=columns.payload[:rows],
+        broken=[],
+    )
+    return _slowly(readings, payloads, refused, known) if refused else readings
 
 
-def _by_writer(payloads: Sequence[bytes]) -> Iterator[tuple[Layout | None, NDArray[np.int64]]]:
-    heads = list(map(_HEAD, payloads))
-    kinds = set(heads)
-    if len(kinds) == 1:
-        yield _LAYOUTS.get(heads[0]), np.arange(len(heads))
-        return
-    members: dict[bytes, list[int]] = {head if head in _LAYOUTS else b"": [] for head in kinds}
-    for index, head in enumerate(heads):
-        members[head if head in _LAYOUTS else b""].append(index)
-    for head, indexes in members.items():
-        yield _LAYOUTS.get(head), np.array(indexes)
+def _walked(raw: NDArray[np.uint8], sizes: NDArray[np.int64]) -> tuple[Columns, int, list[int]]:
+    """What the compiled walk reads, how many rows of it, and the payloads it does not take."""
+    columns = _columns(len(sizes) + len(raw) // _BYTES_A_READING)
+    refusals = np.empty(len(sizes), np.int32)
+    index = at = rows = refused = 0
+    while True:
+        index, at, rows, refused = walk(_TABLE, raw, sizes, index, at, rows, refused, columns, refusals)
+        if index == len(sizes):
+            return columns, rows, refusals[:refused].tolist()
+        arrays: tuple[NDArray[Any], ...] = columns
+        columns = Columns._make(np.concatenate((array, np.empty_like(array)), axis=-1) for array in arrays)
 
 
-def _decoded(
-    layout: Layout | None, payloads: Sequence[bytes], members: NDArray[np.int64], broken: list[tuple[int, str]]
-) -> Iterator[_Part]:
-    """The members as blocks; what cannot be proved is halved, and at last read one by one."""
-    if layout is not None and (part := _block(layout, payloads, members)) is not None:
-        yield part
-    elif layout is None or len(members) <= _ONE_BY_ONE:
-        yield _one_by_one(payloads, members, broken)
-    else:
-        half = len(members) // 2
-        yield from _decoded(layout, payloads, members[:half], broken)
-        yield from _decoded(layout, payloads, members[half:], broken)
+def _columns(room: int) -> Columns:
+    return Columns(
+        id_at=np.empty(room, np.int64),
+        id_size=np.empty(room, np.int32),
+        measured_at=np.empty(room, np.int64),
+        values=np.empty((len(VALUES), room), np.uint64),
+        present=np.empty(room, np.uint8),
+        enums=np.empty((len(column_layouts.ENUMS), room), np.int8),
+        payload=np.empty(room, np.int32),
+    )
 
 
-def _block(layout: Layout, payloads: Sequence[bytes], members: NDArray[np.int64]) -> _Part | None:
-    chosen = payloads if len(members) == len(payloads) else [payloads[index] for index in members.tolist()]
-    if layout.batched:
-        arrays = [array_body(payload, HEADER_LENGTH) for payload in chosen]
-        known = [array for array in arrays if array is not None]
-        if len(known) < len(arrays) or max(count for count, _ in known) > 1 << 31:
-            return None
-        bodies, counts = [body for _, body in known], np.array([count for count, _ in known], dtype=np.int64)
-    else:
-        bodies, counts = list(map(_DATUM, chosen)), np.ones(len(members), np.int64)
-    frame = read_block(layout, bodies, counts)
-    return None if frame is None else _columns(layout, frame, np.repeat(members, counts).astype(np.int32))
-
-
-def _columns(layout: Layout, frame: pl.DataFrame, payload: NDArray[np.int32]) -> _Part:
-    size = frame.height
-    symbols = {name: detail for name, kind, detail in layout.fields if kind == "enum"}
-    columns: dict[str, NDArray[Any]] = {"measured_at": frame["measured_at"].to_numpy(), "payload": payload}
-    present = np.zeros(size, np.uint8)
-    for name, bit in VALUES.items():
-        if name in frame.columns:
-            columns[name] = frame[name].to_numpy()
-            present |= frame[name].is_not_null().to_numpy() * np.uint8(bit)
-        else:  # a version from before the field
-            columns[name] = np.full(size, np.nan)
-    for name, order in (("phase", PHASES), ("quality", QUALITIES)):
-        codes = np.array([order.index(symbol) for symbol in symbols.get(name, order)], np.int8)
-        columns[name] = codes[frame[name].to_numpy() if name in symbols else np.zeros(size, np.int32)]
-    return _Part(frame["asset_id"], {**columns, "present": present})
-
-
-def _one_by_one(payloads: Sequence[bytes], members: NDArray[np.int64], broken: list[tuple[int, str]]) -> _Part:
+def _slowly(readings: Readings, payloads: Sequence[bytes], refused: list[int], known: KnownIds) -> Readings:
+    """The readings, and those of the payloads the walk refused that can be read one by one; else why they cannot."""
     found: list[tuple[int, Measurement]] = []
-    for index in members.tolist():
-        try:
-            value = decode(payloads[index], TELEMETRY)
-        except Undecodable as error:
-            broken.append((index, str(error)))
-            continue
-        if isinstance(value, MeasurementBatch):
-            found += [(index, measurement) for measurement in value.measurements]
-        elif isinstance(value, Measurement):
-            found.append((index, value))
-    readings = [m for _, m in found]
-    columns: dict[str, NDArray[Any]] = {
-        "measured_at": np.array([to_ms(m.measured_at) for m in readings], np.int64),
-        "payload": np.array([index for index, _ in found], np.int32),
-        "phase": np.array([PHASES.index(m.phase) for m in readings], np.int8),
-        "quality": np.array([QUALITIES.index(m.quality) for m in readings], np.int8),
-        "present": np.array([sum(bit for name, bit in VALUES.items() if getattr(m, name) is not None) for m in readings], np.uint8),
-    }
-    for name in VALUES:
-        columns[name] = np.array([getattr(m, name) for m in readings], np.float64)  # None becomes NaN
-    return _Part(pl.Series([m.asset_id for m in readings], dtype=pl.String), columns)
+    by_head: dict[bytes, str] = {}
+    for index in refused:
+        head = payloads[index][:HEADER_LENGTH]
+        reason = by_head.get(head)
+        if reason is None:
+            try:
+                found += [(index, one) for one in _measurements(decode(payloads[index], TELEMETRY))]
+                continue
+            except Undecodable as error:
+                reason = str(error)
+            if head not in _HEADS:  # then it is the same for all that begin like this
+                by_head[head] = reason
+        readings.broken.append((index, reason))
+    return _with(readings, found, known) if found else readings
 
 
-def _joined(parts: list[_Part], broken: list[tuple[int, str]], known: KnownIds) -> Readings:
-    parts = parts or [_one_by_one((), np.zeros(0, np.int64), broken)]
-    names = parts[0].names if len(parts) == 1 else pl.concat([part.names for part in parts])
-    columns = {name: _concatenated([part.columns[name] for part in parts]) for name in parts[0].columns}
-    columns["asset"], ids = _indexed(names, known)
-    if len(parts) > 1:  # back into the order in which they came
-        order = np.argsort(columns["payload"], kind="stable")
-        columns = {name: column[order] for name, column in columns.items()}
-    return Readings(ids=ids, broken=broken, **columns)
+def _measurements(value: Value) -> Sequence[Measurement]:
+    match value:
+        case Measurement():
+            return [value]
+        case MeasurementBatch():
+            return value.measurements
+    return []
 
 
-def _indexed(names: pl.Series, known: KnownIds) -> tuple[NDArray[np.int32], list[str]]:
-    """Each name's place among the known ids and, behind them, the others that occur."""
-    asset = known.find(names)
-    others = np.flatnonzero(asset < 0)
-    if not len(others):
-        return asset, known.ids
-    strange = names.gather(others).to_list()
-    behind = list(dict.fromkeys(strange))
-    rank = dict(zip(behind, range(len(known.ids), len(known.ids) + len(behind)), strict=True))
-    asset[others] = [rank[name] for name in strange]
-    return asset, [*known.ids, *behind]
+def _with(readings: Readings, found: list[tuple[int, Measurement]], known: KnownIds) -> Readings:
+    """The readings and some more, each of a payload, in the order of these."""
+    ids = list(readings.ids)
+    others = {name: place for place, name in enumerate(ids[len(known.ids) :], len(known.ids))}
+    for _, one in found:
+        if one.asset_id not in known.places and one.asset_id not in others:
+            others[one.asset_id] = len(ids)
+            ids.append(one.asset_id)
+    order = np.argsort(np.concatenate((readings.payload, np.array([index for index, _ in found], np.int32))), kind="stable")
 
+    def column(name: str, more: list[Any]) -> NDArray[Any]:
+        fast = getattr(readings, name)
+        return np.concatenate((fast, np.array(more, fast.dtype)))[order]
 
-def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    values = {name: column(name, [getattr(one, name) for _, one in found]) for name in VALUES}  # None becomes NaN
+    return Readings(
+        ids=ids,
+        asset=column("asset", [known.places.get(one.asset_id, others.get(one.asset_id)) for _, one in found]),
+        measured_at=column("measured_at", [to_ms(one.measured_at) for _, one in found]),
+        present=column("present", [sum(bit for name, bit in VALUES.items() if getattr(one, name) is not None) for _, one in found]),
+        phase=column("phase", [PHASES.index(one.phase) for _, one in found]),
+        quality=column("quality", [QUALITIES.index(one.quality) for _, one in found]),
+        payload=column("payload", [index for index, _ in found]),
+        broken=readings.broken,
+        **values,
+    )
