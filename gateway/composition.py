@@ -10,6 +10,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+from gateway.recovery import closed_quarters
 from gateway.settings import Settings, clock_of, public_url
 from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
 from pipelines.flow_reporter import FlowReporter
@@ -109,11 +110,12 @@ class Wiring:
 
 
 def _telemetry(w: Wiring) -> Dataflow:
-    from pipelines.telemetry import telemetry_flow  # polars and numpy, only in the processes of the data plane
+    from pipelines.telemetry import telemetry_flow  # numpy and numba, only in the processes of the data plane
 
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
     polls, out = w.readings("telemetry", lanes, meters=meters), w.out("telemetry", many=True)  # no flow waits for the end of what it writes
-    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config)
+    closed = None if w.settings.data is None else closed_quarters(w.settings.data, w.settings.incarnation)
+    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config, closed=closed)
 
 
 def _lifecycle(w: Wiring) -> Dataflow:

@@ -57,6 +57,11 @@ def _place(root: Path, flow: str, incarnation: str) -> Path:
     return root / "recovery" / incarnation / flow
 
 
+def closed_quarters(root: Path, incarnation: str) -> Path:
+    """Where the telemetry flow keeps quarters that are closed: in its store, so that both are moved as one."""
+    return _place(root, "telemetry", incarnation) / "closed-quarters"
+
+
 def _demand(path: Path, layout: Layout) -> None:
     try:
         made = json.loads((path / STAMP).read_text())
