@@ -5,6 +5,7 @@ writes it, so that nothing unreadable goes unnoticed. Letters themselves come by
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import bytewax.operators as op
 import numpy as np
@@ -13,10 +14,10 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from pipelines.operators import dead_letter
-from pipelines.records import Out, Poll, Record, Unreadable
+from pipelines.records import Out, Payload, Poll, Record, Unreadable
 from schemas.clock import Clock
 from schemas.facts import Value
-from schemas.topics import BREACHES, CONFIG, DEAD_LETTERS, EVENTS, FLOW_REPORTS, LATE_TELEMETRY, TELEMETRY, TOPICS
+from schemas.topics import BACKFILL, BREACHES, CONFIG, DEAD_LETTERS, EVENTS, FLOW_REPORTS, LATE_TELEMETRY, TELEMETRY, TOPICS
 from sinks.clickhouse.readings import frame_of
 from sinks.clickhouse.sink import Batch, batches
 from sinks.columns import decode_readings
@@ -52,12 +53,19 @@ def archive_flow(
 def record_batches(records: Iterable[Record]) -> Iterator[tuple[str, Batch]]:
     """The readable records of a poll as batches, one for each partition, keyed by topic and partition."""
     topics: dict[str, list[tuple[int, int, Value]]] = {}
+    payloads: dict[int, list[tuple[int, bytes]]] = {}
     for record in records:
-        if not isinstance(record.value, Unreadable):
+        if isinstance(record.value, Payload):
+            payloads.setdefault(record.partition, []).append((record.offset, record.value.raw))
+        elif not isinstance(record.value, Unreadable):
             topics.setdefault(record.topic, []).append((record.partition, record.offset, record.value))
     for topic, values in topics.items():
         for batch in batches(topic, values):
             yield f"{topic}/{batch.partition}", batch
+    for partition, found in sorted(payloads.items()):
+        offsets = np.array([offset for offset, _ in found], np.int64)
+        readings = frame_of(decode_readings([raw for _, raw in found]), offsets, backfilled=True)
+        yield f"{BACKFILL.name}/{partition}", Batch(BACKFILL.name, partition, int(offsets[0]), int(offsets[-1]), readings=readings)
 
 
 def reading_batches(poll: Poll) -> Iterator[tuple[str, Batch]]:
@@ -79,6 +87,12 @@ def reading_batches(poll: Poll) -> Iterator[tuple[str, Batch]]:
 
 def unread_letters(records: Iterable[Record], clock: Clock) -> Iterator[Out]:
     """Dead letters for what cannot be read on the topics no other flow reads."""
+    payloads: list[tuple[Record, bytes]] = []
     for record in records:
-        if isinstance(record.value, Unreadable) and record.topic in UNREAD_ELSEWHERE:
+        if isinstance(record.value, Payload):
+            payloads.append((record, record.value.raw))
+        elif isinstance(record.value, Unreadable) and record.topic in UNREAD_ELSEWHERE:
             yield dead_letter(record, clock)
+    for index, reason in decode_readings([raw for _, raw in payloads]).broken if payloads else ():
+        record, raw = payloads[index]
+        yield dead_letter(replace(record, value=Unreadable(reason, raw)), clock)

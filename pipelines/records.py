@@ -16,15 +16,22 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Payload:
+    """Bytes of a record as they are: of a topic that is not decoded record by record."""
+
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One decoded Kafka record. `topic` is the plain name (no prefix); `appended_at` is the broker's append time."""
+    """One Kafka record. `topic` is the plain name (no prefix); `appended_at` is the broker's append time."""
 
     topic: str
     partition: int
     offset: int
     appended_at: datetime
     key: str
-    value: Value | Unreadable
+    value: Value | Unreadable | Payload
 
 
 @dataclass(frozen=True, slots=True)

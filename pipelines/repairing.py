@@ -23,6 +23,7 @@ from pipelines.rules.repair import (
     recompute,
     register_assets,
 )
+from pipelines.rules.repair_portions import batches, chunks, hull_of, windows
 from pipelines.rules.repair_rows import Changes, Statement, as_last, asset_changes, group_changes, last_of
 from schemas.clock import Clock
 from schemas.intervals import QUARTER_MS
@@ -31,12 +32,14 @@ from schemas.units import to_ms
 from sinks.clickhouse.measured import ReadingColumns
 
 READINGS_AT_ONCE = 500_000
-"""An asset with more readings than this in one stretch is taken by itself."""
+"""An asset with more readings than this in one stretch of time is taken by itself."""
 QUARTERS_AT_ONCE = 20_000
 FEWEST, MOST = 4, 7 * 96
 """Quarters of one stretch of time."""
 _NEAR_MS = 6 * 3_600_000
 """How far beyond a stretch registers are looked for first."""
+_PHASES_MS = 24 * 3_600_000
+"""How far back rows tell which phases an asset reports."""
 _MS = timedelta(milliseconds=1)
 
 
@@ -98,12 +101,12 @@ class Repairer:
         spans = {asset: sorted(found) for asset, found in wanted.spans.items() if asset in roster.assets and found}
         sizes = Counter(roster.scope_of(asset) for asset in spans)
         stretch = min(max(QUARTERS_AT_ONCE // max(sizes.values(), default=1), FEWEST), MOST)
-        for window in _windows([span for found in spans.values() for span in found], stretch * QUARTER_MS):
-            inside = {asset: hull for asset, found in spans.items() if (hull := _hull(found, window)) is not None}
+        for window in windows([span for found in spans.values() for span in found], stretch * QUARTER_MS):
+            inside = {asset: hull for asset, found in spans.items() if (hull := hull_of(found, window)) is not None}
             reach = reach_ms(roster.timing)
             counts = self._history.counts(list(inside), _floor(window[0] - reach), window[1] + reach)
             there = {asset: inside[asset] for asset in inside if counts.get(asset)}
-            for batch in _batches(there, roster, max(1, QUARTERS_AT_ONCE // stretch)):
+            for batch in batches(there, roster, max(1, QUARTERS_AT_ONCE // stretch)):
                 yield self._piece(batch, counts, roster, Statement(wanted.origin, self._clock.now(), wanted.causes))
             yield Piece([], Counter(), Counter(), window[1])
 
@@ -123,7 +126,7 @@ class Repairer:
 
     def _piece(self, spans: Mapping[str, Span], counts: Mapping[str, int], roster: Roster, said: Statement) -> Piece:
         changes, left_out = Changes(), Counter[str]()
-        for chunk in _chunks(list(spans), counts):
+        for chunk in chunks(list(spans), counts, READINGS_AT_ONCE):
             some = {asset: spans[asset] for asset in chunk}
             found = recompute(self._columns(some, roster), some, _limits(chunk, roster), roster.timing, _latest(said, roster))
             left_out += found.left_out
@@ -148,7 +151,8 @@ class Repairer:
         first, until = min(first for first, _ in hulls.values()), max(until for _, until in hulls.values())
         members = [asset.id for scope in hulls for asset in roster.by_scope[scope]]
         groups = [group.group_id for scope in hulls for group in roster.groups[scope]]
-        rows = dict(map(last_of, self._history.rows(Level.ASSET, members, first, until))) | dict(as_last(changes.rows))
+        known = self._history.rows(Level.ASSET, members, max(0, first - _PHASES_MS), until)
+        rows = dict(map(last_of, known)) | dict(as_last(changes.rows))
         lasts = dict(map(last_of, self._history.rows(Level.GROUP, groups, first, until)))
         by_scope: dict[str, dict[Place, Any]] = {}
         for place, last in rows.items():
@@ -207,43 +211,3 @@ def _latest(said: Statement, roster: Roster) -> int:
 
 def _floor(at: int) -> int:
     return max(0, at // QUARTER_MS * QUARTER_MS)
-
-
-def _windows(spans: list[Span], size: int) -> Iterator[Span]:
-    """Stretches of time, each a multiple of `size` from 1970, that together hold all the spans."""
-    starts = sorted({start for first, until in spans for start in range(first // size * size, until, size)})
-    yield from ((start, start + size) for start in starts)
-
-
-def _hull(spans: Sequence[Span], window: Span) -> Span | None:
-    inside = [(max(first, window[0]), min(until, window[1])) for first, until in spans if first < window[1] and until > window[0]]
-    return (inside[0][0], inside[-1][1]) if inside else None
-
-
-def _batches(spans: Mapping[str, Span], roster: Roster, most: int) -> Iterator[dict[str, Span]]:
-    """The assets by whole scopes, since a scope's groups need all its members' rows; about `most` assets at a time."""
-    by_scope: dict[str | None, list[str]] = {}
-    for asset in spans:
-        by_scope.setdefault(roster.scope_of(asset), []).append(asset)
-    batch: dict[str, Span] = {}
-    for assets in by_scope.values():
-        if batch and len(batch) + len(assets) > most:
-            yield batch
-            batch = {}
-        batch |= {asset: spans[asset] for asset in assets}
-    if batch:
-        yield batch
-
-
-def _chunks(assets: list[str], counts: Mapping[str, int]) -> Iterator[list[str]]:
-    """The assets in order, as many at a time as have `READINGS_AT_ONCE` readings."""
-    chunk: list[str] = []
-    size = 0
-    for asset in assets:
-        if chunk and size + counts[asset] > READINGS_AT_ONCE:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(asset)
-        size += counts[asset]
-    if chunk:
-        yield chunk

@@ -20,13 +20,13 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from pipelines.barrier import Gate
 from pipelines.lanes import REOPEN_S, Lane, Part
 from pipelines.meters import Meters
-from pipelines.records import Poll, Record, Run, Unreadable
+from pipelines.records import Payload, Poll, Record, Run, Unreadable
 from pipelines.silence import Silence
 from pipelines.standing import Standing
 from schemas.clock import Clock
 from schemas.errors import Undecodable
 from schemas.facts import Value
-from schemas.topics import Topic
+from schemas.topics import READINGS, Topic
 from sinks.codec import decode
 from sinks.errors import Misconfigured
 from sinks.kafka import EMBEDDED_FETCH_WAIT_MS, RawRecord, raw_record
@@ -114,8 +114,11 @@ class _Source(FixedPartitionedSource[X, State], Generic[X]):
 
 
 def record_of(raw: RawRecord, topic: Topic) -> Record:
-    """The decoded record; its value is `Unreadable` where the bytes are no value of the topic."""
-    value: Value | Unreadable
+    """The decoded record; its value is `Unreadable` where the bytes are no value of the topic, and its `Payload` where those are
+    readings, which nobody takes one by one."""
+    value: Value | Unreadable | Payload
+    if topic in READINGS:
+        return Record(raw.topic, raw.partition, raw.offset, raw.appended_at, raw.key, Payload(raw.raw))
     try:
         if not raw.raw:
             raise Undecodable("no value (a tombstone)")

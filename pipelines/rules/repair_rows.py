@@ -125,10 +125,10 @@ def group_changes(
 ) -> Changes:
     """The rows to write of the groups bound to a scope: those of quarters in which a member has a newer row than the group.
 
-    `rows` are the members' last rows, those just written among them; `lasts` the groups'. A group's row stays where it
-    now had none.
+    `rows` are the members' last rows, those just written among them, and of some time before, so that phases that are
+    missed are known; `lasts` the groups'. A group's row stays where it now had none.
     """
-    changes, phases = Changes(), _phases(rows)
+    changes, since = Changes(), _phases(rows)
     for start in range(*span, QUARTER_MS):
         members = roster.members(scope_id, from_ms(start))
         awaited = [asset for asset in members if asset.connection_meter] or members
@@ -139,7 +139,7 @@ def group_changes(
             last = lasts.get((group.group_id, Phase.ALL.value, start))
             if last is not None and last.at >= newest:
                 continue
-            content = _group_content(members, rows, phases, start)
+            content = _group_content(members, rows, since, start)
             outcome = _outcome(content, last, said.origin)
             if outcome == WRITTEN and content is not None:
                 changes.tally[GROUPS] += 1
@@ -149,8 +149,9 @@ def group_changes(
     return changes
 
 
-def _group_content(members: Iterable[Asset], rows: Mapping[Place, Last], phases: Mapping[str, list[str]], start: int) -> Content | None:
+def _group_content(members: Iterable[Asset], rows: Mapping[Place, Last], since: Mapping[str, dict[str, int]], start: int) -> Content | None:
     members = list(members)
+    phases = {asset.id: [phase for phase, first in since.get(asset.id, {}).items() if first <= start] for asset in members}
     known = {
         asset.id: {phase: {**last.content, "last_minute_w": None} for phase, last in found.items()}
         for asset in members
@@ -164,12 +165,12 @@ def _of(rows: Mapping[Place, Last], asset: Asset, start: int) -> dict[str, Last]
     return {phase.value: last for phase in Phase if (last := rows.get((asset.id, phase.value, start))) is not None}
 
 
-def _phases(places: Iterable[Place]) -> dict[str, list[str]]:
-    """The phases each asset has rows of, so that a quarter's missing one is seen."""
-    found: dict[str, list[str]] = {}
-    for asset, phase, _ in places:
-        if phase not in (phases := found.setdefault(asset, [])):
-            phases.append(phase)
+def _phases(places: Iterable[Place]) -> dict[str, dict[str, int]]:
+    """The first quarter of each asset and phase that has a row: from then on the phase is missed where it has none."""
+    found: dict[str, dict[str, int]] = {}
+    for asset, phase, start in places:
+        phases = found.setdefault(asset, {})
+        phases[phase] = min(start, phases.get(phase, start))
     return found
 
 

@@ -51,7 +51,6 @@ class Pending:
     cause_id: str
     lag: int = 0
     waiting: int = 0
-    readings: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
 
 
@@ -72,7 +71,7 @@ class Due:
     spans: tuple[Span, ...]
     offsets: dict[int, int]
     cause_id: str
-    readings: int
+    lag: int = 0
 
 
 class Schedule:
@@ -92,7 +91,6 @@ class Schedule:
             pending = state.pending[asset_id] = Pending([], clock, not_before, late.event_id)
         pending.spans = _with(pending.spans, reached(to_ms(late.measurement.measured_at), timing))
         pending.lag = max(pending.lag, to_ms(late.at) - timing.lateness - to_ms(late.watermark))
-        pending.readings += 1
         pending.offsets[late.partition] = max(late.offset, pending.offsets.get(late.partition, -1))
 
     def due(self, state: ScheduleState, timing: MeterTiming) -> datetime | None:
@@ -113,7 +111,7 @@ class Schedule:
             open_from = open_from_ms(clock, timing, self.waits.margin // _MS, pending.lag)
             spans = _first(_until(pending.spans, open_from), QUARTERS_AT_ONCE - quarters)
             quarters += _size(spans)
-            found.append(Due(asset_id, tuple(spans), dict(pending.offsets), pending.cause_id, pending.readings))
+            found.append(Due(asset_id, tuple(spans), dict(pending.offsets), pending.cause_id, pending.lag))
         return found
 
     def wait(self, state: ScheduleState, due: Due, now: datetime) -> bool:

@@ -3,7 +3,7 @@
 Works on the embedded history and on a server alike, over ClickHouse's HTTP protocol, and reads the analysts' views.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
@@ -71,13 +71,14 @@ def reading_columns(frame: pl.DataFrame) -> ReadingColumns:
 
 
 class MeasuredHistory:
-    """Asks the history about assets and groups. For one thread; every call blocks.
+    """Asks the history about assets and groups; connects when it is first asked. For one thread; every call blocks.
 
     Instants are ms since 1970 UTC, stretches half-open. Errors are those of `sinks.clickhouse.client.Store`.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._connect = connect
+        self._client: Client | None = None
 
     def counts(self, assets: Sequence[str], first: int, until: int) -> dict[str, int]:
         """How many readings each asset has in a stretch, not fewer; assets without any are not there. Others may be."""
@@ -138,6 +139,8 @@ class MeasuredHistory:
         return reading_columns(pl.concat(frames) if frames else pl.DataFrame(schema=_EMPTY))
 
     def _frame(self, sql: str) -> pl.DataFrame:
+        if self._client is None:
+            self._client = self._connect()
         try:
             raw = self._client.raw_query(sql, fmt="Arrow", settings=_settings(self._client))
         except ClickHouseError as error:
@@ -145,8 +148,10 @@ class MeasuredHistory:
         return pl.read_ipc(BytesIO(raw)) if raw else pl.DataFrame(schema=_EMPTY)
 
     def close(self) -> None:
-        """Let go of the connection."""
-        self._client.close()
+        """Let go of the connection, if there is one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
 
 _EMPTY: Final[Mapping[str, Any]] = {

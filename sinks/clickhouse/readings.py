@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from schemas.telemetry import Quality
-from sinks.clickhouse.rows import OFFSET_BITS
+from sinks.clickhouse.rows import Place
 from sinks.columns import PHASES, QUALITIES, VALUES, Readings
 
 NUMBERS: Final = tuple(VALUES)
@@ -23,7 +23,7 @@ USABLE: Final = 1 << 63
 """The version's highest bit: set for a reading that occupies its identity."""
 
 
-def frame_of(readings: Readings, offsets: NDArray[np.int64]) -> pl.DataFrame:
+def frame_of(readings: Readings, offsets: NDArray[np.int64], *, backfilled: bool = False) -> pl.DataFrame:
     """Decoded readings as a frame. `offsets` has the offset of each payload. What was not sent is null; a NaN that was sent stays."""
     columns: dict[str, pl.Series] = {
         "asset_id": pl.Series(readings.ids, dtype=pl.String).gather(readings.asset),
@@ -31,6 +31,7 @@ def frame_of(readings: Readings, offsets: NDArray[np.int64]) -> pl.DataFrame:
         "phase": pl.Series([phase.value for phase in PHASES]).gather(readings.phase),
         "quality": pl.Series([quality.value for quality in QUALITIES]).gather(readings.quality),
         "offset": pl.Series(offsets[readings.payload]),
+        "backfilled": pl.repeat(backfilled, len(readings), dtype=pl.Boolean, eager=True),
     }
     for name, bit in VALUES.items():
         sent = pl.Series((readings.present & bit) != 0)
@@ -43,7 +44,9 @@ def telemetry_columns(readings: pl.DataFrame, life: int) -> pl.DataFrame:
 
     `readings` are frames of `frame_of`, in the order they were appended; `life` is the ordinal of the broker's incarnation.
     """
-    place = pl.lit(life << OFFSET_BITS, pl.UInt64) + pl.col("offset").cast(pl.UInt64)
+    first = Place(life, 0)
+    begins = pl.when("backfilled").then(pl.lit(first.backfilled, pl.UInt64)).otherwise(pl.lit(first.rising, pl.UInt64))
+    place = begins + pl.col("offset").cast(pl.UInt64)
     sound = [pl.col(name).is_finite().fill_null(value=True) for name in NUMBERS]
     usable = pl.all_horizontal(pl.col("quality") != Quality.BAD.value, *sound)
     falling = pl.lit(USABLE - 1, pl.UInt64) - place

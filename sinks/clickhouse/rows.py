@@ -30,7 +30,9 @@ from schemas.units import to_ms
 Row = dict[str, Any]
 
 OFFSET_BITS = 48
-LIVES = 1 << 15
+BACKFILL_BITS = 33
+LIVES = (1 << 15) - 1
+"""So many lives of the broker can be told apart; the number above them stands for backfills (`Place.backfilled`)."""
 LEFT_OUT = "(left out)"
 UNARCHIVED_OF_CONNECTION = frozenset(
     {
@@ -52,6 +54,12 @@ class Place:
     def rising(self) -> int:
         """A UInt64 that grows with life and offset: the last word of a key holds."""
         return self.life << OFFSET_BITS | self.offset
+
+    @property
+    def backfilled(self) -> int:
+        """As `rising` for readings of a backfill: above any place of a live one, whatever came first, since it was the live
+        one that rows were made from; among each other they rise with life and offset, too."""
+        return LIVES << OFFSET_BITS | self.life << BACKFILL_BITS | self.offset
 
     def of_revision(self, revision: int) -> int:
         """A UInt128 that grows with the revision, then with the place. Provisional rows have revision 0: any final one wins."""

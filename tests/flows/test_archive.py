@@ -13,12 +13,12 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from pipelines.archive import READS, UNREAD_ELSEWHERE, archive_flow, reading_batches, record_batches
-from pipelines.records import Out, Poll, Record, Run, Unreadable
+from pipelines.records import Out, Payload, Poll, Record, Run, Unreadable
 from schemas.clock import FrozenClock
 from schemas.facts import Value
 from schemas.outbound import DeadLetter
 from schemas.telemetry import Measurement, MeasurementBatch, QuarterHour
-from schemas.topics import EVENTS, FLOW_REPORTS, INBOUND, QUARTER_HOURS, TELEMETRY, TOPICS, Topic
+from schemas.topics import BACKFILL, EVENTS, FLOW_REPORTS, INBOUND, QUARTER_HOURS, TELEMETRY, TOPICS, Topic
 from sinks.clickhouse.client import Store
 from sinks.clickhouse.sink import HistorySink
 from sinks.codec import encode
@@ -35,7 +35,7 @@ def store() -> Store:
     return emptied_store()
 
 
-def record(topic: Topic, offset: int, value: Value | Unreadable, partition: int = 0) -> Record:
+def record(topic: Topic, offset: int, value: Value | Unreadable | Payload, partition: int = 0) -> Record:
     return Record(topic.name, partition, offset, T0, "key", value)
 
 
@@ -118,6 +118,26 @@ def test_readings_keep_their_offsets_beside_broken_neighbours() -> None:
     assert four["offset"].to_list() == [10, 13, 13]
     assert four["power_w"].to_list() == [0.0, 100.0, 101.0]
     assert seven["offset"].to_list() == [5]
+
+
+def backfilled(offset: int, *readings: Measurement) -> Record:
+    return record(BACKFILL, offset, Payload(encode(MeasurementBatch(measurements=list(readings)))))
+
+
+def test_readings_of_a_backfill_are_among_the_others_and_yield_to_live_ones(store: Store) -> None:
+    letters: list[Out] = []
+    later, live = measurement(1), measurement(2)
+    changed = [reading.model_copy(update={"power_w": -1.0}) for reading in (later, live)]
+    records = [
+        [backfilled(0, *changed), record(BACKFILL, 1, Payload(b"no Avro"))],
+        [backfilled(2, measurement(3), later.model_copy(update={"power_w": -2.0}))],
+    ]
+    run_main(flow(store, records, [poll([encode(live)], Run(0, 0, 1, (1 << 40,)))], letters))
+    found = store.query("SELECT measured_at, power_w FROM v_telemetry ORDER BY measured_at")
+    assert [row["power_w"] for row in found] == [-1.0, 2.0, 3.0]  # the first of a backfill, but of all the live one
+    [letter] = [out.value for out in letters]
+    assert isinstance(letter, DeadLetter)
+    assert (letter.topic, letter.offset, letter.raw) == (BACKFILL.name, 1, b"no Avro")
 
 
 def test_polls_without_readings_make_nothing() -> None:

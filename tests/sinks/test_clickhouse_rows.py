@@ -15,6 +15,7 @@ from schemas.outbound import DeadLetter, Delivery, OutboundMessage
 from schemas.telemetry import LateMeasurement, QuarterHour
 from schemas.topics import FLOW_REPORTS, READINGS, TOPICS
 from sinks.clickhouse.client import Store
+from sinks.clickhouse.readings import USABLE
 from sinks.clickhouse.rows import (
     LEFT_OUT,
     LIVES,
@@ -157,6 +158,13 @@ def test_versions_rise_with_revision_then_life_then_offset() -> None:
     assert rising == sorted(rising)
     assert rising[-1] < 2**63
     assert Place(LIVES - 1, 2**48 - 1).of_revision(0) < Place(1, 0).of_revision(1)
+
+
+def test_backfilled_places_rise_too_and_lie_above_all_live_ones() -> None:
+    places = [Place(1, 0), Place(1, 5), Place(2, 0), Place(LIVES - 1, 2**33 - 1)]
+    assert sorted(places, key=lambda place: place.backfilled) == places
+    assert places[-1].backfilled < USABLE
+    assert Place(LIVES - 1, 2**48 - 1).rising < places[0].backfilled
     assert Place(1, 9).of_revision(2) > Place(2, 0).of_revision(1)
     assert Place(1, 0).of_revision(2**62) < 2**128
 
