@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from bytewax.dataflow import Dataflow
@@ -175,6 +176,26 @@ def _archive(w: Wiring) -> Dataflow:
     )
 
 
+def _repair(w: Wiring) -> Dataflow:
+    from pipelines.repair import READS, Desk, repair_flow
+    from pipelines.repairing import Repairer
+    from pipelines.rules.quarter_roster import Rosters
+    from sinks.clickhouse.client import connected
+    from sinks.clickhouse.measured import MeasuredHistory
+    from sinks.kafka_archived import Archived
+
+    desk = None
+    if w.settings.clickhouse.url:
+        history, progress = MeasuredHistory(partial(connected, w.settings.clickhouse)), Archived(w.settings.kafka, "derms-repair")
+        w.open.callback(history.close)
+        w.open.callback(progress.close)
+        rosters = Rosters(w.config.current, w.clock)
+        repairer = Repairer(history, rosters, w.clock, lambda: w.config.current().timing.asset_expiry)
+        desk = Desk(repairer, progress, rosters, w.clock, w.stop.is_set)
+    records = w.records("repair", READS, fetch_wait_ms=HISTORY_MS)
+    return repair_flow(records=records, out=w.out("repair"), clock=w.clock, desk=desk)
+
+
 def layout_of(flow: str, settings: Settings) -> Mapping[str, int]:
     """What of a flow is fixed with its recovery store: with other numbers, state or positions would be left behind in it."""
     if flow != "telemetry":
@@ -193,6 +214,7 @@ BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
     "reporting": _reporting,
     "dispatch": _dispatch,
     "archive": _archive,
+    "repair": _repair,
 }
 
 

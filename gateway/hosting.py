@@ -23,8 +23,9 @@ from sinks.errors import Misconfigured, OutsideError
 
 log = logging.getLogger(__name__)
 
-EPOCH_S = {"telemetry": 10, "archive": 2}
-"""Epochs of 10 s for the flow whose snapshots are large (engine.md 7), of 2 s where an epoch ends with inserts, else of 1 s."""
+EPOCH_S = {"telemetry": 10, "archive": 2, "repair": 10}
+"""Epochs of 10 s for the flow whose snapshots are large (engine.md 7) and the one that mostly waits, of 2 s where an epoch ends
+with inserts, else of 1 s."""
 
 
 _BROKEN_STORE = (InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError)

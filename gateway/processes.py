@@ -1,9 +1,9 @@
 """The processes of an instance: which flows share one, and how each starts and ends.
 
 Run as `python -m gateway.processes ROLE --ready FILE`, with the settings in the environment. The telemetry flow has
-a process of its own (it is where the load is), the history's flow lives with the store it alone may open, the
-control flows share one, since each costs little and an interpreter costs memory. With `--member` the process is one of
-a cluster that runs one flow (`gateway.cluster`), which then is the role.
+a process of its own (it is where the load is), the history's flow lives with the store it alone may open and with the
+flow that computes from it, the control flows share one, since each costs little and an interpreter costs memory. With
+`--member` the process is one of a cluster that runs one flow (`gateway.cluster`), which then is the role.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from sinks.errors import Misconfigured, OutsideError
 log = logging.getLogger(__name__)
 
 CONTROL = ("lifecycle", "envelopes", "circuits", "compliance", "reporting", "dispatch")
-FLOWS = ("telemetry", *CONTROL, "archive")
+HISTORY = ("archive", "repair")
+FLOWS = ("telemetry", *CONTROL, *HISTORY)
 STATELESS = ("dispatch",)
 """Flows without a recovery store: what they have done is on Kafka."""
 DRAIN_S = 8.0
@@ -90,12 +91,12 @@ def run_history(settings: Settings, stop: threading.Event, ready: Callable[[], N
     from gateway.history import serving_history
 
     with serving_history(settings.clickhouse):
-        return run_flows(("archive",), settings, stop, ready)
+        return run_flows(HISTORY, settings, stop, ready)
 
 
 ROLES: dict[str, Callable[[Settings, threading.Event, Callable[[], None]], int]] = {
     "history": run_history,
-    "archive": lambda settings, stop, ready: run_flows(("archive",), settings, stop, ready),
+    "archive": lambda settings, stop, ready: run_flows(HISTORY, settings, stop, ready),
     "telemetry": lambda settings, stop, ready: run_flows(("telemetry",), settings, stop, ready),
     "control": lambda settings, stop, ready: run_flows(CONTROL, settings, stop, ready),
     "gateway": run_gateway,

@@ -17,7 +17,7 @@ from pipelines.views import View
 from schemas.capacity import OperatingEnvelope
 from schemas.clock import Clock
 from schemas.config import Configuration
-from schemas.telemetry import Level, QuarterHour
+from schemas.telemetry import Level, Origin, QuarterHour
 from schemas.topics import ENVELOPES, QUARTER_HOURS
 from schemas.units import Phase
 
@@ -41,11 +41,12 @@ def compliance_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock:
 
 
 def _item(config: View[Configuration], record: Record) -> tuple[str, GroupRow | OperatingEnvelope] | None:
-    """An envelope, or a group's row with its terms, under its scope; a row of a group nobody knows any more is no item."""
+    """An envelope, or a group's row with its terms, under its scope; no item is a row of a group nobody knows any more, or one
+    that was loaded from before the system's time."""
     match record.value:
         case OperatingEnvelope() as envelope:
             return envelope.scope_id, envelope
-        case QuarterHour(level=Level.GROUP, phase=Phase.ALL) as row:
+        case QuarterHour(level=Level.GROUP, phase=Phase.ALL) as row if row.origin is not Origin.BACKFILL:
             group = config.current().group_by_id(row.id)
             return None if group is None else (group.scope_id, GroupRow(row, group.partner_id, group.tolerance))
         case _:

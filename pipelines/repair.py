@@ -6,7 +6,7 @@ worker does all of it: two would write revisions past each other.
 
 import logging
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from schemas.clock import Clock
 from schemas.telemetry import LateMeasurement, Level, QuarterHour
 from schemas.topics import LATE_TELEMETRY, QUARTER_HOURS, TELEMETRY, Topic
 from schemas.units import to_ms
-from sinks.errors import Misconfigured, OutsideError
+from sinks.errors import Misconfigured, OutsideError, Unavailable
 from sinks.kafka_archived import Part, lacking
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,11 @@ def waits_of(clock: Clock) -> Waits:
 class Desk:
     """Late readings in, rows and events out. Asks the history when something is due; the schedule's state is kept by the flow."""
 
-    def __init__(self, repairer: Repairer, progress: Progress, rosters: Rosters, clock: Clock) -> None:
+    def __init__(
+        self, repairer: Repairer, progress: Progress, rosters: Rosters, clock: Clock, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self._repairer, self._progress, self._rosters, self._clock = repairer, progress, rosters, clock
+        self._stopping = stopping
         self._schedule = Schedule(waits_of(clock))
         self._ends: dict[Part, int] | None = None
 
@@ -116,8 +119,12 @@ class Desk:
         spans: dict[str, list[Span]] = {}
         for due in dues:
             spans[due.asset_id] = [self._repairer.beyond(due.asset_id, span, until - due.lag) for span in due.spans]
-        causes = {due.asset_id: due.cause_id for due in dues}
-        return [row for piece in self._repairer.run(Wanted(spans, causes=causes)) for row in piece.rows]
+        rows: list[QuarterHour] = []
+        for piece in self._repairer.run(Wanted(spans, causes={due.asset_id: due.cause_id for due in dues})):
+            if self._stopping():
+                raise Unavailable("the flow is being stopped")
+            rows += piece.rows
+        return rows
 
     def _later(self, state: ScheduleState, dues: list[Due], roster: Roster) -> list[Out]:
         now = self._clock.now()

@@ -5,7 +5,7 @@ taken so many at a time that memory stays bounded, however much is asked for.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
@@ -88,8 +88,13 @@ class Repairer:
     Raises what the history raises; what was not given out then is to be asked for again, which changes nothing else.
     """
 
-    def __init__(self, history: History, rosters: Rosters, clock: Clock, expiry: timedelta) -> None:
-        self._history, self._rosters, self._clock, self._expiry = history, rosters, clock, expiry // _MS
+    def __init__(self, history: History, rosters: Rosters, clock: Clock, expiry: Callable[[], timedelta]) -> None:
+        self._history, self._rosters, self._clock, self._asset_expiry = history, rosters, clock, expiry
+
+    @property
+    def _expiry(self) -> int:
+        """How far beyond a stretch registers are looked for at most: what the running flow remembers of a silent asset."""
+        return self._asset_expiry() // _MS
 
     def run(self, wanted: Wanted) -> Iterator[Piece]:
         """The pieces of a repair, by time. Assets nobody has configured are left out.

@@ -25,7 +25,7 @@ from schemas.config import Configuration
 from schemas.connection import Command, CommandKind, Connection, InboundMessage, refused_command
 from schemas.oscp.v20 import Action
 from schemas.outbound import OutboundMessage
-from schemas.telemetry import QuarterHour
+from schemas.telemetry import Origin, QuarterHour
 from schemas.topics import COMMANDS, COMPLIANCE, CONNECTIONS, EVENTS, INBOUND, OUTBOUND, QUARTER_HOURS
 
 READS = (QUARTER_HOURS, CONNECTIONS, COMPLIANCE, INBOUND, COMMANDS)
@@ -85,7 +85,7 @@ def _route(plans: Plans, clock: Clock, record: Record) -> Iterator[tuple[str, It
     plan = plans.current()
     match record.value:
         case QuarterHour() as row:
-            if row.scope_id is not None and not row.provisional:
+            if row.scope_id is not None and not row.provisional and row.origin is not Origin.BACKFILL:
                 yield row.scope_id, row
         case Verdict() as verdict:
             yield verdict.scope_id, verdict

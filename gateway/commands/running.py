@@ -66,7 +66,7 @@ def demo(
 
 
 def run(
-    flow: Annotated[str, typer.Argument(help="telemetry, lifecycle, envelopes, circuits, compliance, reporting, dispatch or archive")],
+    flow: Annotated[str, typer.Argument(help="telemetry, lifecycle, envelopes, circuits, compliance, reporting, dispatch, archive or repair")],
     data: DataOption = None,
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, help="Run and supervise so many processes that share the flow (telemetry).")

@@ -184,6 +184,11 @@ def client_of(url: str, *, database: str | None = "derms", user: str = "default"
         raise translated(error) from error
 
 
+def connected(settings: ClickHouseSettings, url: str = "") -> Client:
+    """A client of the history at `url` (default: that of the settings), with the settings' credentials. Raises as `client_of`."""
+    return client_of(url or settings.url, database=settings.database, user=settings.user, password=settings.password.get_secret_value())
+
+
 def _open_embedded(path: Path, database: str) -> Store:
     """Each open gives the engine's overlay database `default`, which shows the machine's files as tables, a plain one's place."""
     setting = "DERMS_CLICKHOUSE__PATH"

@@ -92,7 +92,7 @@ OURS = ("power", "imported", "exported", "stored")
 
 def repairer(history: ListedHistory, config: Configuration, clock: Clock) -> Repairer:
     """A repairer over a listed history."""
-    return Repairer(history, Rosters(lambda: config, clock), clock, config.timing.asset_expiry)
+    return Repairer(history, Rosters(lambda: config, clock), clock, lambda: config.timing.asset_expiry)
 
 
 def repaired(history: ListedHistory, config: Configuration, clock: Clock, wanted: Wanted) -> list[QuarterHour]:
