@@ -66,7 +66,9 @@ def demo(
 
 
 def run(
-    flow: Annotated[str, typer.Argument(help="telemetry, lifecycle, envelopes, circuits, compliance, reporting, dispatch, archive or repair")],
+    flow: Annotated[
+        str, typer.Argument(help="telemetry, lifecycle, envelopes, circuits, compliance, reporting, dispatch, archive or repair")
+    ],
     data: DataOption = None,
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, help="Run and supervise so many processes that share the flow (telemetry).")
