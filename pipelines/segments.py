@@ -1,4 +1,4 @@
-"""Where closed quarters are kept beside the recovery store: files that snapshots name (see `rules.quarter_snapshot`).
+"""Where what is too large for the engine's recovery store is kept beside it: files that snapshots name (see `rules.quarter_snapshot`).
 
 A snapshot may only name a file that is on disk: so files are written through before their name is used, and removed only
 when several later snapshots have not named them: the engine goes back to the last snapshot it committed, never further.
@@ -40,7 +40,7 @@ class Segments:
         except OSError as error:
             with suppress(OSError):
                 unfinished.unlink()
-            raise Unavailable(f"closed quarters cannot be stored in {self._directory}: {error.strerror}", 5.0) from error
+            raise Unavailable(f"the state of the telemetry flow cannot be stored in {self._directory}: {error.strerror}", 5.0) from error
 
     def get(self, name: str) -> bytes:
         """A file's content. Raises `Misconfigured` where it is gone."""

@@ -38,7 +38,7 @@ def test_what_a_run_before_left_goes_when_no_snapshot_names_it(tmp_path: Path) -
 
 def test_a_disk_that_does_not_take_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "closed").write_text("in the way")
-    with pytest.raises(Unavailable, match="closed quarters cannot be stored"):
+    with pytest.raises(Unavailable, match="state of the telemetry flow cannot be stored"):
         Segments(tmp_path / "closed").put("0-a", b"x")
 
 

@@ -214,7 +214,7 @@ def test_an_asset_on_two_partitions_is_an_event_and_counts_once() -> None:
     assert [row.samples for row in rows(out) if row.id == "mg-1-grid"] == [2]
 
 
-def killed(polls: list[Poll], places: Iterable[int], folder: Path, sign: Any, shards: int = 4) -> list[Out]:
+def killed(polls: list[Poll], places: Iterable[int], folder: Path, sign: Any, shards: int = 4, *, files: bool = True) -> list[Out]:
     """What a flow writes that ends by `sign` before the polls at these places and goes on from its last snapshot."""
     items: list[Any] = list(polls)
     for place in sorted(places, reverse=True):
@@ -222,17 +222,26 @@ def killed(polls: list[Poll], places: Iterable[int], folder: Path, sign: Any, sh
     init_db_dir(folder, 1)
     out, source = list[Out](), TestingSource(items, batch_size=1)
     for _ in range(len(items) - len(polls) + 1):
-        flow = telemetry_flow(polls=source, out=TestingSink(out), clock=FrozenClock(T0), config=FixedView(configuration()), shards=shards)
+        flow = telemetry_flow(
+            polls=source, out=TestingSink(out), clock=FrozenClock(T0), config=FixedView(configuration()), shards=shards,
+            closed=folder / "closed" if files else None,
+        )  # fmt: skip
         run_main(flow, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(folder)))
     return read(out)
 
 
+@pytest.mark.parametrize("inline_bytes", [None, 0, 1 << 20], ids=["all in the store", "state in files", "closed quarters in files"])
 @pytest.mark.parametrize("shards", [1, 4])
-def test_a_kill_anywhere_changes_no_final_row(tmp_path: Path, shards: int) -> None:
+def test_a_kill_anywhere_changes_no_final_row(
+    tmp_path: Path, shards: int, inline_bytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.telemetry_shards.INLINE_BYTES", inline_bytes or 0)
     polls = hours(1.5, every=2)
     undisturbed = final(run(polls, shards=shards))
-    assert final(killed(polls, (3, 9, 22, 23, 41), tmp_path, TestingSource.ABORT(), shards)) == undisturbed
+    again = killed(polls, (3, 9, 22, 23, 41), tmp_path, TestingSource.ABORT(), shards, files=inline_bytes is not None)
+    assert final(again) == undisturbed
     assert len(undisturbed) == 24
+    assert bool(list(tmp_path.glob("closed/*"))) == (inline_bytes is not None)
 
 
 def test_a_stop_writes_nothing_early(tmp_path: Path) -> None:
