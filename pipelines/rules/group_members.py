@@ -76,6 +76,11 @@ class Scopes:
         self.meters: Flags = np.array([one.meter for one in assets], np.bool_)
         self.begin: Ints = np.array([one.begin for one in assets], np.int64)
         self.end: Ints = np.array([one.end for one in assets], np.int64)
+        self.metered: Flags = np.zeros(len(self.names), np.bool_)
+        self.metered[self.of_member[self.meters]] = True
+        self._one: NDArray[np.int32] = np.full(len(seats.marks) + 1, len(self.names), np.int32)
+        self._one[self.seats] = self.of_member
+        self._more = np.flatnonzero(self._one[self.seats] != self.of_member)
         self._groups = {scope: list(some) for scope, some in groupby(groups, lambda one: one.scope)}
         self.reporting: Flags = np.array([name in self._groups for name in self.names], np.bool_)
 
@@ -85,8 +90,10 @@ class Scopes:
 
     def with_seats(self, seats: Ints, of_all: int) -> Flags:
         """By scope: whether any of these seats (of so many) has a member there, in whatever quarter."""
-        there = np.zeros(of_all, np.bool_)
-        there[seats] = True
-        found = np.zeros(len(self.names), np.bool_)
-        found[self.of_member[there[self.seats]]] = True
-        return found
+        if len(self._one) < of_all + 1:  # the last entry is nobody's
+            self._one = np.concatenate((self._one, np.full(of_all + 1 - len(self._one), len(self.names), np.int32)))
+        found = np.zeros(len(self.names) + 1, np.bool_)
+        found[self._one[seats]] = True
+        if len(self._more):
+            found[self.of_member[self._more[np.isin(self.seats[self._more], seats)]]] = True
+        return found[:-1]

@@ -105,12 +105,14 @@ class Quarter:
         numbers, samples, missing = np.empty((size, len(NUMBERS))), np.empty(size, np.int64), np.empty(size, np.int64)
         marks, kinds = np.empty(size, np.uint8), np.empty(size, np.int8)
         sums(
-            todo, scopes.first, scopes.seats, scopes.meters, scopes.begin, scopes.end, seats.place, seats.since,
+            todo, scopes.first, scopes.metered, scopes.seats, scopes.meters, scopes.begin, scopes.end, seats.place, seats.since,
             kept.numbers, kept.samples, kept.marks, seats.settled, self.start, self.start + QUARTER_MS, waiting,
             numbers, samples, missing, marks, kinds,
         )  # fmt: skip
         there = np.flatnonzero(kinds != NOTHING)
         rows = np.empty(len(there), GROUP_ROW)
+        if not len(there):
+            return Summed(todo[there], rows, np.zeros(0, np.bool_))
         for column, name in enumerate(NUMBERS):
             rows[name] = numbers[there, column] + 0.0  # one zero: rows are compared by their bytes
         rows["start"], rows["samples"], rows["missing_members"] = self.start, samples[there], missing[there]

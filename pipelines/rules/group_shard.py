@@ -88,7 +88,7 @@ class GroupShard:
         seats = self.seats.of(members.marks)
         places = self.seats.places(seats, members.phases)
         starts = members.rows["start"]
-        for start in np.unique(starts).tolist():
+        for start in {*starts.tolist()}:
             if start < self.gone:
                 continue
             mine = np.flatnonzero(starts == start)

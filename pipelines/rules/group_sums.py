@@ -66,27 +66,32 @@ def _total(
 
 @njit(cache=True, nogil=True)
 def sums(
-    scopes: NDArray[np.int32], first: Ints, seats: NDArray[np.int32], meters: Flags, begin: Ints, end: Ints,
+    scopes: NDArray[np.int32], first: Ints, metered: Flags, seats: NDArray[np.int32], meters: Flags, begin: Ints, end: Ints,
     place: NDArray[np.int32], since: Ints, numbers: Floats, samples: Ints, marks: NDArray[np.uint8],
     settled: Ints, start: int, over: int, waiting: bool,
     out: Floats, out_samples: Ints, out_missing: Ints, out_marks: NDArray[np.uint8], kinds: NDArray[np.int8],
 ) -> None:  # fmt: skip
     """What each of `scopes` amounts to in the quarter from `start` (ms); `kinds` says what came of it.
 
-    Members of scope s are `seats[first[s]:first[s + 1]]` in a fixed order, each bound for starts within [begin, end). `place` has
+    Members of scope s are `seats[first[s]:first[s + 1]]` in a fixed order, each bound for starts within [begin, end); `metered`
+    says whether one of them was ever its meter (`meters`). `place` has
     for each seat and phase where its row is, `since` from when that phase is known. With `waiting` there is a row only
     if the meter, else all members, are `settled` up to the quarter's end, `over`.
     """
     total = np.empty(10, np.float64)
     for row in range(len(scopes)):
         low, high = first[scopes[row]], first[scopes[row] + 1]
-        meter, bound, closed = -1, 0, True
+        meter, bound, open_one = -1, 0, -1
         for i in range(low, high):
-            if begin[i] <= start < end[i]:
-                bound += 1
-                closed &= settled[seats[i]] >= over
-                if meters[i] and meter < 0:
-                    meter = i
+            if not begin[i] <= start < end[i]:
+                continue
+            bound += 1
+            if open_one < 0 and settled[seats[i]] < over:
+                open_one = i
+                if waiting and not metered[scopes[row]]:
+                    break
+            if meters[i] and meter < 0:
+                meter = i
         kinds[row] = NOTHING
         if meter >= 0:
             if waiting and settled[seats[meter]] < over:
@@ -95,7 +100,7 @@ def sums(
             if mark:
                 out[row], out_samples[row], out_missing[row], out_marks[row], kinds[row] = total, count, 0, mark, METER
             continue
-        if waiting and not closed:
+        if waiting and open_one >= 0:
             continue
         net, coverage, stored, minute, count, mark, there = 0.0, 0.0, np.nan, np.nan, 0, 0, 0
         for i in range(low, high):

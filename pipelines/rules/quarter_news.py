@@ -1,6 +1,7 @@
 """What a telemetry shard tells the groups of its assets' scopes: rows, what is closed, and how time passes for the rest (semantics 2)."""
 
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,18 @@ class Told:
     next_overdue: int = 0
 
 
+class _Heard(NamedTuple):
+    """Columns of one length, and for each entry the group shards that hear of it: a bit each."""
+
+    bits: Ints
+    columns: tuple[Any, ...]
+
+    def by(self, number: int) -> tuple[Any, ...]:
+        """What one group shard hears of."""
+        mine = np.flatnonzero(self.bits >> number & 1)
+        return tuple(column[mine] for column in self.columns)
+
+
 class Teller:
     """Makes the news of each step of one telemetry shard, for the group shards they concern."""
 
@@ -59,22 +72,22 @@ class Teller:
         if told.former and frozen >= told.former_until:
             told.former, self._assets = {}, []
         self._know(keys)
-        rows, running = (_joined(some) for some in (step.rows, step.running))
-        settled, until = self._settled(keys, step)
+        rows, running = (self._heard(keys, some) for some in (step.rows, step.running))
+        assets, until = self._settled(keys, step)
+        settled = _Heard(self._bits[assets], (self._marks[assets], until))
         absent, moved = self._pass_time(slowest, shard.times.fastest() - timing.report_deadline)
         everywhere, self._again = moved or self._again or step.provisional, False
-        news = []
+        tick, news = shard.tick if step.provisional else 0, []
         for number in range(part.shards):
-            final, live = self._members(keys, rows, number), self._members(keys, running, number)
-            mine, gone = self._for(settled, number), (told.shards == number) & absent
-            if everywhere or len(final.rows) or len(live.rows) or mine.any():
-                one = GroupNews(
-                    part.shard, part.shards, final, live,
-                    np.concatenate((self._marks[settled[mine]], told.marks[gone])),
-                    np.concatenate((until[mine], np.full(np.count_nonzero(gone), told.absent))),
-                    told.overdue, frozen, shard.tick if step.provisional else 0,
-                )  # fmt: skip
-                news.append((number, one))
+            final, live, (marks, ends) = Members(*rows.by(number)), Members(*running.by(number)), settled.by(number)
+            if moved:
+                gone = (told.shards == number) & absent
+                marks, ends = (
+                    np.concatenate((marks, told.marks[gone])),
+                    np.concatenate((ends, np.full(np.count_nonzero(gone), told.absent))),
+                )
+            if everywhere or len(final.rows) or len(live.rows) or len(marks):
+                news.append((number, GroupNews(part.shard, part.shards, final, live, marks, ends, told.overdue, frozen, tick)))
         return news
 
     def _follow(self, roster: Roster, part: Part) -> None:
@@ -107,17 +120,10 @@ class Teller:
             bits, at = np.array([self.told.former[mark] for mark in former.tolist()], np.int64), among(former, self._marks)
             self._bits |= np.where(at >= 0, bits[at], 0)
 
-    def _for(self, assets: NDArray[np.integer], number: int) -> Flags:
-        """Which of these assets a group shard hears of."""
-        hears: Flags = (self._bits[assets] >> number & 1) != 0
-        return hears
-
-    def _members(self, keys: Keys, rows: NDArray[np.void], number: int) -> Members:
-        if not len(rows):
-            return Members()
-        asset = keys.asset[rows["key"]]
-        mine = np.flatnonzero(self._for(asset, number))
-        return Members(rows[mine], self._marks[asset[mine]], keys.phase[rows["key"][mine]])
+    def _heard(self, keys: Keys, rows: list[NDArray[np.void]]) -> "_Heard":
+        joined = np.concatenate(rows) if rows else np.zeros(0, ROW)
+        asset = keys.asset[joined["key"]]
+        return _Heard(self._bits[asset], (joined, self._marks[asset], keys.phase[joined["key"]]))
 
     def _settled(self, keys: Keys, step: Step) -> tuple[Ints, Ints]:
         """The assets some of whose quarters were closed in this step, or all, where they are told again; and up to where all phases are."""
@@ -143,7 +149,3 @@ class Teller:
             return np.zeros(len(told.marks), np.bool_), False
         told.absent, told.overdue = max(absent, told.absent), max(overdue, told.overdue)
         return among(np.sort(self._marks), told.marks) < 0, True
-
-
-def _joined(rows: list[NDArray[np.void]]) -> NDArray[np.void]:
-    return np.concatenate(rows) if rows else np.zeros(0, ROW)
