@@ -5,7 +5,7 @@ once a reading. One `Meters` a flow and process; all threads may use it.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -66,7 +66,7 @@ class Meters:
         self._tallies: dict[tuple[str, str], int] = {}
         self._stages: dict[str, _Stage] = {}
         self._reading: dict[tuple[str, int], tuple[int, int | None]] = {}
-        self._watermarks: dict[tuple[str, int, str], int] = {}
+        self._watermarks: list[tuple[str, Callable[[], Mapping[int, int]]]] = []
 
     def count(self, what: str, number: int, outcome: str = "") -> None:
         """So many more of `what` came to `outcome`."""
@@ -97,11 +97,11 @@ class Meters:
             for partition, standing in standings.items():
                 self._reading[topic, partition] = standing
 
-    def watermarks(self, topic: str, instants: Mapping[int, int], part: str = "") -> None:
-        """By partition: the event time (ms) that has passed, as one `part` of the worker sees it; the slowest part's counts."""
+    def follow(self, topic: str, watermarks: Callable[[], Mapping[int, int]]) -> None:
+        """Ask one more part of the worker for each report: by partition, the event time (ms) that has passed there. The slowest
+        part's counts. Asked in the reporter's thread, while the worker works."""
         with self._lock:
-            for partition, instant in instants.items():
-                self._watermarks[topic, partition, part] = instant
+            self._watermarks.append((topic, watermarks))
 
     def report(self, *, ended: bool = False) -> FlowReport:
         """All of it as it is now; with `ended` as the worker's last word."""
@@ -115,7 +115,7 @@ class Meters:
                 longest = max(stage.longest, stage.before)
                 stages.append(StageTime(stage=name, runs=stage.runs, seconds=stage.seconds, longest_s=longest, size_bytes=stage.size))
             reading = dict(self._reading)
-            watermarks = dict(self._watermarks)
+            followed = list(self._watermarks)
         return FlowReport(
             event_id=derived_id("flow-report", self.flow, self.worker, self._started, at),
             at=at,
@@ -125,16 +125,17 @@ class Meters:
             ended=ended,
             tallies=tallies,
             stages=stages,
-            partitions=_standings(reading, watermarks),
+            partitions=_standings(reading, [(topic, watermarks()) for topic, watermarks in followed]),
         )
 
 
 def _standings(
-    reading: Mapping[tuple[str, int], tuple[int, int | None]], watermarks: Mapping[tuple[str, int, str], int]
+    reading: Mapping[tuple[str, int], tuple[int, int | None]], watermarks: list[tuple[str, Mapping[int, int]]]
 ) -> list[PartitionStanding]:
     slowest: dict[tuple[str, int], int] = {}
-    for (topic, partition, _), instant in watermarks.items():
-        slowest[topic, partition] = min(instant, slowest.get((topic, partition), instant))
+    for topic, instants in watermarks:
+        for partition, instant in instants.items():
+            slowest[topic, partition] = min(instant, slowest.get((topic, partition), instant))
     found = []
     for topic, partition in sorted({*reading, *slowest}):
         position, lag = reading.get((topic, partition), (None, None))

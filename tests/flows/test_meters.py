@@ -82,8 +82,8 @@ def test_a_report_says_it_all_and_survives_the_topic() -> None:
     meters.count("readings", 5, "unknown asset")
     meters.spent("snapshot", 0.25, 4_000)
     meters.reading(TOPIC, {1: (100, 7), 0: (50, None)})
-    meters.watermarks(TOPIC, {0: to_ms(T0) - 3, 1: to_ms(T0), 2: 0}, "shard-1")
-    meters.watermarks(TOPIC, {0: to_ms(T0), 1: to_ms(T0) - 9, 2: 0}, "shard-2")
+    meters.follow(TOPIC, lambda: {0: to_ms(T0) - 3, 1: to_ms(T0), 2: 0})
+    meters.follow(TOPIC, lambda: {0: to_ms(T0), 1: to_ms(T0) - 9, 2: 0})
     report = meters.report()
     assert decode(encode(report), FLOW_REPORTS) == report
     assert (report.key, report.at, report.started_at, report.ended) == ("telemetry/1", T0, T0 - timedelta(hours=1), False)

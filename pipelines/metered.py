@@ -1,0 +1,78 @@
+"""Parts of a dataflow that are timed: any function, stateful logic or sink, as stages of the flow's meters."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TypeVar
+
+import bytewax.operators as op
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from pipelines.meters import Meters
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+
+
+def timed(meters: Meters, stage: str, work: Callable[[X], Y]) -> Callable[[X], Y]:
+    """`work`, each call of which is a run of the stage."""
+
+    def run(item: X) -> Y:
+        with meters.timed(stage):
+            return work(item)
+
+    return run
+
+
+class MeteredLogic(op.StatefulLogic[X, Y, bytes]):
+    """A logic whose items are runs of `stage`; its snapshots are runs of `snapshot`, with their size."""
+
+    def __init__(self, logic: op.StatefulLogic[X, Y, bytes], meters: Meters, stage: str) -> None:
+        self._logic, self._meters, self._stage = logic, meters, stage
+
+    def on_item(self, value: X) -> tuple[Iterable[Y], bool]:
+        """The logic's, timed."""
+        with self._meters.timed(self._stage):
+            return self._logic.on_item(value)
+
+    def on_notify(self) -> tuple[Iterable[Y], bool]:
+        """The logic's, timed."""
+        with self._meters.timed(self._stage):
+            return self._logic.on_notify()
+
+    def on_eof(self) -> tuple[Iterable[Y], bool]:
+        """The logic's."""
+        return self._logic.on_eof()
+
+    def notify_at(self) -> datetime | None:
+        """The logic's."""
+        return self._logic.notify_at()
+
+    def snapshot(self) -> bytes:
+        """The logic's, timed and measured."""
+        with self._meters.timed("snapshot") as timing:
+            state = self._logic.snapshot()
+            timing.size = len(state)
+        return state
+
+
+class _Writing(StatelessSinkPartition[X]):
+    def __init__(self, partition: StatelessSinkPartition[X], meters: Meters) -> None:
+        self._partition, self._meters = partition, meters
+
+    def write_batch(self, items: list[X]) -> None:
+        with self._meters.timed("write"):
+            self._partition.write_batch(items)
+
+    def close(self) -> None:
+        self._partition.close()
+
+
+class MeteredSink(DynamicSink[X]):
+    """A sink whose batches are runs of the stage `write`: with our Kafka sink, until the broker has acknowledged them."""
+
+    def __init__(self, sink: DynamicSink[X], meters: Meters) -> None:
+        self._sink, self._meters = sink, meters
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[X]:
+        """The sink's part for a worker, timed."""
+        return _Writing(self._sink.build(step_id, worker_index, worker_count), self._meters)
