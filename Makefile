@@ -31,6 +31,9 @@ lock: .venv/.installed-dev # renews both locks; neither names an index
 kafka: .venv/.installed-dev # a real Apache Kafka broker on this machine, until Ctrl-C (java and mvn, no Docker)
 	$(BIN)/python -m tests.kafka.broker --dir .cache/kafka-broker --port 9092
 
+bench: .venv/.installed-dev # the metering engine beside others on a real Apache Kafka (java and mvn; half an hour; ARGS="--quick" 5 minutes)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
 clean:
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -26,18 +26,18 @@ Round = list[tuple[int, bytes]]
 """One record batch for each of some partitions: what one request appends."""
 
 
-def rounds_of(fleet: Fleet, form: str) -> Iterable[Round]:
-    """All readings of a fleet as record batches, evenly over the partitions. `form` is `singles` or `batches`."""
-    for row in zip_longest(*(_batches(fleet, form, partition) for partition in ALL_PARTITIONS)):
+def rounds_of(fleet: Fleet, form: str, until: int | None = None) -> Iterator[Round]:
+    """A fleet's readings as record batches, evenly over the partitions; `batches` at most to tick `until`."""
+    for row in zip_longest(*(_batches(fleet, form, partition, until) for partition in ALL_PARTITIONS)):
         yield [(partition, batch) for partition, batch in enumerate(row) if batch is not None]
 
 
-def _batches(fleet: Fleet, form: str, partition: int) -> Iterable[bytes]:
+def _batches(fleet: Fleet, form: str, partition: int, until: int | None) -> Iterator[bytes]:
     if form == "singles":
         for ids, data in fleet.singles(partition):
             yield from uniform_batches(ids, data, SINGLES_AT_ONCE)
     else:
-        for keys, values in fleet.batches(partition):
+        for keys, values in fleet.batches(partition, until):
             yield from batches_of(keys, values, BATCHES_AT_ONCE)
 
 

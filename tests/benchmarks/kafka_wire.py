@@ -43,17 +43,25 @@ class Connection:
         """Hang up."""
         self._socket.close()
 
-    def append(self, topic: str, rounds: Iterable[Sequence[tuple[int, bytes]]]) -> None:
-        """Append (partition, batch) pairs, at most one a partition in each round; returns once the leader has acknowledged all."""
+    def append(self, topic: str, rounds: Iterable[Sequence[tuple[int, bytes]]]) -> dict[int, tuple[int, float]]:
+        """Append (partition, batch) pairs, at most one a partition in each round; returns once the leader has acknowledged all.
+
+        Says for the last batch of each partition at which offset it begins, and when (s since 1970) the broker had it.
+        """
+        last: dict[int, tuple[int, float]] = {}
         for pairs in rounds:
             parts = [struct.pack(">hhii", -1, 1, 60_000, 1), _text(topic), struct.pack(">i", len(pairs))]
             for partition, batch in pairs:
                 parts += [struct.pack(">ii", partition, len(batch)), batch]
             self._ask(_PRODUCE, parts)
             if len(self._open) >= _IN_FLIGHT:
-                self._answers(_PRODUCED)
+                last.update(self._appended())
         while self._open:
-            self._answers(_PRODUCED)
+            last.update(self._appended())
+        return last
+
+    def _appended(self) -> dict[int, tuple[int, float]]:
+        return {answer[0]: (answer[2], answer[3] / 1000) for answer in self._answers(_PRODUCED)}
 
     def ends(self, topic: str, partitions: int) -> list[int]:
         """The offset of the next message in each partition. Raises `NoLeaderYet` for a topic that is being made."""

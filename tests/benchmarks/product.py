@@ -3,7 +3,7 @@
 import base64
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -68,9 +68,8 @@ class Product:
         broker.append(topic_name(self.settings, CONFIG), _alone(batches_of(keys, values, _CONFIG_AT_ONCE)), 1)
 
     def command(self, processes: int) -> list[str]:
-        """`derms run telemetry`."""
-        options = ["--processes", str(processes)] if processes > 1 else []
-        return [sys.executable, "-m", "gateway.cli", "run", "telemetry", *options]
+        """`derms run telemetry`, supervised."""
+        return [sys.executable, "-m", "gateway.cli", "run", "telemetry", "--processes", str(processes)]
 
     def environment(self, origin_ms: int | None = None, started: datetime | None = None) -> dict[str, str]:
         """The settings; with `origin_ms`, of a clock that reads it at `started` and goes on at the pace of the wall's."""

@@ -5,7 +5,7 @@ metering rule: powers are whole watts (sums are exact), registers are read at kn
 quarters' ends by hand. Instants are ms since 1970 UTC.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -111,17 +111,21 @@ class Fleet:
         out["stored_phase_quality"] = 0
         return out
 
+    def messages(self, asset: NDArray[np.int64], tick: NDArray[np.int64]) -> tuple[NDArray[np.bytes_], NDArray[np.uint8]]:
+        """Keys and values (a row of bytes each) of single readings."""
+        out = np.empty(len(asset), _SINGLE)
+        out["head"], out["datum"] = _SINGLE_HEAD, self.datums(asset, tick)
+        return self.ids[asset], out.view(np.uint8).reshape(len(asset), -1)
+
     def singles(self, partition: int, at_once: int = 64_000) -> Iterator[tuple[NDArray[np.bytes_], NDArray[np.uint8]]]:
         """Keys and values of a partition's single readings, in their order, in portions of `at_once`."""
         for asset, tick in self._portions(partition, at_once):
-            out = np.empty(len(asset), _SINGLE)
-            out["head"], out["datum"] = _SINGLE_HEAD, self.datums(asset, tick)
-            yield self.ids[asset], out.view(np.uint8).reshape(len(asset), -1)
+            yield self.messages(asset, tick)
 
-    def batches(self, partition: int, at_once: int = 64_000) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """The same as messages of `BATCH` readings (the last one of fewer), under the key of a gateway."""
+    def batches(self, partition: int, until: int | None = None, at_once: int = 64_000) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """The same as messages of `BATCH` readings (the last one of fewer), under the key of a gateway; at most to tick `until`."""
         key = b"gateway-%04d" % partition
-        for asset, tick in self._portions(partition, at_once // BATCH * BATCH):
+        for asset, tick in self._portions(partition, at_once // BATCH * BATCH, until):
             datums = self.datums(asset, tick).tobytes()
             size = _DATUM.itemsize
             values = []
@@ -130,12 +134,13 @@ class Fleet:
                 values.append(b"".join((_BATCH_HEAD, varint(count), datums[first * size : (first + count) * size], b"\0")))
             yield [key] * len(values), values
 
-    def _portions(self, partition: int, at_once: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def _portions(self, partition: int, at_once: int, until: int | None = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         members = self.members(partition)
         if not len(members):
             return
-        for first in range(0, len(members) * self.ticks, at_once):
-            place = np.arange(first, min(first + at_once, len(members) * self.ticks), dtype=np.int64)
+        end = len(members) * (self.ticks if until is None else until)
+        for first in range(0, end, at_once):
+            place = np.arange(first, min(first + at_once, end), dtype=np.int64)
             yield members[place % len(members)], place // len(members)
 
 
@@ -159,10 +164,10 @@ class Truth:
     export_wh: NDArray[np.float64]
 
 
-def truth(fleet: Fleet) -> Iterator[Truth]:
-    """The expected rows, a quarter at a time."""
+def truth(fleet: Fleet, quarters: Iterable[int] | None = None) -> Iterator[Truth]:
+    """The expected rows, a quarter at a time; of the fleet's quarters or of those given."""
     asset = np.arange(fleet.assets, dtype=np.int64)
-    for quarter in fleet.quarters.tolist():
+    for quarter in fleet.quarters.tolist() if quarters is None else quarters:
         first, last = fleet.ticks_of(quarter)
         power = np.zeros(fleet.assets, np.int64)
         for tick in range(first, last):

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
@@ -54,10 +54,11 @@ def peer_rows(fleet: Fleet, messages: Iterable[Message]) -> Finding:
     return finding
 
 
-def product_rows(fleet: Fleet, messages: Iterable[Message], *, groups: bool = True) -> Finding:
+def product_rows(fleet: Fleet, messages: Iterable[Message], quarters: Sequence[int] | None = None) -> Finding:
     """Our rows: final ones of assets and groups, the highest revision counts, energies to a millionth."""
     scopes = [scope_of(fleet, first) for first in range(0, fleet.assets, SCOPE)]
-    finding = Finding((fleet.assets + (len(scopes) if groups else 0)) * len(fleet.quarters))
+    quarters = fleet.quarters.tolist() if quarters is None else quarters
+    finding = Finding((fleet.assets + len(scopes)) * len(quarters))
     latest: dict[tuple[str, str, int], tuple[int, float, dict[str, Any]]] = {}
     for one in messages:
         row = decoded(one.value)
@@ -67,12 +68,12 @@ def product_rows(fleet: Fleet, messages: Iterable[Message], *, groups: bool = Tr
         if key not in latest or latest[key][0] < row["revision"]:
             latest[key] = (row["revision"], one.at, row)
     names = [(number, name.decode()) for number, name in enumerate(fleet.ids)]
-    for expected in truth(fleet):
+    for expected in truth(fleet, quarters):
         whole = expected.count * EVERY_MS == QUARTER_MS
         for number, name in names:
             _compare(finding, latest.get(("ASSET", name, expected.quarter)), _asset(expected, number, whole))
         net = expected.import_wh - expected.export_wh
-        for number, scope in enumerate(scopes if groups else ()):
+        for number, scope in enumerate(scopes):
             energy = float(net[number * SCOPE : (number + 1) * SCOPE].sum())
             want = {"import_wh": max(energy, 0.0), "export_wh": max(-energy, 0.0), "missing_members": 0}
             _compare(finding, latest.get(("GROUP", group_of(scope), expected.quarter)), want)

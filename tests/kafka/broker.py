@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -80,8 +80,8 @@ def jars(cache: Path = CACHE) -> Path:
 class ApacheKafka:
     """One broker with its data in `directory`; started again on the same directory it has what it had."""
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, port: int | None = None, jvm: Sequence[str] = JVM) -> None:
+        self.directory, self._jvm = directory, jvm
         self.port, self._controller = port or free_port(), free_port()
         self.bootstrap = f"{HOST}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,7 +100,7 @@ class ApacheKafka:
         properties = self.directory / "server.properties"
         logs = self.directory / "data"
         properties.write_text(PROPERTIES.format(host=HOST, port=self.port, controller=self._controller, logs=logs))
-        java = ["java", *JVM, "-cp", f"{lib}/*"]
+        java = ["java", *self._jvm, "-cp", f"{lib}/*"]
         with (self.directory / "broker.log").open("ab") as out:
             if not logs.exists():
                 arguments = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), "--ignore-formatted"]

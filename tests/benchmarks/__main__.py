@@ -1,0 +1,156 @@
+"""`make bench`: every variant against the same readings on one real Kafka broker, in turns. See README.md here."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sinks.settings import KafkaSettings
+from tests.benchmarks import report, sizes, tools
+from tests.benchmarks.broker import Broker, Round, rounds_of
+from tests.benchmarks.live import Live, Plan, Scene
+from tests.benchmarks.readings import Fleet
+from tests.benchmarks.rounds import Result, RoundFailed, Runner, warm_up
+from tests.benchmarks.variants import FLOOR, NAMES, VARIANTS
+from tests.kafka.broker import ApacheKafka, missing_tools
+
+LIVE = "live"
+_FORMS = {variant.name: variant.form for variant in VARIANTS} | {FLOOR: "singles"}
+_GROUPS = {variant.name: variant.group for variant in VARIANTS} | {FLOOR: "ours-singles"}
+QUICK_LIVE = Plan(assets=10_000, history_s=1_200, before_s=45, steady_s=12, lateness_s=20)
+
+
+def main() -> int:
+    options = _options()
+    if (reason := missing_tools()) is not None:
+        print(f"{reason}. Install a JDK 17 or later and Maven.", file=sys.stderr)
+        return 1
+    names = options.only or [*NAMES, LIVE]
+    directory = tools.CACHE / "run"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    began, failures = time.monotonic(), list[str]()
+    _prepare(names)
+    kafka = ApacheKafka(directory / "kafka", jvm=("-Xmx1g", "-XX:+UseParallelGC"))
+    kafka.start()
+    try:
+        broker = Broker(KafkaSettings(bootstrap=kafka.bootstrap, replication=1, min_insync=1))
+        results = list(_compared(broker, directory, [name for name in names if name != LIVE], options, failures))
+        live = _live(broker, directory / LIVE, QUICK_LIVE if options.quick else Plan(), failures) if LIVE in names else None
+    finally:
+        kafka.stop()
+    found = report.medians(results)
+    numbers = report.asked(found, live)
+    minutes = (time.monotonic() - began) / 60
+    print(f"\n{report.measured_table(found)}\n")
+    if live is not None:
+        print(f"{report.live_table(live)}\n")
+    print(f"{report.asked_table(numbers)}\n")
+    for failure in failures:
+        print(f"FAILED  {failure}")
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine(), "minutes": minutes}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps({"machine": machine, "failures": failures, **report.plain(results, found, numbers, live)}, indent=1))
+    print(f"{minutes:.1f} minutes; all of it is in {options.out}")
+    if not failures:
+        shutil.rmtree(directory, ignore_errors=True)
+    return 1 if failures else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
+    numbers = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
+    parser.add_argument("--rounds", type=int, default=None, help="rounds of each variant (5; with --quick 1)")
+    parser.add_argument("--assets", type=numbers, default=None, help="fleets, such as 1000,10000,100000 (those; with --quick 1000,10000)")
+    parser.add_argument("--readings", type=int, default=None, help="readings of our single-message rounds; the others scale with it")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=None, help=f"some of: {', '.join([*NAMES, LIVE])}")
+    parser.add_argument("--quick", action="store_true", help="one small round: does everything work? (5 minutes)")
+    parser.add_argument("--out", type=Path, default=Path(".cache/bench.json"), help="where the numbers go as JSON")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.assets = options.assets or ([1_000, 10_000] if options.quick else [1_000, 10_000, 100_000])
+    if unknown := set(options.only or ()) - {*NAMES, LIVE}:
+        parser.error(f"no such variant: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _prepare(names: list[str]) -> None:
+    """Fetch and build what the peers need before anything is measured."""
+    if "quix" in names:
+        tools.quix_python()
+    for peer in ("flink", "streams"):
+        if any(name.startswith(peer) for name in names):
+            tools.java_classpath(peer)
+
+
+def _compared(broker: Broker, directory: Path, names: list[str], options: argparse.Namespace, failures: list[str]) -> Iterator[Result]:
+    """Round after round for each fleet, the variants in turns, every other round in reverse."""
+    runner = Runner(broker, directory)
+    variants = {variant.name: variant for variant in VARIANTS}
+    for assets in options.assets:
+        data, given_up = _Data(assets, options), set[str]()
+        for number in range(options.rounds):
+            for name in names if number % 2 == 0 else names[::-1]:
+                if name in given_up:
+                    continue
+                fleet, form = data.fleet(name), _FORMS[name]
+                try:
+                    if name == FLOOR:
+                        result = runner.floor(fleet, data.rounds(fleet, form))
+                    else:
+                        limit_s = sizes.LIMIT_S[_GROUPS[name]]
+                        result = runner.run(variants[name], fleet, data.rounds(warm_up(fleet), form), data.rounds(fleet, form), limit_s)
+                except RoundFailed as failure:
+                    failures.append(f"{name}, {assets:,} assets, round {number + 1}: {failure}")
+                    print(f"FAILED  {failures[-1]}", flush=True)
+                    given_up.add(name)
+                    continue
+                if not result.finished:
+                    given_up.add(name)
+                print(_line(number + 1, result), flush=True)
+                yield result
+
+
+class _Data:
+    """The record batches of one number of assets, made when first wanted."""
+
+    def __init__(self, assets: int, options: argparse.Namespace) -> None:
+        self._assets, self._options = assets, options
+        self._made: dict[tuple[Fleet, str], list[Round]] = {}
+
+    def fleet(self, name: str) -> Fleet:
+        factor = sizes.QUICK if self._options.quick else 1.0
+        return sizes.fleet(_GROUPS[name], self._assets, factor=factor, asked=self._options.readings)
+
+    def rounds(self, fleet: Fleet, form: str) -> list[Round]:
+        key = (fleet, form)
+        if key not in self._made:
+            self._made[key] = list(rounds_of(fleet, form))
+        return self._made[key]
+
+
+def _line(number: int, result: Result) -> str:
+    state = "" if result.finished else f"  did not finish in {result.seconds:.0f} s"
+    return (
+        f"round {number}  {result.variant:<16} {result.assets:>7,} assets  {result.readings / 1e6:6.2f} M in {result.seconds:6.2f} s"
+        f"  {result.rate / 1e6:6.3f} M/s  {result.cpu_per_million:6.2f} CPU-s/M  {result.rss / report.MIB:5.0f} MiB{state}"
+    )
+
+
+def _live(broker: Broker, directory: Path, plan: Plan, failures: list[str]) -> Live | None:
+    try:
+        live = Scene(broker, directory, plan, lambda words: print(words, flush=True)).run()
+    except (TimeoutError, RuntimeError) as failure:
+        failures.append(f"live: {failure}")
+        return None
+    failures += [f"live: {problem}" for problem in live.problems]
+    return live
+
+
+if __name__ == "__main__":
+    sys.exit(main())
