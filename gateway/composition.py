@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
@@ -16,7 +16,7 @@ from gateway.settings import Settings, clock_of, public_url
 from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
 from pipelines.flow_reporter import FlowReporter
 from pipelines.meters import Meters
-from pipelines.records import Out, Record
+from pipelines.records import Record
 from pipelines.sources import PayloadSource, RecordSource
 from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
@@ -105,9 +105,10 @@ class Wiring:
             meters=meters,
         )
 
-    def out(self, flow: str, *, many: bool = False) -> Sink[Out]:
-        """The sink to Kafka that waits for acknowledgements and raises on any failure; `many` as in `sinks.kafka.Producer`."""
-        return cast("Sink[Out]", KafkaSink(self.settings.kafka, f"derms-{flow}", many=many))
+    def out(self, flow: str, *, many: bool = False) -> Sink[Any]:
+        """The sink to Kafka, of `Out` and `Outs`, that waits for acknowledgements and raises on any failure; `many` as in
+        `sinks.kafka.Producer`."""
+        return KafkaSink(self.settings.kafka, f"derms-{flow}", many=many)
 
 
 def _telemetry(w: Wiring) -> Dataflow:

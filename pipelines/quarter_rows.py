@@ -1,11 +1,11 @@
-"""Rows of the metering rules as messages: columns to bytes, one `Out` each and nothing else (semantics 1, 2)."""
+"""Rows of the metering rules as messages: columns to bytes, and no other object a row (semantics 1, 2)."""
 
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.records import Out
+from pipelines.records import Outs
 from pipelines.rules.group_news import METHODS as GROUP_METHODS
 from pipelines.rules.group_news import GroupRows
 from pipelines.rules.quarter_hours import METHODS
@@ -26,14 +26,14 @@ class AssetRows:
         self._known = 0
         self._names = Names.of(Level.ASSET, (), ())
 
-    def outs(self, keys: Keys, rows: NDArray[np.void], revisions: NDArray[np.int32], roster: Roster, now: int) -> list[Out]:
+    def outs(self, keys: Keys, rows: NDArray[np.void], revisions: NDArray[np.int32], roster: Roster, now: int) -> Outs:
         """The messages of some rows (`quarter_hours.ROW`), stated at `now` (ms); of revision 0 are all, the provisional ones, or none."""
         self._know(keys, roster)
         asset = keys.asset[rows["key"]]
         provisional = bool(len(revisions)) and not revisions[0]
         raws = quarter_bytes(self._names, asset, keys.phase[rows["key"]], rows, revisions, methods=METHODS, at=now, provisional=provisional)
         ids = keys.assets
-        return [Out(QUARTER_HOURS, ids[index], raw) for index, raw in zip(asset.tolist(), raws, strict=True)]
+        return Outs(QUARTER_HOURS, [ids[index] for index in asset.tolist()], raws)
 
     def _know(self, keys: Keys, roster: Roster) -> None:
         if roster is not self._roster or self._assets is not keys.assets:
@@ -45,10 +45,10 @@ class AssetRows:
             self._known = len(keys.assets)
 
 
-def group_outs(some: GroupRows, now: datetime) -> list[Out]:
+def group_outs(some: GroupRows, now: datetime) -> Outs:
     """The messages of some groups' rows."""
     who, phase = np.arange(len(some.groups), dtype=np.int32), np.zeros(len(some.groups), np.int8)
     names = Names.of(Level.GROUP, some.groups, some.scopes)
     provisional = not some.revisions[0]
     raws = quarter_bytes(names, who, phase, some.rows, some.revisions, methods=GROUP_METHODS, at=to_ms(now), provisional=provisional)
-    return [Out(QUARTER_HOURS, group, raw) for group, raw in zip(some.groups, raws, strict=True)]
+    return Outs(QUARTER_HOURS, some.groups, raws)

@@ -36,11 +36,20 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """A value to be written to a topic under a key; bytes where many are made at once (`sinks.quarter_bytes`)."""
+    """A value to be written to a topic under a key."""
 
     topic: Topic
     key: str
-    value: Value | bytes
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Outs:
+    """Values to be written to a topic, as bytes, each under the key at its place: one object for thousands."""
+
+    topic: Topic
+    keys: list[str]
+    values: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from pipelines.operators import run_rule
-from pipelines.records import Out, Poll
+from pipelines.records import Out, Outs, Poll
 from pipelines.rules.group_news import GroupNews
 from pipelines.rules.quarter_rejects import RejectRule
 from pipelines.rules.quarter_roster import Rosters
@@ -33,7 +33,7 @@ with empty state."""
 def telemetry_flow(
     *,
     polls: Source[Poll],
-    out: Sink[Out],
+    out: Sink[Out | Outs],
     clock: Clock,
     config: View[Configuration],
     shards: int = SHARDS,

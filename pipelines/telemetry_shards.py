@@ -12,7 +12,7 @@ import bytewax.operators as op
 import numpy as np
 
 from pipelines.quarter_rows import AssetRows, group_outs
-from pipelines.records import Out
+from pipelines.records import Out, Outs
 from pipelines.rules.group_news import GroupNews
 from pipelines.rules.group_shard import GroupShard
 from pipelines.rules.group_snapshot import dump as dump_groups
@@ -39,7 +39,7 @@ INLINE_BYTES = 1 << 20
 class Found:
     """What a telemetry shard's step leads to: messages, and news by group shard."""
 
-    outs: list[Out]
+    outs: list[Out | Outs]
     news: list[tuple[int, GroupNews]]
 
 
@@ -62,15 +62,15 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
         self._tell(step)
         return ([found] if found.outs or found.news else []), op.StatefulLogic.RETAIN
 
-    def _outs(self, part: Part, roster: Roster, step: Step) -> list[Out]:
+    def _outs(self, part: Part, roster: Roster, step: Step) -> list[Out | Outs]:
         keys, now = self._shard.keys, from_ms(part.now)
-        outs: list[Out] = []
-        for rows, revisions in zip(step.rows, step.revisions, strict=True):
-            outs += self._rows.outs(keys, rows, revisions, roster, part.now)
-        for rows in step.running:
-            outs += self._rows.outs(keys, rows, np.zeros(len(rows), np.int32), roster, part.now)
-        outs += [*late_readings(keys, step, now), *oddities(keys, step, roster, now), *strays(step.strays, roster, now)]
-        return outs
+        written = [*zip(step.rows, step.revisions, strict=True), *((rows, np.zeros(len(rows), np.int32)) for rows in step.running)]
+        return [
+            *(self._rows.outs(keys, rows, revisions, roster, part.now) for rows, revisions in written),
+            *late_readings(keys, step, now),
+            *oddities(keys, step, roster, now),
+            *strays(step.strays, roster, now),
+        ]
 
     def _tell(self, step: Step) -> None:
         told = {
@@ -119,7 +119,7 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
         return shard, Told(**kept.get("told", {}))
 
 
-class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Out, bytes]):
+class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
     """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out."""
 
     def __init__(self, resume: bytes | None, rosters: Rosters, clock: Clock, count: Count) -> None:
@@ -129,13 +129,13 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Out, bytes]):
         except ValueError as error:
             raise _refused(error) from error
 
-    def on_item(self, value: tuple[int, GroupNews]) -> tuple[Iterable[Out], bool]:
+    def on_item(self, value: tuple[int, GroupNews]) -> tuple[Iterable[Outs], bool]:
         """Take news in, by the configuration this worker knows now."""
         number, news = value
         self._shard = self._shard or GroupShard(number)  # the engine does not tell a logic its key
-        now, outs = self._clock.now(), list[Out]()
+        now, outs = self._clock.now(), list[Outs]()
         for some in self._shard.step(news, self._rosters.current(), to_ms(now)):
-            outs += group_outs(some, now)
+            outs.append(group_outs(some, now))
             if some.revisions[0]:
                 self._count("group_rows", len(some.groups))
         return outs, op.StatefulLogic.RETAIN

@@ -1,6 +1,7 @@
 """Writing to Kafka and being sure of it: a producer whose every delivery is checked, and the dataflows' sink."""
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from confluent_kafka import KafkaError, KafkaException
@@ -34,6 +35,22 @@ class Appendable(Protocol):
     @property
     def value(self) -> Value | bytes:
         """What; bytes are taken as they are."""
+
+
+class Appendables(Protocol):
+    """Values to be written to a topic, each under the key at its place (`pipelines.records.Outs` is one)."""
+
+    @property
+    def topic(self) -> Topic:
+        """Where to."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """What decides the partition of each."""
+
+    @property
+    def values(self) -> Sequence[bytes]:
+        """What."""
 
 
 def payload(topic: Topic, value: Value | bytes) -> bytes:
@@ -84,7 +101,27 @@ class Producer:
             self._send_later(name, raw, key)
         except KafkaException as error:
             raise failure(name, error.args[0]) from error
-        self._unasked += 1
+        self._ask(1)
+
+    def send_all(self, topic: Topic, keys: Sequence[str], values: Sequence[bytes]) -> None:
+        """Hand many values over, each under the key at its place; otherwise as `send`."""
+        name, delivered = topic_name(self._settings, topic), self._delivered
+        for first in range(0, len(values), POLL_EVERY):
+            produce = self._client.produce
+            for key, raw in zip(keys[first : first + POLL_EVERY], values[first : first + POLL_EVERY], strict=True):
+                if len(raw) > topic.max_bytes:
+                    payload(topic, raw)
+                try:
+                    produce(name, raw, key, -1, delivered)
+                except BufferError:
+                    self._send_later(name, raw, key)
+                except KafkaException as error:
+                    raise failure(name, error.args[0]) from error
+            self._ask(len(values[first : first + POLL_EVERY]))
+
+    def _ask(self, sent: int) -> None:
+        """After so many more were sent: hear what became of some, now and then."""
+        self._unasked += sent
         if self._unasked >= POLL_EVERY:
             self._unasked = 0
             self._client.poll(0)
@@ -130,27 +167,34 @@ class Producer:
         self.flush()
 
 
-class _SinkPartition(StatelessSinkPartition[Appendable]):
+Items = Appendable | Appendables
+
+
+class _SinkPartition(StatelessSinkPartition[Items]):
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
 
-    def write_batch(self, items: list[Appendable]) -> None:
+    def write_batch(self, items: list[Items]) -> None:
         for item in items:
-            self._producer.send(item.topic, item.key, item.value)
+            if hasattr(item, "values"):
+                many = cast("Appendables", item)
+                self._producer.send_all(many.topic, many.keys, many.values)
+            else:
+                self._producer.send(item.topic, item.key, item.value)
         self._producer.flush()
 
     def close(self) -> None:
         self._producer.close()
 
 
-class KafkaSink(DynamicSink[Appendable]):
-    """The dataflows' sink for `Out` items: one flush a batch, and any failure ends the flow before its epoch is
+class KafkaSink(DynamicSink[Items]):
+    """The dataflows' sink for `Out` and `Outs` items: one flush a batch, and any failure ends the flow before its epoch is
     committed, so that it comes again (engine.md 4, 5: the sink is at-least-once and never silent). `many` as in `Producer`."""
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S, many: bool = False) -> None:
         self._settings, self._client_id, self._timeout_s, self._many = settings, client_id, timeout_s, many
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[Appendable]:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[Items]:
         """One producer for each worker."""
         client_id = f"{self._client_id}-{worker_index}"
         return _SinkPartition(Producer(self._settings, client_id, timeout_s=self._timeout_s, many=self._many))

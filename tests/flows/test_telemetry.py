@@ -14,7 +14,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 from bytewax.visualize import to_rendered
 
-from pipelines.records import Out, Poll
+from pipelines.records import Out, Outs, Poll
 from pipelines.telemetry import telemetry_flow
 from pipelines.telemetry_intake import DeadLetterLimit, TooManyDeadLetters
 from pipelines.views import FixedView, View
@@ -41,14 +41,20 @@ def timed(clock: FrozenClock, polls: Iterable[Poll]) -> Iterator[Poll]:
         yield poll
 
 
-def read(out: Iterable[Out]) -> list[Out]:
-    """What was written, rows decoded from their bytes."""
-    return [Out(one.topic, one.key, decode(one.value, one.topic)) if isinstance(one.value, bytes) else one for one in out]
+def read(out: Iterable[Out | Outs]) -> list[Out]:
+    """What was written, one by one; rows decoded from their bytes."""
+    each: list[Out] = []
+    for one in out:
+        if isinstance(one, Outs):
+            each += [Out(one.topic, key, decode(raw, one.topic)) for key, raw in zip(one.keys, one.values, strict=True)]
+        else:
+            each.append(one)
+    return each
 
 
 def run(polls: Iterable[Poll], config: Configuration | None = None, view: View[Configuration] | None = None, **options: Any) -> list[Out]:
     """All the flow writes for these polls, one poll a batch and epoch."""
-    out, clock = list[Out](), FrozenClock(T0)
+    out, clock = list[Out | Outs](), FrozenClock(T0)
     source = TestingSource(timed(clock, polls), batch_size=1)
     view = view or FixedView(config or configuration())
     run_main(telemetry_flow(polls=source, out=TestingSink(out), clock=clock, config=view, **options), epoch_interval=timedelta(0))
@@ -220,7 +226,7 @@ def killed(polls: list[Poll], places: Iterable[int], folder: Path, sign: Any, sh
     for place in sorted(places, reverse=True):
         items.insert(place, sign)
     init_db_dir(folder, 1)
-    out, source = list[Out](), TestingSource(items, batch_size=1)
+    out, source = list[Out | Outs](), TestingSource(items, batch_size=1)
     for _ in range(len(items) - len(polls) + 1):
         flow = telemetry_flow(
             polls=source, out=TestingSink(out), clock=FrozenClock(T0), config=FixedView(configuration()), shards=shards,
