@@ -27,6 +27,7 @@ from schemas.topics import DEAD_LETTERS, EVENTS, LATE_TELEMETRY, QUARTER_HOURS, 
 from sinks.codec import decode, encode
 from tests.builders import T0, configuration
 from tests.flows.polls import MINUTE, Topic, reading
+from tests.outs import each
 
 STEP_IDS = {
     "polls", "decode", "deal", "quarters", "quarters_value", "assets", "news", "groups", "groups_value", "unreadable", "rejects_key",
@@ -41,24 +42,13 @@ def timed(clock: FrozenClock, polls: Iterable[Poll]) -> Iterator[Poll]:
         yield poll
 
 
-def read(out: Iterable[Out | Outs]) -> list[Out]:
-    """What was written, one by one; rows decoded from their bytes."""
-    each: list[Out] = []
-    for one in out:
-        if isinstance(one, Outs):
-            each += [Out(one.topic, key, decode(raw, one.topic)) for key, raw in zip(one.keys, one.values, strict=True)]
-        else:
-            each.append(one)
-    return each
-
-
 def run(polls: Iterable[Poll], config: Configuration | None = None, view: View[Configuration] | None = None, **options: Any) -> list[Out]:
     """All the flow writes for these polls, one poll a batch and epoch."""
     out, clock = list[Out | Outs](), FrozenClock(T0)
     source = TestingSource(timed(clock, polls), batch_size=1)
     view = view or FixedView(config or configuration())
     run_main(telemetry_flow(polls=source, out=TestingSink(out), clock=clock, config=view, **options), epoch_interval=timedelta(0))
-    return read(out)
+    return each(out)
 
 
 def rows(out: Iterable[Out], level: Level = Level.ASSET, *, provisional: bool = False) -> list[QuarterHour]:
@@ -233,7 +223,7 @@ def killed(polls: list[Poll], places: Iterable[int], folder: Path, sign: Any, sh
             closed=folder / "closed" if files else None,
         )  # fmt: skip
         run_main(flow, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(str(folder)))
-    return read(out)
+    return each(out)
 
 
 @pytest.mark.parametrize("inline_bytes", [None, 0, 1 << 20], ids=["all in the store", "state in files", "closed quarters in files"])
