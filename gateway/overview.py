@@ -1,12 +1,14 @@
 """The page's contents as plain words and figures, made from the live picture and the configuration. Pure."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from gateway import wording as say
+from gateway.flow_status import FlowView, WorkerState
 from gateway.outlook import Outlook, circuit_outlook
-from gateway.page_model import BreachRow, CircuitCard, EventRow, MessageRow, Overview, PartnerCard, ScopeCard, State, When
+from gateway.page_model import BreachRow, CircuitCard, EventRow, FlowLine, MessageRow, Overview, PartnerCard, ScopeCard, State, When
 from gateway.picture import OPEN_STATES, Heartbeats, MessageLine, Picture
 from gateway.scope_card import KIND_WORDS, scope_card
 from gateway.svg import gauge
@@ -44,10 +46,10 @@ def page_zone(config: Configuration) -> ZoneInfo:
 
 
 class Page:
-    """Makes the parts of the page for one picture at one instant."""
+    """Makes the parts of the page for one picture at one instant, and of how the flows stand."""
 
-    def __init__(self, picture: Picture, config: Configuration, now: datetime, speed: float) -> None:
-        self._picture, self._config, self._now, self._speed = picture, config, now, speed
+    def __init__(self, picture: Picture, config: Configuration, now: datetime, speed: float, flows: Sequence[FlowView] = ()) -> None:
+        self._picture, self._config, self._now, self._speed, self._flows = picture, config, now, speed, flows
         self._zone = page_zone(config)
 
     def overview(self) -> Overview:
@@ -64,6 +66,7 @@ class Page:
             speed="" if self._speed == 1 else f"\u00d7{self._speed:g}",
             zone=f"{say.zone_name(self._now, self._zone)} ({self._zone.key})",
             headline=tuple(self._headline(scopes)),
+            flows=tuple(map(_flow_line, self._flows)),
             partners=tuple(self._partner(partner_id) for partner_id in known),
             scopes=scopes,
             circuits=tuple(self._circuit(circuit) for circuit in config.circuits),
@@ -185,6 +188,18 @@ class Page:
     def _event(self, event: Event) -> EventRow:
         looks = {"INFO": "quiet", "WARNING": "risk", "ALARM": "bad"}
         return EventRow(self._at(event.at), looks[event.severity.value], event.severity.value.lower(), event.subject_id, event.words)
+
+
+def _flow_line(flow: FlowView) -> FlowLine:
+    rate = "" if flow.readings_per_s is None else f"{say.count(flow.readings_per_s)} readings a second"
+    waiting = "" if flow.lag is None else f"{say.count(flow.lag)} messages waiting" if flow.lag else "no message waiting"
+    behind = "" if flow.behind_s is None else f"event time {say.length(timedelta(seconds=flow.behind_s))} behind the clock"
+    troubles = tuple(
+        State(f"Dataflow {flow.flow}, worker {worker.worker}: {worker.words}", "bad" if worker.state is WorkerState.SILENT else "risk")
+        for worker in flow.workers
+        if worker.state is not WorkerState.RUNNING
+    )
+    return FlowLine(flow.flow, ", ".join(filter(None, (rate, waiting, behind))), troubles)
 
 
 def _every(seconds: float | None, otherwise: str) -> str:

@@ -183,6 +183,15 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowLine:
+    """How a dataflow stands, in a line; `troubles` tell of workers that need someone."""
+
+    name: str
+    words: str
+    troubles: tuple[State, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The whole page."""
 
@@ -190,6 +199,7 @@ class Overview:
     speed: str
     zone: str
     headline: tuple[tuple[str, str, str], ...]
+    flows: tuple[FlowLine, ...]
     partners: tuple[PartnerCard, ...]
     scopes: tuple[ScopeCard, ...]
     circuits: tuple[CircuitCard, ...]

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from gateway.api_status import flows_of
 from gateway.auth import Operator, Right
 from gateway.desk import Desk, caller_of
 from gateway.guard import Caller, Denied, demand, demand_own_page, demand_same_origin
@@ -47,7 +48,7 @@ def error_page(status: int, title: str, detail: str) -> HTMLResponse:
 
 def overview_page(desk: Desk, caller: Caller) -> str:
     """The live page as HTML text."""
-    page = Page(desk.pictures.current(), desk.config.current(), desk.clock.now(), desk.clock.speed)
+    page = Page(desk.pictures.current(), desk.config.current(), desk.clock.now(), desk.clock.speed, flows_of(desk))
     return render(
         "overview.html",
         page=page.overview(),

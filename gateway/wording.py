@@ -20,6 +20,11 @@ def number(value: float) -> str:
     return text.replace("-", "\u2212") if float(f"{value:.2f}") else text.replace("-", "")
 
 
+def count(value: float) -> str:
+    """`1 250`, `3.4`: how many, or how many a second."""
+    return (f"{value:.1f}" if value < 10 and value != int(value) else f"{value:,.0f}").replace(",", "\u2009")
+
+
 def kw(power_w: float | None) -> str:
     """`1.79 kW`."""
     return NOT_KNOWN if power_w is None else f"{number(power_w / W_PER_KW)}\u00a0kW"

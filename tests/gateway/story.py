@@ -16,7 +16,7 @@ from schemas.intervals import QUARTER
 from schemas.outbound import DeadLetter
 from schemas.telemetry import Level, Method, QuarterHour
 from schemas.units import Direction
-from tests.gateway.facts import NOW, connection, delivery, envelope, event, message, piece, record, row
+from tests.gateway.facts import NOW, connection, delivery, envelope, event, message, piece, record, report, reported, row
 
 DAY_AHEAD, EMERGENCY = "b1c0a9e2-day-ahead", "7f3d5510-emergency"
 LOADS = (
@@ -181,5 +181,6 @@ def _talk() -> Iterator[Value]:
 
 
 def records() -> list[Record]:
-    """The story as records."""
-    return [record(value, offset) for offset, value in enumerate(values())]
+    """The story as records, and what the telemetry flow's worker reported meanwhile."""
+    reports = [reported(report(ago, 345_600 - 4 * ago), ago) for ago in (20, 10, 0)]
+    return [*(record(value, offset) for offset, value in enumerate(values())), *reports]

@@ -1,6 +1,7 @@
 """How dataflows stand, made of what their workers reported: the picture, the status, the metrics, the terminal."""
 
 import io
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -227,3 +228,23 @@ def test_without_reports_there_is_no_table(tmp_path: Path) -> None:
     found = status_of(tmp_path, [])
     assert found["flows"] == []
     assert "flows" not in shown(found)
+
+
+def page_of(tmp_path: Path, records: Iterable[Record]) -> str:
+    html = World(tmp_path, records=list(records)).ask("GET", "/", Role.VIEWER).text
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html).replace("\u00a0", " ").replace("\u2009", " "))
+
+
+def test_the_page_has_a_line_a_flow(tmp_path: Path) -> None:
+    text = page_of(tmp_path, steady())
+    assert "Dataflow telemetry: 1 000 readings a second, no message waiting, event time 1 min behind the clock." in text
+    assert "worker" not in text
+    assert "Dataflow" not in page_of(tmp_path, [])
+
+
+def test_the_page_says_what_is_wrong_with_a_flow(tmp_path: Path) -> None:
+    other = [reported(report(ago, 5, worker="1", lags=(None, None, 3), behind_s=(None,) * 3), ago) for ago in (50, 45)]
+    text = page_of(tmp_path, [*lagging(1_250, 500), *other])
+    assert "Dataflow telemetry, worker 0: 1,250 messages wait at the broker, event time is 500 s behind the clock." in text
+    assert "Dataflow telemetry, worker 1: no report for 45 s: it does not run, or does not reach the broker." in text
+    assert "1 253 messages waiting, event time 8 min behind the clock" in text
