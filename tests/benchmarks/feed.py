@@ -76,8 +76,13 @@ class Feed(threading.Thread):
         self.probes[offset] = when
 
     def appended_at(self, instant: int) -> float:
-        """When (s since 1970) the slot that holds an instant had been appended."""
-        return self.appended[self._fleet.start + (instant - self._fleet.start) // SLOT_MS * SLOT_MS]
+        """When (s since 1970) the slot that holds an instant had been appended; waits for a feed that is behind."""
+        slot, deadline = self._fleet.start + (instant - self._fleet.start) // SLOT_MS * SLOT_MS, time.monotonic() + 30
+        while slot not in self.appended:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the feed does not keep up with the clock")
+            time.sleep(0.05)
+        return self.appended[slot]
 
     def stop(self) -> None:
         """End after the present slot."""

@@ -6,8 +6,9 @@ copy of millions of messages in every round cannot wait for that. Batches are ma
 
 import struct
 from collections.abc import Iterator, Sequence
+from functools import cache
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]  # comes with the history store's client
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ _TABLE = _crc_table()
 
 
 @njit(cache=True, nogil=True)
-def _crc(table: NDArray[np.uint32], data: NDArray[np.uint8]) -> int:
+def _crc(table: NDArray[np.uint32], data: NDArray[np.uint8]) -> np.uint32:
     crc = np.uint32(0xFFFFFFFF)
     whole = len(data) // 8 * 8
     for at in range(0, whole, 8):
@@ -86,7 +87,7 @@ def crc32c(data: bytes) -> int:
 
 def record_batch(records: bytes, count: int) -> bytes:
     """A batch of `count` records as the broker takes it. Time stamps are the broker's (LogAppendTime)."""
-    packed = lz4.frame.compress(records, block_size=lz4.frame.BLOCKSIZE_MAX64KB, block_linked=False, store_size=False)
+    packed: bytes = lz4.frame.compress(records, block_size=lz4.frame.BLOCKSIZE_MAX64KB, block_linked=False, store_size=False)
     checked = _CHECKED.pack(_LZ4, count - 1, 0, 0, -1, -1, -1, count) + packed
     return _HEADER.pack(0, len(checked) + 9, -1, 2, crc32c(checked)) + checked
 
@@ -114,7 +115,7 @@ def uniform_batches(keys: NDArray[np.bytes_], values: NDArray[np.uint8], at_once
 def _records(keys: NDArray[np.bytes_], values: NDArray[np.uint8], at_once: int, deltas: range) -> list[NDArray[np.void]]:
     """For each batch, its records with these deltas (all of which take the same number of bytes)."""
     key_length, value_length = (varint(size) for size in (keys.dtype.itemsize, values.shape[1]))
-    delta = np.array([list(varint(each)) for each in deltas], np.uint8)
+    delta = _varints(deltas)
     size = 2 + delta.shape[1] + len(key_length) + keys.dtype.itemsize + len(value_length) + values.shape[1] + 1
     length = varint(size)
     parts = [("length", len(length)), ("zeros", 2), ("delta", delta.shape[1]), ("key_length", len(key_length))]
@@ -134,3 +135,8 @@ def _records(keys: NDArray[np.bytes_], values: NDArray[np.uint8], at_once: int, 
             out["value"] = values[chosen]
         found.append(out)
     return found
+
+
+@cache
+def _varints(numbers: range) -> NDArray[np.uint8]:
+    return np.array([list(varint(each)) for each in numbers], np.uint8)

@@ -20,7 +20,7 @@ _LISTED_EVERY = 10
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a tree had used at a wall instant (s since 1970): CPU seconds, user and system, of living and waited-for dead; resident bytes."""
+    """What a tree had used at a wall instant (s since 1970): CPU seconds, user and system, waited-for dead included; resident bytes."""
 
     at: float
     cpu_s: float

@@ -91,4 +91,3 @@ class Product:
 def _alone(batches: Iterator[bytes]) -> Iterator[Round]:
     for batch in batches:
         yield [(0, batch)]
-

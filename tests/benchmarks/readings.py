@@ -8,6 +8,7 @@ quarters' ends by hand. Instants are ms since 1970 UTC.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ TAIL_MS = 70_000
 END_MS = 1_792_497_600_000
 """2026-10-20T12:00:00Z, the end of the last expected quarter."""
 BATCH = 100
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 _SINGLE_HEAD = np.frombuffer(MARKER + fingerprint_of(Measurement), np.uint8)
 _BATCH_HEAD = MARKER + fingerprint_of(MeasurementBatch)
@@ -66,32 +70,34 @@ class Fleet:
         return self.end + TAIL_MS - self.ticks * EVERY_MS
 
     @cached_property
-    def offsets(self) -> NDArray[np.int64]:
+    def offsets(self) -> Ints:
         """Where within the 5 s each asset speaks; some exactly on the quarter."""
         return (np.arange(self.assets, dtype=np.int64) * 1237) % EVERY_MS
 
     @cached_property
-    def partitions(self) -> NDArray[np.int64]:
+    def partitions(self) -> Ints:
         """The Kafka partition of each asset."""
         return partitions_of(self.ids)
 
-    def members(self, partition: int) -> NDArray[np.int64]:
+    def members(self, partition: int) -> Ints:
         """The assets of a partition in the order in which they speak."""
         found = np.flatnonzero(self.partitions == partition)
         return found[np.argsort(self.offsets[found], kind="stable")]
 
-    def power(self, asset: NDArray[np.int64], tick: NDArray[np.int64]) -> NDArray[np.int64]:
+    def power(self, asset: Ints, tick: Ints | int) -> Ints:
         """W, whole."""
         return 100 + (asset * 7 + tick * 13) % 900
 
-    def registers(self, asset: NDArray[np.int64], tick: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def registers(self, asset: Ints, tick: Ints | int) -> tuple[Floats, Floats]:
         """Import and export in Wh: never falling, unevenly rising."""
         step = 1.5 + (asset % 64) / 32.0
         wobble = (tick * 7 + asset) % 11
-        return 1e6 + asset + step * tick + wobble * 0.125, 1e3 + (asset % 7) * 0.25 * tick
+        imported: Any = 1e6 + asset + step * tick + wobble * 0.125
+        exported: Any = 1e3 + (asset % 7) * 0.25 * tick
+        return imported, exported
 
     @property
-    def quarters(self) -> NDArray[np.int64]:
+    def quarters(self) -> Ints:
         """The starts of the quarters whose rows are expected; the first may be cut short by the beginning of the input."""
         first = self.start // QUARTER_MS * QUARTER_MS
         return np.arange(first, self.end, QUARTER_MS, dtype=np.int64)
@@ -100,7 +106,7 @@ class Fleet:
         """The first tick inside a quarter and the first after it; the same for all assets."""
         return max(0, (quarter - self.start) // EVERY_MS), (quarter + QUARTER_MS - self.start) // EVERY_MS
 
-    def datums(self, asset: NDArray[np.int64], tick: NDArray[np.int64]) -> NDArray[np.void]:
+    def datums(self, asset: Ints, tick: Ints) -> NDArray[np.void]:
         """The Avro datums of these readings."""
         out = np.empty(len(asset), _DATUM)
         out["id_length"], out["id"] = 24, self.ids[asset]
@@ -111,7 +117,7 @@ class Fleet:
         out["stored_phase_quality"] = 0
         return out
 
-    def messages(self, asset: NDArray[np.int64], tick: NDArray[np.int64]) -> tuple[NDArray[np.bytes_], NDArray[np.uint8]]:
+    def messages(self, asset: Ints, tick: Ints) -> tuple[NDArray[np.bytes_], NDArray[np.uint8]]:
         """Keys and values (a row of bytes each) of single readings."""
         out = np.empty(len(asset), _SINGLE)
         out["head"], out["datum"] = _SINGLE_HEAD, self.datums(asset, tick)
@@ -134,7 +140,7 @@ class Fleet:
                 values.append(b"".join((_BATCH_HEAD, varint(count), datums[first * size : (first + count) * size], b"\0")))
             yield [key] * len(values), values
 
-    def _portions(self, partition: int, at_once: int, until: int | None = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def _portions(self, partition: int, at_once: int, until: int | None = None) -> Iterator[tuple[Ints, Ints]]:
         members = self.members(partition)
         if not len(members):
             return
@@ -144,7 +150,7 @@ class Fleet:
             yield members[place % len(members)], place // len(members)
 
 
-def _instants(at: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _instants(at: Ints) -> NDArray[np.uint8]:
     """ms as Avro longs of 6 bytes (any instant from 1987 to 2109 takes so many)."""
     zigzag = at * 2
     shifts = np.arange(0, 42, 7, dtype=np.int64)
@@ -159,9 +165,9 @@ class Truth:
 
     quarter: int
     count: int
-    power_sum: NDArray[np.int64]
-    import_wh: NDArray[np.float64]
-    export_wh: NDArray[np.float64]
+    power_sum: Ints
+    import_wh: Floats
+    export_wh: Floats
 
 
 def truth(fleet: Fleet, quarters: Iterable[int] | None = None) -> Iterator[Truth]:
@@ -171,17 +177,17 @@ def truth(fleet: Fleet, quarters: Iterable[int] | None = None) -> Iterator[Truth
         first, last = fleet.ticks_of(quarter)
         power = np.zeros(fleet.assets, np.int64)
         for tick in range(first, last):
-            power += fleet.power(asset, np.int64(tick))
+            power += fleet.power(asset, tick)
         begin, end = _registers_at(fleet, asset, first), _registers_at(fleet, asset, last)
         yield Truth(quarter, last - first, power, end[0] - begin[0], end[1] - begin[1])
 
 
-def _registers_at(fleet: Fleet, asset: NDArray[np.int64], tick: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _registers_at(fleet: Fleet, asset: Ints, tick: int) -> tuple[Floats, Floats]:
     """The registers at the instant at which a tick begins: as read then, else on the line from the reading before."""
-    here = fleet.registers(asset, np.int64(tick))
+    here = fleet.registers(asset, tick)
     if tick == 0:
         return here  # nothing before: the first reading inside counts (semantics 1.1)
-    before = fleet.registers(asset, np.int64(tick - 1))
+    before = fleet.registers(asset, tick - 1)
     part = (EVERY_MS - fleet.offsets) / EVERY_MS
     return before[0] + (here[0] - before[0]) * part, before[1] + (here[1] - before[1]) * part
 

@@ -69,7 +69,9 @@ def _least(what: str, value: float, least: float, stretch: float | None = None, 
 
 def _most(what: str, value: float, most: float, stretch: float | None = None, unit: str = "x") -> Asked:
     text = f"<= {most:g} {unit}" + ("" if stretch is None else f" (stretch {stretch:g})")
-    return Asked(what, text, f"{value:.3g} {unit}", most / value if value > 0 else float("inf"), None if stretch is None else value <= stretch)
+    return Asked(
+        what, text, f"{value:.3g} {unit}", most / value if value > 0 else float("inf"), None if stretch is None else value <= stretch
+    )
 
 
 def asked(found: dict[tuple[str, int], Median], live: Live | None) -> list[Asked]:
@@ -127,7 +129,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = []
     for row in [head, ["-" * width for width in widths], *rows]:
-        lines.append("  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))))
+        lines.append(
+            "  ".join(
+                cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -139,7 +145,17 @@ def measured_table(found: dict[tuple[str, int], Median]) -> str:
         share = f"{one.rate / floor.rate:.2f}" if floor else "-"
         note = "" if one.finished else "did not finish"
         rows.append(
-            [variant, f"{assets:,}", str(one.rounds), f"{one.rate / 1e6:.3f}", share, f"{one.cpu:.2f}", f"{one.rss / MIB:.0f}", f"{one.spread:.0%}", note]
+            [
+                variant,
+                f"{assets:,}",
+                str(one.rounds),
+                f"{one.rate / 1e6:.3f}",
+                share,
+                f"{one.cpu:.2f}",
+                f"{one.rss / MIB:.0f}",
+                f"{one.spread:.0%}",
+                note,
+            ]
         )
     return table(["variant", "assets", "rounds", "M readings/s", "x floor", "CPU s/M", "RSS MiB", "spread", ""], rows)
 
@@ -147,7 +163,9 @@ def measured_table(found: dict[tuple[str, int], Median]) -> str:
 def asked_table(found: Sequence[Asked]) -> str:
     """Asked beside measured; a ratio of 1 or more has reached it."""
     words = {True: "reached", False: "NOT REACHED"}
-    rows = [[one.what, one.asked, one.measured, f"{one.ratio:.2f}", words[one.reached] + (", stretch" if one.stretch else "")] for one in found]
+    rows = [
+        [one.what, one.asked, one.measured, f"{one.ratio:.2f}", words[one.reached] + (", stretch" if one.stretch else "")] for one in found
+    ]
     return table(["what", "asked", "measured", "ratio", ""], rows)
 
 
@@ -164,7 +182,9 @@ def live_table(live: Live) -> str:
         ["last row after the watermark", f"{live.row_delay_s:.2f} s for {live.rows:,} rows"],
     ]
     for name, stage in sorted(live.stages.items()):
-        rows.append([f"stage {name}", f"{stage['share']:.2%} of the time, {stage['runs']:.0f} runs, longest {stage['longest_s'] * 1000:.0f} ms"])
+        rows.append(
+            [f"stage {name}", f"{stage['share']:.2%} of the time, {stage['runs']:.0f} runs, longest {stage['longest_s'] * 1000:.0f} ms"]
+        )
     return table([f"live, {live.assets:,} assets every 5 s", ""], rows)
 
 

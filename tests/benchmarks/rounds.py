@@ -104,7 +104,9 @@ class Runner:
         finally:
             self._broker.delete(prefix)
         found = json.loads(done.stdout)
-        return Result(FLOOR, fleet.assets, found["messages"], found["ended"] - found["began"], found["cpu_s"], found["rss"], 0, finished=True)
+        return Result(
+            FLOOR, fleet.assets, found["messages"], found["ended"] - found["began"], found["cpu_s"], found["rss"], 0, finished=True
+        )
 
     def _settled(self, tree: Tree, pipeline: Pipeline, least: int) -> list[int]:
         """Wait until the warm-up's rows are there and no more come; where the sink then ends."""

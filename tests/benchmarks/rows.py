@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import numpy as np
@@ -48,7 +48,9 @@ def peer_rows(fleet: Fleet, messages: Iterable[Message]) -> Finding:
         mine = rows["start"] == expected.quarter
         index, counts, sums = asset[mine], rows["count"][mine], rows["sum"][mine]
         good = (counts == expected.count) & (sums == expected.power_sum[index])
-        finding.wrong += [f"{fleet.ids[n].decode()} {expected.quarter}: {c} readings, {s} W" for n, c, s in zip(index[~good], counts[~good], sums[~good])][:5]
+        finding.wrong += [
+            f"{fleet.ids[index[n]].decode()} {expected.quarter}: {counts[n]} readings, {sums[n]} W" for n in np.flatnonzero(~good)[:5]
+        ]
         finding.right += len(np.unique(index[good]))
         finding.last_at = max(finding.last_at, float(at[mine].max(initial=0.0)))
     return finding
@@ -102,7 +104,7 @@ def _compare(finding: Finding, found: tuple[int, float, dict[str, Any]] | None, 
 
 
 def _beginning(fleet: Fleet) -> bytes:
-    return fleet.ids[0][:6]
+    return bytes(fleet.ids[0])[:6]
 
 
 def decoded(raw: bytes) -> dict[str, Any] | None:
@@ -113,8 +115,8 @@ def decoded(raw: bytes) -> dict[str, Any] | None:
         return None
     stream = BytesIO(raw)
     stream.seek(HEADER_LENGTH)
-    found: dict[str, Any] = fastavro.schemaless_reader(stream, schema, None)
-    return found
+    row: Any = fastavro.schemaless_reader(stream, schema, None)
+    return cast("dict[str, Any]", row)
 
 
 @cache

@@ -15,7 +15,15 @@ SIZES: dict[str, dict[int, int]] = {
     "quix": {1_000: 250_000, 10_000: 250_000, 100_000: 1_600_000},
     "bytewax": {1_000: 400_000, 10_000: 250_000, 100_000: 1_600_000},
 }
-LIMIT_S = {"ours-singles": 120.0, "ours-batches": 120.0, "flink": 60.0, "flink-batches": 60.0, "streams": 60.0, "quix": 25.0, "bytewax": 25.0}
+LIMIT_S = {
+    "ours-singles": 120.0,
+    "ours-batches": 120.0,
+    "flink": 60.0,
+    "flink-batches": 60.0,
+    "streams": 60.0,
+    "quix": 25.0,
+    "bytewax": 25.0,
+}
 QUICK = 0.25
 
 

@@ -81,7 +81,9 @@ class Ours:
 
 
 def _ours(form: str, processes: int) -> Variant:
-    words = f"derms run telemetry, {'batches of 100' if form == 'batches' else 'single readings'}, {processes} process{'es' * (processes > 1)}"
+    words = (
+        f"derms run telemetry, {'batches of 100' if form == 'batches' else 'single readings'}, {processes} process{'es' * (processes > 1)}"
+    )
     return Variant(
         f"ours-{form}-{processes}", form, f"ours-{form}", words,
         lambda broker, prefix, directory, fleets: Ours(broker, prefix, directory, fleets, processes),
@@ -104,9 +106,7 @@ VARIANTS: tuple[Variant, ...] = (
     _ours("batches", 1),
     _ours("batches", 2),
     Variant("flink", "singles", "flink", "Flink 2.2, heap state, checkpoint 1 s", _java("flink", "FlinkPeer", "singles", flags=OPENS)),
-    Variant(
-        "flink-batches", "batches", "flink-batches", "the same, batches of 100", _java("flink", "FlinkPeer", "batches", flags=OPENS)
-    ),
+    Variant("flink-batches", "batches", "flink-batches", "the same, batches of 100", _java("flink", "FlinkPeer", "batches", flags=OPENS)),
     Variant("streams", "singles", "streams", "Kafka Streams 4.3, RocksDB, cache 64 MB, commit 1 s", _java("streams", "StreamsPeer")),
     Variant("quix", "singles", "quix", "Quix Streams 3.28", _python("quix.py", tools.quix_python)),
     Variant("bytewax", "singles", "bytewax", "stock Bytewax 0.21 flow", _python("stock_bytewax.py", lambda: Path(sys.executable))),

@@ -35,5 +35,16 @@ while count < wanted:
     for message in messages:
         message.value()
     count += len(messages)
-print(json.dumps({"began": began, "ended": time.time(), "cpu_s": sum(os.times()[:2]) - begun_cpu, "messages": count, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+print(
+    json.dumps(
+        {
+            "began": began,
+            "ended": time.time(),
+            "cpu_s": sum(os.times()[:2]) - begun_cpu,
+            "messages": count,
+            "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+    ),
+    flush=True,
+)
 consumer.close()

@@ -58,6 +58,8 @@ if __name__ == "__main__":
     readings = app.topic(source, value_deserializer=Readings(), timestamp_extractor=lambda value, headers, at, kind: value["at"])
     rows = app.topic(sink, value_serializer=Rows())
     frame = app.dataframe(readings)
-    frame = frame.tumbling_window(duration_ms=900_000, grace_ms=60_000).agg(count=Count(), sum=Sum("power")).final(closing_strategy="partition")
+    frame = (
+        frame.tumbling_window(duration_ms=900_000, grace_ms=60_000).agg(count=Count(), sum=Sum("power")).final(closing_strategy="partition")
+    )
     frame.to_topic(rows)
     app.run()

@@ -55,7 +55,13 @@ def flow(bootstrap: str, source: str, sink: str) -> Dataflow:
     keyed = op.key_on("asset", op.map("decode", messages, reading), lambda one: one["asset_id"])
     clock = EventClock(lambda one: one["measured_at"], wait_for_system_duration=timedelta(seconds=60))
     windows = fold_window(
-        "quarters", keyed, clock, TumblingWindower(QUARTER, EPOCH), lambda: (0, 0.0), fold, lambda one, other: (one[0] + other[0], one[1] + other[1])
+        "quarters",
+        keyed,
+        clock,
+        TumblingWindower(QUARTER, EPOCH),
+        lambda: (0, 0.0),
+        fold,
+        lambda one, other: (one[0] + other[0], one[1] + other[1]),
     )
     op.output("out", op.map("row", windows.down, row), KafkaSink([bootstrap], sink))
     return made
