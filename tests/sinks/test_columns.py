@@ -11,28 +11,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from schemas.telemetry import LateMeasurement, Measurement, MeasurementBatch, Quality
 from schemas.units import Phase, from_ms, to_ms
-from sinks import codec, column_kernel, columns, known_ids
+from sinks import columns
 from sinks.codec import HEADER_LENGTH, WRITERS, Writer, encode
-from sinks.column_layouts import layout_of, table_of
+from sinks.column_layouts import layout_of
 from sinks.columns import PHASES, QUALITIES, VALUES, Readings, decode_readings
 from sinks.known_ids import KnownIds
 from tests.builders import T0
 from tests.sinks.writers import (
     EARLIER,
-    EARLIEST,
     INSTANT,
     NESTED,
-    WRITTEN_EARLIER,
-    alone,
     array,
-    batch_of,
     head_of,
     item,
-    rows,
+    known_writers,
     varint,
 )
 
@@ -53,14 +48,7 @@ GARBAGE = st.binary(max_size=40) | MEASUREMENTS.map(lambda m: encode(m) + b"\0")
 
 @pytest.fixture(scope="module", autouse=True)
 def _earlier_writers() -> Iterator[None]:
-    """The codec and the columns know the writers of `tests.sinks.writers`."""
-    found = {print_: layout_of(writer) for print_, writer in WRITTEN_EARLIER.items()}
-    assert [layout is None for layout in found.values()] == [False, False, False, False, True, True]
-    layouts = {print_: layout for print_, layout in found.items() if layout is not None}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "WRITERS", {**WRITERS, **WRITTEN_EARLIER})
-        patch.setattr(columns, "_TABLE", table_of({**columns._LAYOUTS, **layouts}))
-        patch.setattr(columns, "_HEADS", columns._HEADS | {codec.MARKER + print_ for print_ in WRITTEN_EARLIER})
+    with known_writers():
         yield
 
 
@@ -107,113 +95,6 @@ def test_mixed_payloads_come_out_as_one_by_one(values: list[Any]) -> None:
     assert measurements(again) == expected
     assert again.ids[: len(known.ids)] == known.ids
     assert len(set(again.ids)) == len(again.ids)
-
-
-DATUMS = st.fixed_dictionaries(
-    {
-        "asset_id": st.sampled_from(["asset-1", "asset-2", "b", "größe", "日本語の名前", ""]) | st.text(max_size=20),
-        "measured_at": st.integers(-(2**40), 2**45) | st.integers(-(2**63), 2**63 - 1),
-        "power_w": st.floats(),
-        "import_wh": st.none() | st.floats(),
-        "export_wh": st.none(),
-        "stored_wh": st.none() | FINITE,
-        "phase": st.sampled_from([phase.value for phase in Phase]),
-        "quality": st.sampled_from(["GOOD", "BAD"]),
-        "site": st.text(max_size=5),
-        "sequence": st.integers(-1000, 1000),
-        "checked": st.none() | st.booleans(),
-        "volts": st.floats(),
-        "note": st.none() | st.text(max_size=3),
-        "tags": st.lists(st.just("x"), max_size=2),
-    }
-)
-SCHEMAS = [json.loads(WRITERS[codec.fingerprint_of(Measurement)].text), EARLIER, EARLIEST, NESTED]
-
-
-@st.composite
-def written(draw: st.DrawFn) -> bytes:
-    """A payload by any writer: a single one, or a batch in any form Avro allows."""
-    schema = draw(st.sampled_from(SCHEMAS))
-    items = st.lists(DATUMS.map(lambda datum: item(schema, _fitting(schema, datum))), min_size=1, max_size=3)
-    if draw(st.booleans()):
-        return head_of(schema) + draw(items)[0]
-    return head_of(batch_of(schema)) + array(draw(st.lists(st.tuples(items, st.booleans()), max_size=3)))
-
-
-def _fitting(schema: dict[str, Any], datum: dict[str, Any]) -> dict[str, Any]:
-    if schema is NESTED:
-        datum = datum | {"power_w": datum["sequence"]}
-    without_values = datum["power_w"] < 0 and schema is SCHEMAS[0]  # only the model would refuse it
-    return datum | ({"power_w": None, "import_wh": None, "stored_wh": None} if without_values else {})
-
-
-@st.composite
-def damaged(draw: st.DrawFn) -> bytes:
-    """A payload cut off, with a bit turned over, with something put in or taken out, or nothing like one."""
-    raw = draw(written())
-    at = draw(st.integers(0, len(raw) - 1))
-    match draw(st.sampled_from(["cut", "flip", "put in", "take out", "long", "garbage", "header"])):
-        case "cut":
-            return raw[:at]
-        case "flip":
-            return raw[:at] + bytes([raw[at] ^ (1 << draw(st.integers(0, 7)))]) + raw[at + 1 :]
-        case "put in":
-            return raw[:at] + draw(st.binary(min_size=1, max_size=9)) + raw[at:]
-        case "take out":
-            return raw[:at] + raw[at + draw(st.integers(1, 9)) :]
-        case "long":  # the same number, if one ended here, in more bytes than it needs: legal or too many
-            return raw[:at] + bytes([raw[at] | 0x80]) + b"\x80" * draw(st.integers(0, 10)) + b"\0" + raw[at + 1 :]
-        case "garbage":
-            return draw(st.binary(max_size=40))
-    return raw[:HEADER_LENGTH] + draw(st.binary(max_size=40))
-
-
-def check_like_alone(payloads: list[bytes], known: KnownIds | None) -> None:
-    """The columns hold what each payload means by itself, and say why the others mean nothing."""
-    readings = decode_readings(payloads, known)
-    expected, broken, said = [], [], dict(readings.broken)
-    for index, payload in enumerate(payloads):
-        found, reason = alone(payload, index)
-        if reason and (index in said or not found):
-            broken.append((index, reason))
-        else:
-            expected += found
-    assert rows(readings) == expected
-    assert readings.broken == broken
-    assert len(set(readings.ids)) == len(readings.ids)
-    assert all(np.isnan(getattr(readings, name)[readings.present & bit == 0]).all() for name, bit in VALUES.items())
-
-
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.lists(written() | damaged(), max_size=8), st.none() | st.just(KnownIds(["asset-2", "größe", "asset", "asset-11"])))
-def test_any_writers_forms_and_damage_mean_what_each_payload_means_alone(payloads: list[bytes], known: KnownIds | None) -> None:
-    check_like_alone(payloads, known)
-
-
-class Guarded(np.ndarray[Any, np.dtype[np.uint8]]):
-    """Bytes that may be read one by one inside only: a plain array would count a negative index from its end."""
-
-    def __getitem__(self, key: Any) -> Any:
-        assert isinstance(key, slice) or 0 <= key < len(self)
-        return super().__getitem__(key)
-
-
-@settings(max_examples=80, deadline=None, derandomize=True)
-@given(st.lists(written() | damaged(), max_size=3))
-def test_no_byte_outside_is_read_or_written(payloads: list[bytes]) -> None:
-    def joined(raw: list[bytes]) -> NDArray[np.uint8]:
-        return known_ids.joined(raw).view(Guarded)
-
-    with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):  # hashes wrap around
-        for module in (column_kernel, known_ids, columns):
-            for name, found in list(vars(module).items()):
-                if hasattr(found, "py_func"):
-                    patch.setattr(module, name, found.py_func)  # not compiled, so that numpy looks at every index
-        patch.setattr(columns, "joined", joined)
-        patch.setattr(columns, "_BYTES_A_READING", 10**6)  # the columns have to grow
-        check_like_alone(payloads, KnownIds(["asset-2", "größe"]))
-        for payload in payloads:
-            check_like_alone([payload], None)
 
 
 def test_no_payloads_give_no_readings() -> None:
@@ -344,50 +225,3 @@ def test_instants_keep_their_milliseconds() -> None:
     at = datetime(2026, 10, 20, 10, 0, 0, 123000, tzinfo=UTC)
     values = [Measurement(asset_id="a", measured_at=at + n * timedelta(days=997), power_w=0.0) for n in range(-40, 40)]
     assert [m for _, m in measurements(decode_readings([encode(value) for value in values]))] == values
-
-
-@settings(max_examples=300, derandomize=True)
-@given(
-    st.binary(max_size=12)
-    | st.text(max_size=9).map(str.encode)
-    | st.tuples(st.text(max_size=9), st.binary(max_size=3)).map(lambda two: two[0].encode() + two[1])
-)
-def test_utf8_is_what_python_takes_for_it(raw: bytes) -> None:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        valid = False
-    else:
-        valid = True
-    assert column_kernel.is_text(known_ids.joined([raw]), 0, len(raw)) is valid
-
-
-class TestKnownIds:
-    @staticmethod
-    def found(known: KnownIds, sought: list[str]) -> tuple[list[int], list[str]]:
-        raw = [id_.encode() for id_ in sought]
-        size = np.array([len(each) for each in raw], np.int32)
-        asset = np.empty(len(raw), np.int32)
-        others = known.find(known_ids.joined(raw), np.cumsum(size, dtype=np.int64) - size, size, asset)
-        return asset.tolist(), others
-
-    def test_what_is_known_is_found_and_the_others_come_behind(self) -> None:
-        known = KnownIds(f"asset-{n}" for n in range(5000))
-        sought = [f"asset-{n}" for n in range(4990, 5010)] + ["", "asset", "asset-5001"]
-        assert self.found(known, sought) == ([*range(4990, 5012), 5001], sought[10:-1])
-        assert self.found(KnownIds([]), sought) == ([*range(22), 11], sought[:-1])
-        assert self.found(known, []) == ([], [])
-
-    def test_ids_that_differ_in_zeros_at_their_end_are_different(self) -> None:
-        ids = ["", "\0", "\0\0", "a", "a\0", "12345678", "12345678\0", "12345678" * 2, "12345678" * 3]
-        for known in (KnownIds(ids), KnownIds(ids[::2]), KnownIds([])):
-            places, others = self.found(known, ids)
-            assert [[*known.ids, *others][place] for place in places] == ids
-
-    def test_equal_hashes_of_different_ids_are_no_mistake(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, loop in list(vars(known_ids).items()):
-            if hasattr(loop, "py_func"):
-                monkeypatch.setattr(known_ids, name, loop.py_func)
-        monkeypatch.setattr(known_ids, "hash_of", lambda *_: np.uint64(7 << 32 | 3))
-        known = KnownIds(["a", "b", "c"])
-        assert self.found(known, ["a", "b", "c", "d", "a", "e", "d"]) == ([0, 1, 2, 3, 0, 4, 3], ["d", "e"])

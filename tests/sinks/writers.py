@@ -2,16 +2,21 @@
 
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 import fastavro
+import pytest
 
 from schemas.errors import Undecodable
 from schemas.telemetry import Measurement, MeasurementBatch, Quality
 from schemas.topics import TELEMETRY
 from schemas.units import Phase, to_ms
-from sinks.codec import HEADER_LENGTH, MARKER, Writer, _check_indexes, decode, fingerprint_of_schema, writer_of
+from sinks import codec, columns
+from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, Writer, _check_indexes, decode, fingerprint_of_schema, writer_of
+from sinks.column_layouts import layout_of, table_of
 from sinks.columns import VALUES, Readings
 
 INSTANT = {"type": "long", "logicalType": "timestamp-millis"}
@@ -71,6 +76,19 @@ def batch_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 WRITTEN_EARLIER = {fingerprint_of_schema(schema): writer(schema) for one in (EARLIER, EARLIEST, NESTED) for schema in (one, batch_of(one))}
+
+
+@contextmanager
+def known_writers() -> Iterator[None]:
+    """The codec and the columns know the writers above."""
+    found = {print_: layout_of(writer) for print_, writer in WRITTEN_EARLIER.items()}
+    assert [layout is None for layout in found.values()] == [False, False, False, False, True, True]
+    layouts = {print_: layout for print_, layout in found.items() if layout is not None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "WRITERS", {**WRITERS, **WRITTEN_EARLIER})
+        patch.setattr(columns, "_TABLE", table_of({**columns._LAYOUTS, **layouts}))
+        patch.setattr(columns, "_HEADS", columns._HEADS | {MARKER + print_ for print_ in WRITTEN_EARLIER})
+        yield
 
 
 def head_of(schema: dict[str, Any]) -> bytes:
