@@ -15,6 +15,7 @@ from gateway.recovery import closed_quarters
 from gateway.settings import Settings, clock_of, public_url
 from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
 from pipelines.flow_reporter import FlowReporter
+from pipelines.metered import MeteredSink
 from pipelines.meters import Meters
 from pipelines.records import Record
 from pipelines.sources import PayloadSource, RecordSource
@@ -105,19 +106,21 @@ class Wiring:
             meters=meters,
         )
 
-    def out(self, flow: str, *, many: bool = False) -> Sink[Any]:
+    def out(self, flow: str, *, many: bool = False, meters: Meters | None = None) -> Sink[Any]:
         """The sink to Kafka, of `Out` and `Outs`, that waits for acknowledgements and raises on any failure; `many` as in
         `sinks.kafka.Producer`."""
-        return KafkaSink(self.settings.kafka, f"derms-{flow}", many=many)
+        sink = KafkaSink(self.settings.kafka, f"derms-{flow}", many=many)
+        return sink if meters is None else MeteredSink(sink, meters)
 
 
 def _telemetry(w: Wiring) -> Dataflow:
     from pipelines.telemetry import telemetry_flow  # numpy and numba, only in the processes of the data plane
 
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
-    polls, out = w.readings("telemetry", lanes, meters=meters), w.out("telemetry", many=True)  # no flow waits for the end of what it writes
+    polls = w.readings("telemetry", lanes, meters=meters)
+    out = w.out("telemetry", many=True, meters=meters)  # no flow waits for the end of what it writes
     closed = None if w.settings.data is None else closed_quarters(w.settings.data, w.settings.incarnation)
-    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config, closed=closed)
+    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config, closed=closed, meters=meters)
 
 
 def _lifecycle(w: Wiring) -> Dataflow:

@@ -5,6 +5,7 @@ once a reading. One `Meters` a flow and process; all threads may use it.
 """
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -64,7 +65,7 @@ class Meters:
         self._started = (wall or SystemClock()).now()
         self._lock = threading.Lock()
         self._tallies: dict[tuple[str, str], int] = {}
-        self._stages: dict[str, _Stage] = {}
+        self._stages: defaultdict[str, _Stage] = defaultdict(_Stage)
         self._reading: dict[tuple[str, int], tuple[int, int | None]] = {}
         self._watermarks: list[tuple[str, Callable[[], Mapping[int, int]]]] = []
 
@@ -82,14 +83,17 @@ class Meters:
         """One run of a stage took so long, and so many bytes passed in it."""
         now = wall_seconds()
         with self._lock:
-            found = self._stages.get(stage)
-            if found is None:
-                found = self._stages[stage] = _Stage()
+            found = self._stages[stage]
             found.turn(now)
             found.runs += 1
             found.seconds += seconds
             found.size += size
             found.longest = max(found.longest, seconds)
+
+    def passed(self, stage: str, size: int) -> None:
+        """So many more bytes passed in a stage, beside those its runs know of."""
+        with self._lock:
+            self._stages[stage].size += size
 
     def reading(self, topic: str, standings: Mapping[int, tuple[int, int | None]]) -> None:
         """By partition: the offset of the next record, and how many records the broker has beyond it (None: not known)."""

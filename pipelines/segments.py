@@ -6,7 +6,7 @@ when several later snapshots have not named them: the engine goes back to the la
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,11 +19,11 @@ SNAPSHOTS = 3
 class Segments:
     """One shard's files in a directory that all workers share. All methods block on the disk.
 
-    Names are the shard's own: they begin with its number and a hyphen.
+    Names are the shard's own: they begin with its number and a hyphen. `wrote` hears how many bytes each new file has.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, wrote: Callable[[int], None] = lambda size: None) -> None:
+        self._directory, self._wrote = directory, wrote
         self._named: deque[set[str]] = deque(maxlen=SNAPSHOTS)
 
     def put(self, name: str, content: bytes) -> None:
@@ -41,6 +41,7 @@ class Segments:
             with suppress(OSError):
                 unfinished.unlink()
             raise Unavailable(f"the state of the telemetry flow cannot be stored in {self._directory}: {error.strerror}", 5.0) from error
+        self._wrote(len(content))
 
     def get(self, name: str) -> bytes:
         """A file's content. Raises `Misconfigured` where it is gone."""

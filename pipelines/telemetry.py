@@ -11,6 +11,8 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+from pipelines.metered import MeteredLogic, timed
+from pipelines.meters import Meters
 from pipelines.operators import run_rule
 from pipelines.records import Out, Outs, Poll
 from pipelines.rules.group_news import GroupNews
@@ -18,7 +20,8 @@ from pipelines.rules.quarter_rejects import RejectRule
 from pipelines.rules.quarter_roster import Rosters
 from pipelines.rules.quarter_state import Part
 from pipelines.spread import SHARD_KEYS, shard_key
-from pipelines.telemetry_intake import Count, DeadLetterLimit, Intake, Taken, uncounted
+from pipelines.telemetry_counts import counting
+from pipelines.telemetry_intake import Count, DeadLetterLimit, Intake, Taken
 from pipelines.telemetry_shards import Found, GroupLogic, ShardLogic
 from pipelines.views import View
 from schemas.clock import Clock
@@ -38,7 +41,7 @@ def telemetry_flow(
     config: View[Configuration],
     shards: int = SHARDS,
     limit: DeadLetterLimit | None = None,
-    count: Count | None = None,
+    meters: Meters | None = None,
     closed: Path | None = None,
 ) -> Dataflow:
     """Reads `Poll`s of derms.telemetry; writes `QuarterHour` (key asset or group), `LateMeasurement` (key asset),
@@ -46,20 +49,22 @@ def telemetry_flow(
 
     Timers are the polls: a source brings one about every second, with marks for silent partitions. Raises
     `TooManyDeadLetters` past the limit. Every worker must see the same configuration. `closed` is a directory beside the
-    recovery store for quarters that are closed; without it they are part of every snapshot.
+    recovery store for quarters that are closed; without it they are part of every snapshot. `meters` hear what is counted, what
+    stages take and how far event time has come.
     """
-    rosters, count = Rosters(config.current, clock), count or uncounted
+    rosters, meters = Rosters(config.current, clock), meters or Meters("telemetry", clock=clock)
+    count = counting(meters)
     intake = Intake(rosters, clock, shards, limit or DeadLetterLimit(), count)
     flow = Dataflow("telemetry")
-    taken = op.map("decode", op.input("polls", flow, polls), intake.take)
+    taken = op.map("decode", op.input("polls", flow, polls), timed(meters, "decode", intake.take))
 
     parts = op.flat_map("deal", taken, _dealt)
-    quarters = op.stateful("quarters", parts, lambda resume: ShardLogic(resume, rosters, closed, count))
+    quarters = op.stateful("quarters", parts, lambda resume: MeteredLogic(ShardLogic(resume, rosters, closed, meters), meters, "aggregate"))
     steps = op.map("quarters_value", quarters, lambda pair: pair[1])
     assets = op.flat_map("assets", steps, lambda one: one.outs)
 
     news = op.flat_map("news", steps, _news)
-    told = op.stateful("groups", news, lambda resume: GroupLogic(resume, rosters, clock, count))
+    told = op.stateful("groups", news, lambda resume: MeteredLogic(GroupLogic(resume, rosters, clock, count), meters, "groups"))
     groups = op.map("groups_value", told, lambda pair: pair[1])
 
     unreadable = op.flat_map("unreadable", taken, lambda one: one.letters)

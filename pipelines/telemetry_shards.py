@@ -11,6 +11,7 @@ from uuid import uuid4
 import bytewax.operators as op
 import numpy as np
 
+from pipelines.meters import Meters
 from pipelines.quarter_rows import AssetRows, group_outs
 from pipelines.records import Out, Outs
 from pipelines.rules.group_news import GroupNews
@@ -24,8 +25,10 @@ from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_snapshot import dump, load
 from pipelines.rules.quarter_state import Part, Shard, Step
 from pipelines.segments import Segments
+from pipelines.telemetry_counts import counting
 from pipelines.telemetry_intake import Count
 from schemas.clock import Clock, wall_seconds
+from schemas.topics import TELEMETRY
 from schemas.units import from_ms, to_ms
 from sinks.errors import Misconfigured, Unavailable
 
@@ -46,12 +49,13 @@ class Found:
 class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
     """A telemetry shard: parts of polls in. Nothing is emitted at the end of input."""
 
-    def __init__(self, resume: bytes | None, rosters: Rosters, closed: Path | None, count: Count) -> None:
-        self._files = None if closed is None else Segments(closed)
+    def __init__(self, resume: bytes | None, rosters: Rosters, closed: Path | None, meters: Meters) -> None:
+        self._files = None if closed is None else Segments(closed, lambda size: meters.passed("snapshot", size))
         self._shard, told = Shard(), Told()
         if resume is not None:
             self._shard, told = self._loaded(resume)
-        self._rosters, self._count = rosters, count
+        self._rosters, self._count = rosters, counting(meters)
+        meters.follow(TELEMETRY.name, self._watermarks)
         self._teller, self._rows = Teller(told), AssetRows()
 
     def on_item(self, value: Part) -> tuple[Iterable[Found], bool]:
@@ -79,10 +83,14 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
             "late": sum(len(some) for some, _, _ in step.late),
             "conflicts": sum(len(keys) for keys, _ in step.conflicts),
             "strays": len(step.strays),
+            "repeated": step.repeated,
         }
         for what, number in told.items():
             if number:
                 self._count(what, number)
+
+    def _watermarks(self) -> dict[int, int]:
+        return dict(enumerate(self._shard.watermark.tolist()))
 
     def _roster(self, edition: str) -> Roster:
         """The roster a part was made by; another worker may have read the configuration a moment earlier."""

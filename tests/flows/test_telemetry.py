@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,13 +13,16 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 from bytewax.visualize import to_rendered
 
+from pipelines.metered import MeteredSink
+from pipelines.meters import Meters
 from pipelines.records import Out, Outs, Poll
-from pipelines.telemetry import telemetry_flow
+from pipelines.telemetry import SHARDS, telemetry_flow
 from pipelines.telemetry_intake import DeadLetterLimit, TooManyDeadLetters
 from pipelines.views import FixedView, View
 from schemas.clock import FrozenClock
 from schemas.config import Configuration
 from schemas.connection import Event
+from schemas.flows import FlowReport
 from schemas.outbound import DeadLetter
 from schemas.telemetry import CONTENT_EXCLUDES, LateMeasurement, Level, MeasurementBatch, Method, QuarterHour
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE_TELEMETRY, QUARTER_HOURS, TELEMETRY
@@ -271,16 +273,58 @@ def test_the_configuration_is_followed() -> None:
     assert [(row.samples, row.coverage) for row in rows(out)] == [(10, pytest.approx(10 / 15))]
 
 
-def test_it_counts_what_becomes_of_readings() -> None:
-    counts: Counter[str] = Counter()
-    values = [
-        reading("mg-1-grid", 0, power_w=1.0),
-        reading("mg-1-grid", 1, power_w=1.0, quality="BAD"),
-        reading("nobody", 0, power_w=1.0),
-        b"x",
+def told(report: FlowReport) -> dict[tuple[str, str], int]:
+    return {(tally.what, tally.outcome): tally.count for tally in report.tallies}
+
+
+def test_its_report_says_what_became_of_readings(tmp_path: Path) -> None:
+    topic, meters = Topic(), Meters("telemetry", clock=FrozenClock(T0))
+    grid = reading("mg-1-grid", 0, power_w=1.0)
+    odd = [reading("mg-1-grid", 1, power_w=1.0, quality="BAD"), reading("nobody", 0, power_w=1.0), reading("mg-1-pv", 0, power_w=math.nan)]
+    polls = [
+        topic.poll(T0, [grid, *odd, b"x", reading("mg-1-grid", 99, power_w=1.0)], [reading("mg-1-bat", 0, power_w=1.0)]),
+        topic.poll(T0, [grid, reading("mg-1-grid", 0, power_w=2.0)], [grid]),
+        topic.poll(T0 + 20 * MINUTE, [reading("mg-1-grid", 20, power_w=1.0)], [reading("mg-1-bat", 20, power_w=1.0)]),
+        topic.poll(T0 + 20 * MINUTE, [reading("mg-1-grid", 5, power_w=3.0)]),
+        topic.poll(T0 + 200 * MINUTE, [reading("mg-1-grid", 200, power_w=1.0)]),
+        topic.poll(T0 + 200 * MINUTE, [reading("mg-1-grid", 1, power_w=7.0)]),
     ]
-    run([Topic(1).poll(T0, values)], count=lambda what, number: counts.update({what: number}))
-    assert counts == {"readings": 1, "BAD quality": 1, "unknown asset": 1, "unreadable": 1, "dead_letters": 1}
+    init_db_dir(tmp_path, 1)
+    out, clock = list[Out | Outs](), FrozenClock(T0)
+    flow = telemetry_flow(
+        polls=TestingSource(timed(clock, polls), batch_size=1), out=MeteredSink(TestingSink(out), meters), clock=clock,
+        config=FixedView(configuration()), meters=meters, closed=tmp_path / "closed",
+    )  # fmt: skip
+    run_main(flow, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(tmp_path))
+    report, written = meters.report(), each(out)
+    finals = [*rows(written), *rows(written, Level.GROUP)]
+    assert told(report) == {
+        ("readings", "taken"): 10,
+        ("readings", "BAD quality"): 1,
+        ("readings", "unknown asset"): 1,
+        ("readings", "non-finite value"): 1,
+        ("readings", "instant in the future"): 1,
+        ("messages", "unreadable"): 1,
+        ("repeated", ""): 3,
+        ("conflicts", ""): 1,
+        ("strays", ""): 1,
+        ("late", ""): 1,
+        ("dead_letters", ""): len(of(written, DeadLetter)),
+        ("rows", ""): sum(row.level is Level.ASSET for row in finals),
+        ("revisions", ""): sum(row.level is Level.ASSET and row.revision > 1 for row in finals),
+        ("group_rows", ""): sum(row.level is Level.GROUP for row in finals),
+    }
+    assert told(report)["revisions", ""] > 0
+    (late,) = of(written, LateMeasurement)
+    assert [(part.partition, part.watermark) for part in report.partitions] == [(0, T0 + 199 * MINUTE), (1, T0 + 19 * MINUTE)]
+    assert late.watermark == report.partitions[0].watermark
+    stages = {stage.stage: stage for stage in report.stages}
+    assert stages.keys() == {"decode", "aggregate", "groups", "snapshot", "write"}
+    assert stages["decode"].runs == len(polls)
+    assert stages["aggregate"].runs == len(polls) * SHARDS
+    stored = sum(file.stat().st_size for file in (tmp_path / "closed").iterdir())
+    assert stages["snapshot"].size_bytes > stored > 0
+    assert all(stage.seconds > 0 for stage in report.stages)
 
 
 class TestLimit:
