@@ -18,8 +18,10 @@ def told(due: Due, rows: Sequence[QuarterHour], roster: Roster, now: datetime) -
     if not rows:
         return []
     first, last = min(row.start for row in rows), max(row.start for row in rows)
-    between = f"from {rfc3339(first)} to {rfc3339(last)}"
-    words = f"{due.asset_id}: late readings changed {len(rows)} quarter hours that begin {between}"
+    which = f"the quarter hour from {rfc3339(first)}"
+    if first != last:
+        which = f"{len(rows)} quarter hours, the first from {rfc3339(first)}, the last from {rfc3339(last)}"
+    words = f"{due.asset_id}: late readings changed {which}"
     return [_event("quarters_repaired", Severity.INFO, due, words, roster, now, *(row.event_id for row in rows))]
 
 
