@@ -1,78 +1,101 @@
-"""The metrics of dataflows, as their workers report them (`gateway.metrics` has the catalogue). Pure.
+"""The metrics of dataflows, as their workers report them (`gateway.metrics` has the others). Pure.
 
 A worker's counts begin at 0 when it is started again, which is what Prometheus takes for a counter's reset.
 """
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from gateway.flow_status import PartitionView, partitions_of, standing_workers
-from gateway.picture import Picture
-from schemas.flows import FlowReport, StageTime
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gateway.flow_status import FlowView, StageView, WorkerState, WorkerView
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
-def _reports(picture: Picture) -> Iterator[FlowReport]:
-    for workers in standing_workers(picture).values():
-        yield from (worker[0].report for worker in workers)
+def metric_of(name: str, words: str, labels: tuple[str, ...], samples: Samples, *, counter: bool) -> Metric:
+    """A metric with its samples."""
+    family = (CounterMetricFamily if counter else GaugeMetricFamily)(name, words, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
 
 
-def items(picture: Picture, _: datetime) -> Samples:
-    """By flow, worker, what and outcome."""
-    for report in _reports(picture):
-        for each in report.tallies:
-            yield (report.flow, report.worker, each.what, each.outcome), float(each.count)
+@dataclass(frozen=True, slots=True)
+class FlowMetered:
+    """One metric: its name, what it says, its labels, and how it is read from how the flows stand."""
+
+    name: str
+    words: str
+    labels: tuple[str, ...]
+    read: Callable[[Sequence[FlowView]], Samples]
+    counter: bool = False
+
+    def metric(self, flows: Sequence[FlowView]) -> Metric:
+        """Its present samples."""
+        return metric_of(self.name, self.words, self.labels, self.read(flows), counter=self.counter)
 
 
-def _stages(picture: Picture) -> Iterator[tuple[tuple[str, ...], StageTime]]:
-    for report in _reports(picture):
-        for each in report.stages:
-            yield (report.flow, report.worker, each.stage), each
+def _workers(flows: Sequence[FlowView]) -> Iterator[tuple[tuple[str, str], WorkerView]]:
+    for flow in flows:
+        yield from (((flow.flow, worker.worker), worker) for worker in flow.workers)
 
 
-def stage_seconds(picture: Picture, _: datetime) -> Samples:
-    """By flow, worker and stage."""
-    return ((labels, each.seconds) for labels, each in _stages(picture))
+def _items(flows: Sequence[FlowView]) -> Samples:
+    for labels, worker in _workers(flows):
+        yield from (((*labels, each.what, each.outcome), float(each.count)) for each in worker.tallies)
 
 
-def stage_runs(picture: Picture, _: datetime) -> Samples:
-    """By flow, worker and stage."""
-    return ((labels, float(each.runs)) for labels, each in _stages(picture))
+def _stages(read: Callable[[StageView], float | None]) -> Callable[[Sequence[FlowView]], Samples]:
+    def samples(flows: Sequence[FlowView]) -> Samples:
+        for labels, worker in _workers(flows):
+            found = ((stage.stage, read(stage)) for stage in worker.stages)
+            yield from (((*labels, name), value) for name, value in found if value is not None)
+
+    return samples
 
 
-def stage_bytes(picture: Picture, _: datetime) -> Samples:
-    """By flow, worker and stage, where any passed."""
-    return ((labels, float(each.size_bytes)) for labels, each in _stages(picture) if each.size_bytes)
+def _lag(flows: Sequence[FlowView]) -> Samples:
+    for flow in flows:
+        for each in flow.partitions:
+            if each.lag is not None:
+                yield (flow.flow, each.worker or "", each.topic, str(each.partition)), float(each.lag)
 
 
-def stage_longest(picture: Picture, _: datetime) -> Samples:
-    """By flow, worker and stage."""
-    return ((labels, each.longest_s) for labels, each in _stages(picture))
+def _watermark_delay(flows: Sequence[FlowView]) -> Samples:
+    """It goes on growing when the worker is gone: that is what an alert should see."""
+    for flow in flows:
+        for each in flow.partitions:
+            if each.behind_s is not None:
+                yield (flow.flow, each.worker or "", each.topic, str(each.partition)), each.behind_s
 
 
-def _partitions(picture: Picture, now: datetime) -> Iterator[tuple[tuple[str, ...], PartitionView]]:
-    for flow, workers in standing_workers(picture).items():
-        for each in partitions_of(workers, now):
-            yield (flow, each.worker or "", each.topic, str(each.partition)), each
+def _states(flows: Sequence[FlowView]) -> Samples:
+    for labels, worker in _workers(flows):
+        yield from (((*labels, state.value), float(worker.state is state)) for state in WorkerState)
 
 
-def lag(picture: Picture, now: datetime) -> Samples:
-    """By flow, worker, topic and partition."""
-    return ((labels, float(each.lag)) for labels, each in _partitions(picture, now) if each.lag is not None)
-
-
-def watermark_delay(picture: Picture, now: datetime) -> Samples:
-    """By flow, worker, topic and partition. It goes on growing when the worker is gone: that is what an alert should see."""
-    return ((labels, each.behind_s) for labels, each in _partitions(picture, now) if each.behind_s is not None)
-
-
-def report_time(picture: Picture, _: datetime) -> Samples:
-    """By flow and worker: Unix time (wall) of the last report."""
-    for flow, workers in standing_workers(picture).items():
-        yield from (((flow, worker[0].report.worker), worker[0].at.timestamp()) for worker in workers)
-
-
-def start_time(picture: Picture, _: datetime) -> Samples:
-    """By flow and worker: Unix time (wall) at which it was started."""
-    return (((report.flow, report.worker), report.started_at.timestamp()) for report in _reports(picture))
+_WORKER, _STAGE = ("flow", "worker"), ("flow", "worker", "stage")
+_PARTITION = ("flow", "worker", "topic", "partition")
+FLOW_CATALOGUE: tuple[FlowMetered, ...] = (
+    FlowMetered("derms_flow_items", "What a worker counted since it was started", (*_WORKER, "what", "outcome"), _items, True),
+    FlowMetered("derms_flow_stage_seconds", "Wall time spent in a stage", _STAGE, _stages(lambda each: each.seconds), True),
+    FlowMetered("derms_flow_stage_runs", "Runs of a stage", _STAGE, _stages(lambda each: float(each.runs)), True),
+    FlowMetered("derms_flow_stage_bytes", "Bytes that passed in a stage", _STAGE, _stages(lambda each: each.size_bytes or None), True),
+    FlowMetered(
+        "derms_flow_stage_longest_seconds", "Longest run of a stage in the last minute or two", _STAGE, _stages(lambda each: each.longest_s)
+    ),
+    FlowMetered("derms_flow_lag_messages", "Messages behind the broker's end", _PARTITION, _lag),
+    FlowMetered(
+        "derms_flow_watermark_delay_seconds", "How far a partition's event time is behind the clock", _PARTITION, _watermark_delay
+    ),
+    FlowMetered("derms_flow_worker_state", "1 for the state a worker is in, 0 for the others", (*_WORKER, "state"), _states),
+    FlowMetered(
+        "derms_flow_report_age_seconds", "Wall time since a worker's last report", _WORKER,
+        lambda flows: ((labels, worker.report_age_s) for labels, worker in _workers(flows)),
+    ),
+    FlowMetered(
+        "derms_flow_start_timestamp_seconds", "Unix time at which a worker was started", _WORKER,
+        lambda flows: ((labels, worker.started_at.timestamp()) for labels, worker in _workers(flows)),
+    ),
+)  # fmt: skip

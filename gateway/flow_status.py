@@ -29,7 +29,7 @@ class WorkerState(StrEnum):
 
 class PartitionView(BaseModel):
     """One partition of what a flow reads. `lag`: messages behind the broker's end. `behind_s`: how far event time (`watermark`)
-    is behind the clock. `worker` reads it, where one is known to."""
+    was behind the clock at the last report, or is, where the worker is silent. `worker` reads it, where one is known to."""
 
     topic: str
     partition: int
@@ -102,45 +102,43 @@ def _reads(report: FlowReport) -> set[tuple[str, int]]:
     return {(each.topic, each.partition) for each in report.partitions if each.position is not None}
 
 
-def partitions_of(workers: Iterable[Worker], now: datetime) -> list[PartitionView]:
+def partitions_of(workers: Iterable[Worker], now: datetime, wall: datetime) -> list[PartitionView]:
     """The partitions of a flow's workers: where each one's last reader is, and the event time that all workers' state has passed."""
     newest = sorted((worker[0] for worker in workers), key=lambda each: each.at)
     readers: dict[tuple[str, int], tuple[str | None, PartitionStanding]] = {}
-    passed: dict[tuple[str, int], datetime] = {}
-    for report in [each.report for each in newest if not each.report.ended] or [each.report for each in newest]:
+    passed: dict[tuple[str, int], tuple[datetime, float]] = {}
+    for reported in [each for each in newest if not each.report.ended] or newest:
+        report = reported.report
+        # Of a worker that lives the report's own instant counts; of one that does not, time goes on without it.
+        seen = now if wall - reported.at > STALE_AFTER else report.at
         for each in report.partitions:
             part = (each.topic, each.partition)
             if each.position is not None or part not in readers:
                 readers[part] = (None if each.position is None else report.worker, each)
-            if each.watermark is not None:
-                passed[part] = min(each.watermark, passed.get(part, each.watermark))
+            if each.watermark is not None and (part not in passed or each.watermark < passed[part][0]):
+                passed[part] = (each.watermark, max(0.0, (seen - each.watermark).total_seconds()))
     return [
         PartitionView(
-            topic=topic,
-            partition=partition,
+            topic=part[0],
+            partition=part[1],
             worker=worker,
             position=each.position,
             lag=each.lag,
-            watermark=passed.get((topic, partition)),
-            behind_s=_behind(passed.get((topic, partition)), now),
+            watermark=passed[part][0] if part in passed else None,
+            behind_s=passed[part][1] if part in passed else None,
         )
-        for (topic, partition), (worker, each) in sorted(readers.items(), key=lambda pair: pair[0])
+        for part, (worker, each) in sorted(readers.items(), key=lambda pair: pair[0])
     ]
-
-
-def _behind(watermark: datetime | None, now: datetime) -> float | None:
-    return None if watermark is None else max(0.0, (now - watermark).total_seconds())
 
 
 def flow_views(picture: Picture, clock: Clock, wall: datetime, lateness: timedelta) -> list[FlowView]:
     """The flows that have reported, by name. `wall` is the wall's instant, `lateness` the configured one."""
     now = clock.now()
     allowed = (clock.allowance(lateness) + clock.allowance(LAGGING_BY)).total_seconds()
-    return [_flow(flow, workers, now, wall, allowed) for flow, workers in standing_workers(picture).items()]
+    return [_flow(flow, workers, partitions_of(workers, now, wall), wall, allowed) for flow, workers in standing_workers(picture).items()]
 
 
-def _flow(flow: str, workers: list[Worker], now: datetime, wall: datetime, allowed: float) -> FlowView:
-    partitions = partitions_of(workers, now)
+def _flow(flow: str, workers: list[Worker], partitions: list[PartitionView], wall: datetime, allowed: float) -> FlowView:
     views = [_worker(worker, partitions, wall, allowed) for worker in workers]
     rates = [view.readings_per_s for view in views if view.readings_per_s is not None]
     states = list(WorkerState)

@@ -1,30 +1,30 @@
-"""`/metrics`: the live picture as Prometheus metrics. `CATALOGUE` is the whole list; documentation and tests read it.
+"""`/metrics`: the live picture as Prometheus metrics. `CATALOGUE` and `FLOW_CATALOGUE` are the whole list; tests read it.
 
 Everything is made from the picture at the time of asking, so nothing is counted twice and nothing has to be kept.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from gateway import flow_metrics as flows
+from gateway.api_status import flows_of
 from gateway.auth import Right
 from gateway.desk import Desk, caller_of
+from gateway.flow_metrics import FLOW_CATALOGUE, Samples, metric_of
+from gateway.flow_status import FlowView
 from gateway.guard import demand, from_this_machine
 from gateway.picture import Picture
 from schemas.intervals import QUARTER
 from schemas.outbound import FINAL_OUTCOMES
 
 router = APIRouter()
-
-Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,7 @@ class Metered:
 
     def metric(self, picture: Picture, now: datetime) -> Metric:
         """Its present samples."""
-        family = (CounterMetricFamily if self.counter else GaugeMetricFamily)(self.name, self.words, labels=self.labels)
-        for labels, value in self.read(picture, now):
-            family.add_metric(labels, value)
-        return family
+        return metric_of(self.name, self.words, self.labels, self.read(picture, now), counter=self.counter)
 
 
 def _partner_state(picture: Picture, _: datetime) -> Samples:
@@ -108,44 +105,27 @@ CATALOGUE: tuple[Metered, ...] = (
     Metered("derms_inbound_messages", "Messages received from partners", ("partner", "action"), _inbound, True),
     Metered("derms_dead_letters", "Readings and messages that could not be used", ("reason",), _dead_letters, True),
     Metered("derms_records_followed", "Records read into the live picture", ("topic",), _records, True),
-    Metered("derms_flow_items", "What a flow's worker counted since it started", ("flow", "worker", "what", "outcome"), flows.items, True),
-    Metered("derms_flow_stage_seconds", "Wall time spent in a stage", ("flow", "worker", "stage"), flows.stage_seconds, True),
-    Metered("derms_flow_stage_runs", "Runs of a stage", ("flow", "worker", "stage"), flows.stage_runs, True),
-    Metered("derms_flow_stage_bytes", "Bytes that passed in a stage", ("flow", "worker", "stage"), flows.stage_bytes, True),
-    Metered(
-        "derms_flow_stage_longest_seconds",
-        "Longest run of a stage in the last minute or two",
-        ("flow", "worker", "stage"),
-        flows.stage_longest,
-    ),
-    Metered("derms_flow_lag_messages", "Messages behind the broker's end", ("flow", "worker", "topic", "partition"), flows.lag),
-    Metered(
-        "derms_flow_watermark_delay_seconds",
-        "How far a partition's event time is behind the clock",
-        ("flow", "worker", "topic", "partition"),
-        flows.watermark_delay,
-    ),
-    Metered("derms_flow_report_timestamp_seconds", "Unix time of a worker's last report", ("flow", "worker"), flows.report_time),
-    Metered("derms_flow_start_timestamp_seconds", "Unix time at which a worker was started", ("flow", "worker"), flows.start_time),
 )
 
 
 class PictureCollector(Collector):
-    """All metrics of one picture at one instant."""
+    """All metrics of one picture at one instant, and of how the flows stand then."""
 
-    def __init__(self, picture: Picture, now: datetime) -> None:
-        self._picture, self._now = picture, now
+    def __init__(self, picture: Picture, now: datetime, flows: Sequence[FlowView]) -> None:
+        self._picture, self._now, self._flows = picture, now, flows
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics in the catalogue's order."""
+        """The metrics in the catalogues' order."""
         for metered in CATALOGUE:
             yield metered.metric(self._picture, self._now)
+        for each in FLOW_CATALOGUE:
+            yield each.metric(self._flows)
 
 
-def exposition(picture: Picture, now: datetime) -> bytes:
-    """Prometheus' text of the picture."""
+def exposition(picture: Picture, now: datetime, flows: Sequence[FlowView] = ()) -> bytes:
+    """Prometheus' text of the picture and the flows."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(PictureCollector(picture, now))
+    registry.register(PictureCollector(picture, now, flows))
     return generate_latest(registry)
 
 
@@ -155,4 +135,4 @@ async def metrics(request: Request) -> Response:
     if not from_this_machine(request):
         demand(caller_of(request), Right.READ)
     desk: Desk = request.app.state.desk
-    return Response(exposition(desk.pictures.current(), desk.clock.now()), media_type=CONTENT_TYPE_LATEST)
+    return Response(exposition(desk.pictures.current(), desk.clock.now(), flows_of(desk)), media_type=CONTENT_TYPE_LATEST)

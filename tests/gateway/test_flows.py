@@ -13,8 +13,9 @@ from rich.console import Console
 
 from gateway.auth import Role
 from gateway.commands.watching import status_view
+from gateway.flow_metrics import FLOW_CATALOGUE
 from gateway.flow_status import FlowView, WorkerState, flow_views
-from gateway.metrics import CATALOGUE, exposition
+from gateway.metrics import exposition
 from gateway.picture import KEEP_REPORTS, Picture
 from gateway.projection import fold
 from pipelines.records import Record
@@ -42,10 +43,11 @@ def views(records: Iterable[Record], *, speed: float = 1) -> list[FlowView]:
     return flow_views(picture_of(records), FrozenClock(NOW, speed), WALL, MINUTE)
 
 
-def samples(records: Iterable[Record], name: str) -> dict[tuple[str, ...], float]:
-    text = exposition(picture_of(records), NOW).decode()
+def samples(records: Iterable[Record], name: str, *, later: timedelta = timedelta(0)) -> dict[tuple[str, ...], float]:
+    picture = picture_of(records)
+    text = exposition(picture, NOW + later, flow_views(picture, FrozenClock(NOW + later), WALL + later, MINUTE)).decode()
     family = next(family for family in text_string_to_metric_families(text) if family.name == name)
-    labels = next(metered.labels for metered in CATALOGUE if metered.name == name)
+    labels = next(metered.labels for metered in FLOW_CATALOGUE if metered.name == name)
     return {tuple(sample.labels[label] for label in labels): sample.value for sample in family.samples}
 
 
@@ -156,18 +158,28 @@ def test_metrics_are_those_of_each_worker() -> None:
     assert samples(records, "derms_flow_watermark_delay_seconds")["telemetry", "0", "derms.telemetry", "1"] == 64
     assert samples(records, "derms_flow_stage_seconds")["telemetry", "0", "decode"] == 0.09
     assert samples(records, "derms_flow_stage_longest_seconds")["telemetry", "0", "decode"] == 0.012
-    assert samples(records, "derms_flow_report_timestamp_seconds")["telemetry", "0"] == WALL.timestamp()
+    assert samples(records, "derms_flow_report_age_seconds", later=timedelta(seconds=7))["telemetry", "0"] == 7
+    states = samples(records, "derms_flow_worker_state")
+    assert [states["telemetry", "0", state.value] for state in WorkerState] == [1, 0, 0, 0]
     assert samples(records, "derms_flow_start_timestamp_seconds")["telemetry", "0"] == (WALL - timedelta(hours=2)).timestamp()
 
 
-def test_a_restart_is_a_counters_reset_and_a_resumed_watermark_delay_never_stops_growing() -> None:
+def test_a_restart_is_a_counters_reset() -> None:
     before = [reported(report(60, 90_000), 60)]
     after = [*before, reported(report(0, 4_000, started_at=WALL))]
     key = ("telemetry", "0", "readings", "taken")
     assert samples(before, "derms_flow_items")[key] == 90_000
     assert samples(after, "derms_flow_items")[key] == 4_000
-    text = exposition(picture_of(before), NOW + MINUTE).decode()
-    assert 'derms_flow_watermark_delay_seconds{flow="telemetry",partition="1",topic="derms.telemetry",worker="0"} 124.0' in text
+
+
+def test_event_time_is_measured_when_it_is_reported_and_grows_once_nobody_reports() -> None:
+    """On a fast clock the seconds since the report would be hours."""
+
+    def delay(later_s: float) -> float:
+        found = samples(steady(), "derms_flow_watermark_delay_seconds", later=timedelta(seconds=later_s))
+        return found["telemetry", "0", "derms.telemetry", "1"]
+
+    assert [delay(later) for later in (0, 15, 30, 40, 400)] == [64, 64, 64, 104, 464]
 
 
 def test_bytes_are_told_where_they_are_known() -> None:
