@@ -45,6 +45,7 @@ python:
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps -e .
+	@$(BIN)/python -m pipelines.compiled # the loops over readings: else the first start does it
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements-dev.lock

@@ -114,8 +114,10 @@ class Wiring:
 
 
 def _telemetry(w: Wiring) -> Dataflow:
-    from pipelines.telemetry import telemetry_flow  # numpy and numba, only in the processes of the data plane
+    from pipelines.compiled import prepare  # numpy and numba, only in the processes of the data plane
+    from pipelines.telemetry import telemetry_flow
 
+    prepare()
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
     polls = w.readings("telemetry", lanes, meters=meters)
     out = w.out("telemetry", many=True, meters=meters)  # no flow waits for the end of what it writes
