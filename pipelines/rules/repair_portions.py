@@ -15,7 +15,7 @@ def windows(spans: list[Span], size: int) -> Iterator[Span]:
 def hull_of(spans: Sequence[Span], window: Span) -> Span | None:
     """The stretch of the window that holds what of the spans is in it; None where nothing is."""
     inside = [(max(first, window[0]), min(until, window[1])) for first, until in spans if first < window[1] and until > window[0]]
-    return (inside[0][0], inside[-1][1]) if inside else None
+    return (min(first for first, _ in inside), max(until for _, until in inside)) if inside else None
 
 
 def batches(spans: Mapping[str, Span], roster: Roster, most: int) -> Iterator[dict[str, Span]]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,11 @@ class World:
         finally:
             client.close()
 
-    def rows(self, name: str, first: datetime, last: datetime) -> list[dict[str, Any]]:
-        """The last rows of an asset or group in a stretch of time."""
+    def rows(self, name: str, first: datetime, last: datetime, revision: int | None = None) -> list[dict[str, Any]]:
+        """The last rows of an asset or group in a stretch of time, or those of them that are of a revision."""
         fields = "start, import_wh, revision, origin, samples"
         found = self.ask(f"SELECT {fields} FROM v_quarter_hours WHERE id = {{name:String}} ORDER BY start", name=name)
-        return [row for row in found if first <= row["start"] < last]
+        return [row for row in found if first <= row["start"] < last and revision in (None, row["revision"])]
 
     def post(self, asset: str, readings: dict[datetime, float]) -> None:
         posted = [{"asset_id": asset, "measured_at": rfc3339(at), "power_w": power} for at, power in readings.items()]
@@ -114,7 +115,7 @@ def test_a_backfill_makes_rows_and_tells_nobody(world: World) -> None:
     assert "13 readings of 1 assets sent" in loaded.stdout
     assert "4 rows of assets and 4 of groups written" in loaded.stdout
     for name in ("load", "V-1"):
-        rows = until(lambda name=name: world.rows(name, begin, begin + 4 * QUARTER), f"rows of {name}")
+        rows = until(partial(world.rows, name, begin, begin + 4 * QUARTER), f"rows of {name}")
         assert [(row["import_wh"], row["revision"], row["origin"]) for row in rows] == [(300.0, 1, "BACKFILL")] * 4
     again = derms("telemetry", "backfill", str(file), "--skip-bad", data=world.data)
     assert "0 rows of assets and 0 of groups written" in again.stdout, again.stderr
@@ -167,9 +168,7 @@ def test_late_readings_repair_their_quarter_and_the_partner_hears_of_it(world: W
     # The first brings event time along.
     world.post("load", {world.now(): 1200.0, quarter + 14 * MINUTE + timedelta(seconds=30): 13200.0})
     for name in ("load", "V-1"):
-        [row] = until(
-            lambda name=name: [row for row in world.rows(name, quarter, quarter + QUARTER) if row["revision"] == 2], f"{name} is repaired"
-        )
+        [row] = until(partial(world.rows, name, quarter, quarter + QUARTER, revision=2), f"{name} is repaired")
         assert (row["import_wh"], row["origin"], row["samples"]) == (400.0, "REPAIR", 16)
     until(lambda: (rfc3339(quarter), 400.0) in world.told(), "the correction is told")
     assert [value for start, value in world.told() if start == rfc3339(quarter)] == [300.0, 400.0]
