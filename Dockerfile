@@ -7,7 +7,7 @@ COPY schemas schemas
 COPY sinks sinks
 COPY pipelines pipelines
 COPY gateway gateway
-RUN pip install --no-cache-dir --no-deps . && python -m pipelines.compiled
+RUN pip install --no-cache-dir --no-deps . && cd / && python -m pipelines.compiled
 USER derms
 ENV DERMS_DATA=/data
 VOLUME /data
