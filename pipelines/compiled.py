@@ -36,7 +36,8 @@ def prepare() -> None:
     )
     rosters = Rosters(lambda: config, clock)
     intake = Intake(rosters, clock, 1, DeadLetterLimit(), uncounted)
-    shard, group = ShardLogic(None, rosters, None, Meters("telemetry", clock=clock)), GroupLogic(None, rosters, clock, uncounted)
+    meters = Meters("telemetry", clock=clock)
+    shard, group = ShardLogic(None, rosters, None, meters), GroupLogic(None, rosters, clock, meters)
     for poll in _polls():
         for part in intake.take(poll).parts:
             for found in shard.on_item(part)[0]:

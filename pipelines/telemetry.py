@@ -64,7 +64,7 @@ def telemetry_flow(
     assets = op.flat_map("assets", steps, lambda one: one.outs)
 
     news = op.flat_map("news", steps, _news)
-    told = op.stateful("groups", news, lambda resume: MeteredLogic(GroupLogic(resume, rosters, clock, count), meters, "groups"))
+    told = op.stateful("groups", news, lambda resume: MeteredLogic(GroupLogic(resume, rosters, clock, meters, closed), meters, "groups"))
     groups = op.map("groups_value", told, lambda pair: pair[1])
 
     unreadable = op.flat_map("unreadable", taken, lambda one: one.letters)

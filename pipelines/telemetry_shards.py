@@ -26,7 +26,6 @@ from pipelines.rules.quarter_snapshot import dump, load
 from pipelines.rules.quarter_state import Part, Shard, Step
 from pipelines.segments import Segments
 from pipelines.telemetry_counts import counting
-from pipelines.telemetry_intake import Count
 from schemas.clock import Clock, wall_seconds
 from schemas.topics import TELEMETRY
 from schemas.units import from_ms, to_ms
@@ -36,6 +35,8 @@ EDITION_WITHIN_S = 10.0
 """So long (wall) a worker may be behind another one in what it knows of the configuration."""
 INLINE_BYTES = 1 << 20
 """A larger state goes into a file of its own: the engine's store takes three times as long for it, in which the flow stands still."""
+_GROUPS = 1000
+"""Group shards' files are numbered from here on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,37 +104,27 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
 
     def snapshot(self) -> bytes:
         """The state by value, or the name of the file that has it; blocks while it and closed quarters are stored."""
-        kept: dict[str, Any] = {"told": vars(self._teller.told)}
-        if self._files is None:
-            return pickle.dumps(kept | {"shard": dump(self._shard)}, protocol=5)
-        state, named = dump(self._shard, self._files.put), set(self._shard.segments.values())
-        if len(state) < INLINE_BYTES:
-            kept["shard"] = state
-        else:
-            kept["file"] = f"{self._shard.number}-{uuid4().hex}"
-            self._files.put(kept["file"], state)
-            named.add(kept["file"])
-        self._files.name(self._shard.number, named)
-        return pickle.dumps(kept, protocol=5)
+        state = dump(self._shard, None if self._files is None else self._files.put)
+        kept = _kept(self._files, self._shard.number, state, self._shard.segments.values())
+        return pickle.dumps(kept | {"told": vars(self._teller.told)}, protocol=5)
 
     def _loaded(self, resume: bytes) -> tuple[Shard, Told]:
         """The state of a snapshot; an earlier version's had nothing around the shard's own, which says that it is one."""
-        kept = pickle.loads(resume)  # noqa: S301 - our own recovery store
-        get = None if self._files is None else self._files.get
+        kept, get = pickle.loads(resume), None if self._files is None else self._files.get  # noqa: S301 - our own recovery store
         try:
-            shard = load(get(kept["file"]) if get is not None and "file" in kept else kept.get("shard", resume), get)
+            return load(_state(self._files, kept) or resume, get), Told(**kept.get("told", {}))
         except ValueError as error:
             raise _refused(error) from error
-        return shard, Told(**kept.get("told", {}))
 
 
 class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
     """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out."""
 
-    def __init__(self, resume: bytes | None, rosters: Rosters, clock: Clock, count: Count) -> None:
-        self._rosters, self._clock, self._count = rosters, clock, count
+    def __init__(self, resume: bytes | None, rosters: Rosters, clock: Clock, meters: Meters, closed: Path | None = None) -> None:
+        self._rosters, self._clock, self._count = rosters, clock, counting(meters)
+        self._files = None if closed is None else Segments(closed, lambda size: meters.passed("snapshot", size))
         try:
-            self._shard = None if resume is None else load_groups(resume)
+            self._shard = None if resume is None else load_groups(_state(self._files, pickle.loads(resume)) or resume)  # noqa: S301
         except ValueError as error:
             raise _refused(error) from error
 
@@ -149,8 +140,33 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
         return outs, op.StatefulLogic.RETAIN
 
     def snapshot(self) -> bytes:
-        """The state by value."""
-        return b"" if self._shard is None else dump_groups(self._shard)
+        """The state by value, or the name of the file that has it; blocks while that is stored."""
+        if self._shard is None:
+            raise RuntimeError("a group shard that never heard anything has no state")
+        return pickle.dumps(_kept(self._files, _GROUPS + self._shard.number, dump_groups(self._shard)), protocol=5)
+
+
+def _kept(files: Segments | None, number: int, state: bytes, named: Iterable[str] = ()) -> dict[str, Any]:
+    """A shard's state for the engine's store: itself, or where there is a place for files the name of one, if it is large.
+    `named` are the shard's other files in use."""
+    if files is None:
+        return {"shard": state}
+    if len(state) < INLINE_BYTES:
+        files.name(number, named)
+        return {"shard": state}
+    name = f"{number}-{uuid4().hex}"
+    files.put(name, state)
+    files.name(number, {*named, name})
+    return {"file": name}
+
+
+def _state(files: Segments | None, kept: dict[str, Any]) -> bytes | None:
+    """The state of `_kept`; None where it is none of its."""
+    if "file" in kept:
+        if files is None:
+            raise ValueError("the snapshot names a file beside the recovery store, and no place for files was given")
+        return files.get(kept["file"])
+    return kept.get("shard")
 
 
 def _refused(error: ValueError) -> Misconfigured:
