@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel
 
 from gateway.picture import Picture, Reported
+from gateway.wording import delay
 from schemas.clock import Clock
 from schemas.flows import FlowReport, PartitionStanding, StageTime, Tally
 from schemas.units import Instant
@@ -174,14 +175,14 @@ def _state(worker: Worker, partitions: list[PartitionView], age: float, allowed:
     if worker[0].report.ended:
         return WorkerState.STOPPED, "has been stopped"
     if age > STALE_AFTER.total_seconds():
-        return WorkerState.SILENT, f"no report for {age:.0f} s: it does not run, or does not reach the broker"
+        return WorkerState.SILENT, f"no report for {delay(age)}: it does not run, or does not reach the broker"
     before = _lags(worker[1].report) if len(worker) > 1 else {}
     late = [each for each in partitions if each.behind_s is not None and each.behind_s > allowed and each.lag]
     # Of one look alone nothing follows: messages always wait for a moment.
     late = [each for each in late if before.get((each.topic, each.partition))]
     if late:
         waiting, behind = sum(each.lag or 0 for each in late), max(each.behind_s or 0.0 for each in late)
-        return WorkerState.LAGGING, f"{waiting:,} messages wait at the broker, event time is {behind:,.0f} s behind the clock"
+        return WorkerState.LAGGING, f"{waiting:,} messages wait at the broker, event time is {delay(behind)} behind the clock"
     return WorkerState.RUNNING, ""
 
 

@@ -193,7 +193,7 @@ class Page:
 def _flow_line(flow: FlowView) -> FlowLine:
     rate = "" if flow.readings_per_s is None else f"{say.count(flow.readings_per_s)} readings a second"
     waiting = "" if flow.lag is None else f"{say.count(flow.lag)} messages waiting" if flow.lag else "no message waiting"
-    behind = "" if flow.behind_s is None else f"event time {say.length(timedelta(seconds=flow.behind_s))} behind the clock"
+    behind = "" if flow.behind_s is None else f"event time {say.delay(flow.behind_s)} behind the clock"
     troubles = tuple(
         State(f"Dataflow {flow.flow}, worker {worker.worker}: {worker.words}", "bad" if worker.state is WorkerState.SILENT else "risk")
         for worker in flow.workers

@@ -95,6 +95,11 @@ def length(duration: timedelta) -> str:
     return f"{hours // 24}\u00a0d"
 
 
+def delay(seconds: float) -> str:
+    """`62 s`, `15 min`, `4 h 37 min`: how far something is behind; with plain spaces, since programs pass it on."""
+    return f"{seconds:.0f} s" if seconds < 600 else length(timedelta(seconds=seconds)).replace("\u00a0", " ")
+
+
 def ago(instant: datetime, now: datetime) -> str:
     """`5 min ago`, `in 5 min`, `now`."""
     distance = now - instant

@@ -1,5 +1,6 @@
 """How dataflows stand, for a terminal: what `derms status` shows of `/status`'s `flows`."""
 
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -7,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from gateway.commands.tables import moment, plain, table
+from gateway.wording import delay
 
 RUNNING = "running"
 
@@ -39,19 +41,19 @@ def _flow(flow: dict[str, Any]) -> dict[str, Any]:
         "flow": flow["flow"],
         "state": flow["state"],
         "readings/s": _number(flow["readings_per_s"]),
-        "messages behind": _worst(_number(flow["lag"]), flow["partitions"], "lag", ""),
-        "event time behind": _worst(_seconds(flow["behind_s"]), flow["partitions"], "behind_s", " s"),
+        "messages behind": _worst(_number(flow["lag"]), flow["partitions"], "lag", _number),
+        "event time behind": _worst(_seconds(flow["behind_s"]), flow["partitions"], "behind_s", _seconds),
         "workers": len(flow["workers"]),
     }
 
 
-def _worst(total: str, partitions: list[dict[str, Any]], name: str, unit: str) -> str:
+def _worst(total: str, partitions: list[dict[str, Any]], name: str, words: Callable[[float], str]) -> str:
     """The figure of the whole flow, and the partition that stands out in it, if one does."""
     known = sorted((each[name] for each in partitions if each[name] is not None), reverse=True)
     if len(known) < 2 or known[0] < 2 * known[1] + 1:
         return total
     worst = next(each for each in partitions if each[name] == known[0])
-    figure = "" if total == f"{known[0]:,.0f}{unit}" else f"{known[0]:,.0f}{unit} "
+    figure = "" if total == words(known[0]) else f"{words(known[0])} "
     return f"{total} ({figure}on {worst['partition']})"
 
 
@@ -60,7 +62,7 @@ def _worker(worker: dict[str, Any], today: date) -> dict[str, Any]:
     return {
         "worker": worker["worker"],
         "since": moment(worker["started_at"], today),
-        "report": f"{worker['report_age_s']:.0f} s ago",
+        "report": f"{_seconds(worker['report_age_s'])} ago",
         "readings/s": _number(worker["readings_per_s"]),
         "where the time goes": ", ".join(f"{each['stage']} {100 * each['share']:.0f} %" for each in stages),
     }
@@ -80,4 +82,4 @@ def _number(value: float | None) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f} s"
+    return "-" if value is None else delay(value)
