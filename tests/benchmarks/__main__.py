@@ -20,6 +20,8 @@ from tests.benchmarks.variants import FLOOR, NAMES, VARIANTS
 from tests.kafka.broker import ApacheKafka, missing_tools
 
 LIVE = "live"
+NOISY = 0.15
+"""Cores that others may have without being mentioned."""
 _FORMS = {variant.name: variant.form for variant in VARIANTS} | {FLOOR: "singles"}
 _GROUPS = {variant.name: variant.group for variant in VARIANTS} | {FLOOR: "ours-singles"}
 QUICK_LIVE = Plan(assets=10_000, history_s=1_200, before_s=45, steady_s=12, lateness_s=20)
@@ -39,7 +41,7 @@ def main() -> int:
     kafka = ApacheKafka(directory / "kafka", jvm=("-Xmx1g", "-XX:+UseParallelGC"))
     kafka.start()
     try:
-        broker = Broker(KafkaSettings(bootstrap=kafka.bootstrap, replication=1, min_insync=1))
+        broker = Broker(KafkaSettings(bootstrap=kafka.bootstrap, replication=1, min_insync=1), kafka.pid)
         results = list(_compared(broker, directory, [name for name in names if name != LIVE], options, failures))
         live = _live(broker, directory / LIVE, QUICK_LIVE if options.quick else Plan(), failures) if LIVE in names else None
     finally:
@@ -66,14 +68,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     numbers = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
     parser.add_argument("--rounds", type=int, default=None, help="rounds of each variant (5; with --quick 1)")
-    parser.add_argument("--assets", type=numbers, default=None, help="fleets, such as 1000,10000,100000 (those; with --quick 1000,10000)")
+    parser.add_argument("--assets", type=numbers, default=None, help="fleets, such as 1000,10000,100000 (those; with --quick 1000)")
     parser.add_argument("--readings", type=int, default=None, help="readings of our single-message rounds; the others scale with it")
     parser.add_argument("--only", type=lambda text: text.split(","), default=None, help=f"some of: {', '.join([*NAMES, LIVE])}")
     parser.add_argument("--quick", action="store_true", help="one small round: does everything work? (5 minutes)")
     parser.add_argument("--out", type=Path, default=Path(".cache/bench.json"), help="where the numbers go as JSON")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
-    options.assets = options.assets or ([1_000, 10_000] if options.quick else [1_000, 10_000, 100_000])
+    options.assets = options.assets or ([1_000] if options.quick else [1_000, 10_000, 100_000])
     if unknown := set(options.only or ()) - {*NAMES, LIVE}:
         parser.error(f"no such variant: {', '.join(sorted(unknown))}")
     return options
@@ -96,7 +98,7 @@ def _compared(broker: Broker, directory: Path, names: list[str], options: argpar
         data, given_up = _Data(assets, options), set[str]()
         for number in range(options.rounds):
             for name in names if number % 2 == 0 else names[::-1]:
-                if name in given_up:
+                if name in given_up or (not options.only and assets not in sizes.ONLY_AT.get(name, {assets})):
                     continue
                 fleet, form = data.fleet(name), _FORMS[name]
                 try:
@@ -136,6 +138,8 @@ class _Data:
 
 def _line(number: int, result: Result) -> str:
     state = "" if result.finished else f"  did not finish in {result.seconds:.0f} s"
+    if result.others > NOISY:
+        state += f"  others had {result.others:.1f} cores"
     return (
         f"round {number}  {result.variant:<16} {result.assets:>7,} assets  {result.readings / 1e6:6.2f} M in {result.seconds:6.2f} s"
         f"  {result.rate / 1e6:6.3f} M/s  {result.cpu_per_million:6.2f} CPU-s/M  {result.rss / report.MIB:5.0f} MiB{state}"

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -51,10 +52,10 @@ class Message:
 
 
 class Broker:
-    """The one Kafka broker of a run."""
+    """The one Kafka broker of a run, and its process."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: KafkaSettings, pid: int | None) -> None:
+        self.settings, self.pid = settings, pid
         self.bootstrap = settings.bootstrap
         self._admin: Any = AdminClient(client_config(settings, "bench"))
         self._connection = Connection(settings.bootstrap)
@@ -75,9 +76,18 @@ class Broker:
                 future.result()
 
     def append(self, topic: str, rounds: Iterable[Round], partitions: int = PARTITIONS) -> None:
-        """Append ready-made batches; returns when all are acknowledged."""
+        """Append ready-made batches; returns when all are acknowledged. Lists go over two connections: the broker serves each in turn."""
         self.ends(topic, partitions)  # a topic that was made just now may still be without leaders
-        self._connection.append(topic, rounds)
+        if not isinstance(rounds, list):
+            self._connection.append(topic, rounds)
+            return
+        halves = [[[pair for pair in pairs if pair[0] % 2 == half] for pairs in rounds] for half in (0, 1)]
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda half: self._append_alone(topic, half), halves))
+
+    def _append_alone(self, topic: str, rounds: list[Round]) -> None:
+        with Connection(self.bootstrap) as connection:
+            connection.append(topic, [pairs for pairs in rounds if pairs])
 
     def ends(self, topic: str, partitions: int = PARTITIONS) -> list[int]:
         """The offset of the next message in each partition: one question for all. Waits for a topic that is being made."""

@@ -109,7 +109,7 @@ class Scene:
     def _start(self, origin_ms: int, speed: float) -> Pace:
         started = datetime.now(UTC)
         environment = self._product.environment(origin_ms, started) | {"DERMS_CLOCK__SPEED": str(speed)}
-        self._tree = Tree(self._product.command(1), self._directory / "log", environment)
+        self._tree = Tree(self._product.command(1), self._directory / "log", environment, self._broker.pid)
         return Pace(origin_ms, started.timestamp())
 
     def _read_history(self, found: Live) -> None:
@@ -158,7 +158,7 @@ class Scene:
         finally:
             feed.stop()
         self._delays(found, feed, first + 2, killed)
-        found.cpu_share = tree.between(first + 2, killed)[0] / (killed - first - 2)
+        found.cpu_share = tree.between(first + 2, killed).cpu_s / (killed - first - 2)
         found.peak_rss = max(found.peak_rss, max(one.rss for one in tree.samples))
         found.feed_behind_s = feed.behind_s
         self._reports(found)

@@ -20,21 +20,34 @@ _LISTED_EVERY = 10
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a tree had used at a wall instant (s since 1970): CPU seconds, user and system, waited-for dead included; resident bytes."""
+    """What a tree had used at a wall instant (s since 1970): CPU seconds, user and system, waited-for dead included; resident bytes.
+
+    `others_s` is what the machine had spent on anything but the tree, the broker and the harness.
+    """
 
     at: float
     cpu_s: float
     rss: int
+    others_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tree used in a stretch of time: CPU seconds, most resident bytes; cores that others had meanwhile."""
+
+    cpu_s: float
+    rss: int
+    others: float
 
 
 class Tree:
-    """A command and all its descendants, sampled ten times a second by a thread until it is ended."""
+    """A command and all its descendants, sampled ten times a second by a thread until it is ended. `beside`: the broker's process."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], directory: Path | None = None) -> None:
-        self.log = log
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], beside: int | None = None) -> None:
+        self.log, self._beside = log, [os.getpid(), *([beside] if beside else [])]
         with log.open("ab") as out:
             self._root = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=dict(environment), cwd=directory,
+                list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=dict(environment),
                 preexec_fn=die_with_parent, start_new_session=True,
             )  # fmt: skip
         self.samples: list[Sample] = []
@@ -73,14 +86,14 @@ class Tree:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def sample(self, pids: Sequence[int] | None = None) -> Sample:
-        """What the tree has used by now."""
+    def _sample(self, pids: Sequence[int]) -> Sample:
         cpu, rss = 0, 0
-        for pid in self.pids() if pids is None else pids:
+        for pid in pids:
             if (fields := _stat(pid)) is not None:
                 cpu += sum(map(int, fields[11:15]))
                 rss += int(fields[21])
-        return Sample(time.time(), cpu * TICK_S, rss * PAGE)
+        beside = sum(sum(map(int, fields[11:13])) for fields in map(_stat, self._beside) if fields is not None)
+        return Sample(time.time(), cpu * TICK_S, rss * PAGE, (_busy() - beside - cpu) * TICK_S)
 
     def _watch(self) -> None:
         number, pids = 0, [self._root.pid]
@@ -88,19 +101,19 @@ class Tree:
             if number % _LISTED_EVERY == 0:
                 pids = self.pids()
             number += 1
-            self.samples.append(self.sample(pids))
+            self.samples.append(self._sample(pids))
 
-    def between(self, begin: float, end: float) -> tuple[float, int]:
-        """CPU seconds used from `begin` to `end` (interpolated between samples), and the most that was resident."""
+    def between(self, begin: float, end: float) -> Usage:
+        """What was used from `begin` to `end`, interpolated between samples."""
         inside = [one for one in self.samples if begin <= one.at <= end]
-        return self._cpu_at(end) - self._cpu_at(begin), max((one.rss for one in inside), default=0)
+        cpu, others = (self._at(end, which) - self._at(begin, which) for which in ("cpu_s", "others_s"))
+        return Usage(cpu, max((one.rss for one in inside), default=0), max(0.0, others / (end - begin)))
 
-    def _cpu_at(self, at: float) -> float:
+    def _at(self, at: float, which: str) -> float:
         before = next((one for one in reversed(self.samples) if one.at <= at), self.samples[0])
         after = next((one for one in self.samples if one.at >= at), self.samples[-1])
-        if after.at <= before.at:
-            return before.cpu_s
-        return before.cpu_s + (after.cpu_s - before.cpu_s) * (at - before.at) / (after.at - before.at)
+        first, last = float(getattr(before, which)), float(getattr(after, which))
+        return first if after.at <= before.at else first + (last - first) * (at - before.at) / (after.at - before.at)
 
     def kill(self) -> None:
         """SIGKILL for all, children first: a supervisor that is gone restarts nobody, but neither may it leave orphans."""
@@ -138,3 +151,9 @@ def _stat(pid: int) -> list[str] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return text[text.rindex(")") + 2 :].split()
+
+
+def _busy() -> int:
+    """Ticks that all cores have spent on processes and interrupts."""
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return int(user) + int(nice) + int(system) + int(irq) + int(softirq)

@@ -24,6 +24,7 @@ class Median:
     rss: int
     spread: float
     finished: bool
+    others: float
 
     @property
     def per_reading(self) -> float:
@@ -42,7 +43,7 @@ def medians(results: Iterable[Result]) -> dict[tuple[str, int], Median]:
         rate = median(rates)
         found[key] = Median(
             *key, len(some), rate, median(one.cpu_per_million for one in some), max(one.rss for one in some),
-            (max(rates) - min(rates)) / rate, all(one.finished for one in some),
+            (max(rates) - min(rates)) / rate, all(one.finished for one in some), median(one.others for one in some),
         )  # fmt: skip
     return found
 
@@ -114,7 +115,9 @@ def _open(other: Median) -> str:
 def _asked_live(live: Live) -> list[Asked]:
     at = f"{live.assets:,} assets, live"
     out = [_most(f"resident memory, {at}", live.peak_rss / MIB, 1536, 800, "MiB")]
-    if live.snapshot is not None:
+    if live.snapshot is None:
+        out.append(Asked(f"snapshots' share of the running time, {at}", "<= 3 %", "not reported", 0.0))
+    else:
         out.append(_most(f"snapshots' share of the running time, {at}", live.snapshot["share"] * 100, 3, unit="%"))
     return [
         *out,
@@ -154,10 +157,11 @@ def measured_table(found: dict[tuple[str, int], Median]) -> str:
                 f"{one.cpu:.2f}",
                 f"{one.rss / MIB:.0f}",
                 f"{one.spread:.0%}",
+                f"{one.others:.2f}",
                 note,
             ]
         )
-    return table(["variant", "assets", "rounds", "M readings/s", "x floor", "CPU s/M", "RSS MiB", "spread", ""], rows)
+    return table(["variant", "assets", "rounds", "M readings/s", "x floor", "CPU s/M", "RSS MiB", "spread", "others", ""], rows)
 
 
 def asked_table(found: Sequence[Asked]) -> str:

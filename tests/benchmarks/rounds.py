@@ -29,7 +29,7 @@ class RoundFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Result:
-    """What one round of one variant came to. `readings` are those between `GO` and the end of `seconds`."""
+    """What one round of one variant came to. `readings` are those of `seconds`; `others` the cores that others had meanwhile."""
 
     variant: str
     assets: int
@@ -39,6 +39,7 @@ class Result:
     rss: int
     rows: int
     finished: bool
+    others: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -77,7 +78,7 @@ class Runner:
         warm = warm_up(fleet)
         pipeline = variant.make(self._broker, prefix, directory, (fleet, warm))
         self._broker.append(pipeline.source, warm_rounds)
-        tree = Tree(pipeline.command, directory / "log", pipeline.environment)
+        tree = Tree(pipeline.command, directory / "log", pipeline.environment, self._broker.pid)
         try:
             before = self._settled(tree, pipeline, pipeline.warm_rows(warm))
             tree.halt()
@@ -136,8 +137,8 @@ class Runner:
                 messages = self._broker.read(pipeline.sink, before, ends)
                 finding = pipeline.judge(fleet, messages)
                 if finding.complete:
-                    cpu, rss = tree.between(began, finding.last_at)
-                    return Result(variant.name, fleet.assets, fleet.total, finding.last_at - began, cpu, rss, len(messages), finished=True)
+                    used, seconds = tree.between(began, finding.last_at), finding.last_at - began
+                    return Result(variant.name, fleet.assets, fleet.total, seconds, used.cpu_s, used.rss, len(messages), True, used.others)
             if tree.exited():
                 raise RoundFailed(f"{variant.name} ended by itself: {tree.words()}")
             if late and finding.wrong:
@@ -152,5 +153,5 @@ class Runner:
         if not told or int(told[-1][2]) <= warm.total:
             raise RoundFailed(f"{variant.name}: not finished, {len(messages)} rows: {tree.words()}")
         at, readings = int(told[-1][1]) / 1000, int(told[-1][2]) - warm.total
-        cpu, rss = tree.between(began, at)
-        return Result(variant.name, fleet.assets, readings, at - began, cpu, rss, len(messages), finished=False)
+        used = tree.between(began, at)
+        return Result(variant.name, fleet.assets, readings, at - began, used.cpu_s, used.rss, len(messages), False, used.others)
