@@ -1,10 +1,12 @@
 """How far the archive is: which records of a topic the history has, by the positions its flow commits."""
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from schemas.clock import wall_seconds
 from schemas.topics import BY_NAME, Topic
 from sinks.errors import Unavailable
 from sinks.kafka_clients import broker_words, close_committing, consumer_config, partitions_of, topic_name, watermarks
@@ -15,6 +17,7 @@ GROUP = "derms-archive"
 Part = tuple[str, int]
 """A topic's plain name and a partition."""
 TIMEOUT_S = 5.0
+_RETRY_S = 0.1
 
 
 def lacking(ends: Mapping[Part, int], kept: Mapping[Part, int]) -> int:
@@ -43,12 +46,19 @@ class Archived:
         consumer, found = self._consumer(), dict[Part, int]()
         for topic, numbers in partitions_of(consumer, self._settings, topics, TIMEOUT_S).items():
             for number in numbers:
-                bounds = watermarks(consumer, topic_name(self._settings, topic), number, TIMEOUT_S)
-                if bounds is None:
-                    raise Unavailable(broker_words(self._settings, f"tell the end of {topic.name}"), 1.0)
-                if bounds[0] < bounds[1]:
-                    found[topic.name, number] = bounds[1]
+                low, high = self._bounds(consumer, topic, number)
+                if low < high:
+                    found[topic.name, number] = high
         return found
+
+    def _bounds(self, consumer: Any, topic: Topic, number: int) -> tuple[int, int]:
+        deadline = wall_seconds() + TIMEOUT_S
+        # A partition that was just made has no leader for a moment.
+        while (bounds := watermarks(consumer, topic_name(self._settings, topic), number, TIMEOUT_S)) is None:
+            if wall_seconds() > deadline:
+                raise Unavailable(broker_words(self._settings, f"tell the end of {topic.name}"), 1.0)
+            time.sleep(_RETRY_S)
+        return bounds
 
     def kept(self, parts: Iterable[Part]) -> dict[Part, int]:
         """Up to where the history has each of these partitions, as far as positions of them are kept."""
