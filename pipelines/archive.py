@@ -14,6 +14,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from pipelines.operators import dead_letter
+from pipelines.places import places
 from pipelines.records import Out, Payload, Poll, Record, Unreadable
 from schemas.clock import Clock
 from schemas.facts import Value
@@ -72,9 +73,7 @@ def reading_batches(poll: Poll) -> Iterator[tuple[str, Batch]]:
     """The readings of a poll as batches of columns, one for each run of a partition."""
     if not poll.payloads:
         return
-    offsets = np.zeros(len(poll.payloads), np.int64)
-    for run in poll.runs:
-        offsets[run.first : run.first + run.count] = run.offsets
+    _, offsets = places(poll)
     readings = decode_readings(poll.payloads)
     frame = frame_of(readings, offsets)
     for run in poll.runs:

@@ -60,7 +60,7 @@ def _reading(asset_id: str, minutes: float, phase: Phase = Phase.ALL, **values: 
 
 
 def _poll(payloads: list[bytes]) -> Poll:
-    runs = (Run(0, 0, len(payloads), tuple(range(len(payloads)))),) if payloads else ()
+    runs = (Run(0, 0, len(payloads), range(len(payloads))),) if payloads else ()
     return Poll(payloads, runs, (), (0,), _START + timedelta(days=1))
 
 

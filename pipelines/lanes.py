@@ -26,6 +26,7 @@ from sinks.kafka import (
 )
 from sinks.settings import KafkaSettings
 
+_ERROR: Callable[[Any], Any] = Message.error
 _PARTITION: Callable[[Any], int] = Message.partition  # type: ignore[assignment]  # None only for messages never sent
 Part = tuple[str, int]
 """A topic's plain name and a partition."""
@@ -167,17 +168,18 @@ class Lane:
         Several stretches may be of one partition; its order is kept. Errors of the connection are logged and waited
         out. Raises `Misconfigured` for an offset out of range.
         """
-        messages = self._consumer.consume(most, wait_s)
-        records = [message for message in messages if message.error() is None]
+        messages = records = self._consumer.consume(most, wait_s)
+        if wrong := any(map(_ERROR, messages)):
+            records = [message for message in messages if message.error() is None]
         stretches = self._stretches(records)
         for part, found in stretches:
             self.read[part] = found[-1].offset() + 1
-        if len(records) < len(messages):
+        if wrong:
             self._heed([message for message in messages if message.error() is not None])
         return stretches
 
     def _stretches(self, records: list[Any]) -> list[tuple[Part, list[Any]]]:
-        if len(self._topics) == 1:  # telemetry: save a call in Python for each message
+        if len(self._topics) == 1:  # telemetry: no call in Python for any message
             name = self._topics[0].name
             return [((name, partition), list(found)) for partition, found in groupby(records, _PARTITION)]
         return [(self._part(*place), list(found)) for place, found in groupby(records, _place)]

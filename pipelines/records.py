@@ -1,5 +1,6 @@
 """What flows between sources, rules and sinks: records read, values to write."""
 
+from array import array
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -59,12 +60,13 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The share of one Kafka partition in a poll: `payloads[first : first + count]`, offsets rising from `offset`."""
+    """The share of one Kafka partition in a poll: `payloads[first : first + count]`, and their rising offsets."""
 
     partition: int
     first: int
     count: int
-    offsets: tuple[int, ...]
+    offsets: "range | array[int]"
+    """An array of 64-bit numbers only where the partition leaves some out."""
 
 
 @dataclass(frozen=True, slots=True)

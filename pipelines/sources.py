@@ -11,11 +11,13 @@ its input were over. While the broker answers, nothing blocks a worker longer th
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import Message
 
 from pipelines.barrier import Gate
 from pipelines.lanes import REOPEN_S, Lane, Part
@@ -33,6 +35,8 @@ from sinks.kafka import EMBEDDED_FETCH_WAIT_MS, RawRecord, raw_record
 from sinks.settings import KafkaSettings
 
 X = TypeVar("X")
+_VALUE: Callable[[Any], Any] = Message.value
+_OFFSET: Callable[[Any], Any] = Message.offset
 
 VERSION = 1
 RECORDS_AT_ONCE = 1_000
@@ -195,6 +199,14 @@ class RecordSource(_Source[list[Record]]):
         return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop)
 
 
+def _offsets(messages: list[Any]) -> "range | array[int]":
+    """The offsets of some messages of one partition, which rise: mostly by one each, and then nobody is asked but the ends."""
+    first, after = messages[0].offset(), messages[-1].offset() + 1
+    if after - first == len(messages):
+        return range(first, after)
+    return array("q", map(_OFFSET, messages))
+
+
 class _PayloadPart(_LanePart[Poll]):
     def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock, meters: Meters) -> None:
         super().__init__(lane, lanes, stop)
@@ -214,8 +226,10 @@ class _PayloadPart(_LanePart[Poll]):
             for part, messages in self._lane.poll(self._most, FILL_S if self._flowing else 0):
                 found.setdefault(part, []).extend(messages)
             for (_, partition), messages in sorted(found.items()):
-                runs.append(Run(partition, len(payloads), len(messages), tuple(message.offset() for message in messages)))
-                payloads.extend(message.value() or b"" for message in messages)
+                runs.append(Run(partition, len(payloads), len(messages), _offsets(messages)))
+                payloads += map(_VALUE, messages)
+            if not all(payloads):  # tombstones
+                payloads = [payload or b"" for payload in payloads]
             timing.size = sum(map(len, payloads))
         self._lane.emitted(self._lane.parts)
         self._standing.look()

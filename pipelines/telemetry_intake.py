@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from pipelines.places import places
 from pipelines.records import Out, Poll
 from pipelines.rules.quarter_intake import Columns, rejected, sort
 from pipelines.rules.quarter_rejects import REASONS, Reject, collapsed
@@ -81,7 +82,7 @@ class Intake:
         if self._known is None or self._known[0] is not roster:
             self._known = (roster, KnownIds(roster.ids))
         readings = decode_readings(poll.payloads, self._known[1])
-        partition, offset = _places(poll)
+        partition, offset = places(poll)
         silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
         sorted_ = sort(_columns(readings, partition, offset), roster, to_ms(poll.now), poll.partitions, silences, self._shards)
         letters = [self._letter(poll, int(partition[index]), int(offset[index]), index, reason) for index, reason in readings.broken]
@@ -107,15 +108,6 @@ class Intake:
             raw=poll.payloads[index],
         )
         return Out(DEAD_LETTERS, TELEMETRY.name, letter)
-
-
-def _places(poll: Poll) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Partition and offset of each payload."""
-    partition, offset = np.zeros(len(poll.payloads), np.int32), np.zeros(len(poll.payloads), np.int64)
-    for run in poll.runs:
-        partition[run.first : run.first + run.count] = run.partition
-        offset[run.first : run.first + run.count] = run.offsets
-    return partition, offset
 
 
 def _columns(readings: Readings, partition: NDArray[np.int32], offset: NDArray[np.int64]) -> Columns:

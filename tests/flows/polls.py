@@ -33,7 +33,7 @@ class Topic:
             first = self._offsets[partition]
             self._offsets[partition] += len(raw)
             if raw:
-                made.append(Run(partition, len(payloads), len(raw), tuple(range(first, first + len(raw)))))
+                made.append(Run(partition, len(payloads), len(raw), range(first, first + len(raw))))
             payloads += raw
         return Poll(payloads, tuple(made), tuple(marks), self.partitions, now)
 

@@ -1,5 +1,6 @@
 """Flow `archive`: every topic's records end up in the history once, whatever fails and when."""
 
+from array import array
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -51,7 +52,7 @@ def measurement(seconds: int) -> Measurement:
 
 
 def poll(payloads: list[bytes], *runs: Run) -> Poll:
-    whole = (Run(0, 0, len(payloads), tuple(range(len(payloads)))),)
+    whole = (Run(0, 0, len(payloads), range(len(payloads))),)
     return Poll(payloads, runs or whole, (), (0, 1), T0)
 
 
@@ -109,7 +110,7 @@ def test_batches_of_records_go_by_topic_and_partition() -> None:
 def test_readings_keep_their_offsets_beside_broken_neighbours() -> None:
     batch = MeasurementBatch(measurements=[measurement(100), measurement(101)])
     payloads = [encode(measurement(0)), b"broken", encode(batch), encode(measurement(3)), b"\xc3\x01"]
-    runs = (Run(4, 0, 3, (10, 12, 13)), Run(7, 3, 2, (5, 6)))
+    runs = (Run(4, 0, 3, array("q", [10, 12, 13])), Run(7, 3, 2, range(5, 7)))
     made = {batch.partition: batch for _, batch in reading_batches(poll(payloads, *runs))}
     assert {key: (batch.first, batch.last) for key, batch in made.items()} == {4: (10, 13), 7: (5, 6)}
     four, seven = made[4].readings, made[7].readings
@@ -132,7 +133,7 @@ def test_readings_of_a_backfill_are_among_the_others_and_yield_to_live_ones(stor
         [backfilled(0, *changed), record(BACKFILL, 1, Payload(b"no Avro"))],
         [backfilled(2, measurement(3), later.model_copy(update={"power_w": -2.0}))],
     ]
-    run_main(flow(store, records, [poll([encode(live)], Run(0, 0, 1, (1 << 40,)))], letters))
+    run_main(flow(store, records, [poll([encode(live)], Run(0, 0, 1, range(1 << 40, (1 << 40) + 1)))], letters))
     found = store.query("SELECT measured_at, power_w FROM v_telemetry ORDER BY measured_at")
     assert [row["power_w"] for row in found] == [-1.0, 2.0, 3.0]  # the first of a backfill, but of all the live one
     [letter] = [out.value for out in letters]
@@ -186,7 +187,7 @@ def test_a_store_that_fails_loses_nothing_and_doubles_nothing(
 ) -> None:
     failing = Failing(monkeypatch, after, stored)
     init_db_dir(tmp_path, 1)
-    records, polls = list(lines(quarters(12))), [poll([encode(measurement(n))], Run(0, 0, 1, (n,))) for n in range(6)]
+    records, polls = list(lines(quarters(12))), [poll([encode(measurement(n))], Run(0, 0, 1, range(n, n + 1))) for n in range(6)]
     letters: list[Out] = []
     with pytest.raises((Unavailable, BytewaxRuntimeError)):
         run_main(flow(store, records, polls, letters), epoch_interval=timedelta(0), recovery_config=RecoveryConfig(tmp_path))

@@ -2,6 +2,7 @@
 
 import math
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -158,7 +159,7 @@ def _polls(settings: KafkaSettings, clock: Clock) -> Iterator[Poll]:
             found.setdefault(partition, []).extend(messages)
         payloads, runs = list[bytes](), list[Run]()
         for partition, messages in sorted(found.items()):
-            runs.append(Run(partition, len(payloads), len(messages), tuple(message.offset() for message in messages)))
+            runs.append(Run(partition, len(payloads), len(messages), array("q", (message.offset() for message in messages))))
             payloads += [message.value() or b"" for message in messages]
         if payloads:
             yield Poll(payloads, tuple(runs), (), partitions, clock.now())
