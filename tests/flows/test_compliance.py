@@ -18,7 +18,7 @@ from schemas.clock import FrozenClock
 from schemas.compliance import Breach, Verdict
 from schemas.facts import Value
 from schemas.intervals import QUARTER
-from schemas.telemetry import Level, Method, QuarterHour
+from schemas.telemetry import Level, Method, Origin, QuarterHour
 from schemas.topics import BREACHES, COMPLIANCE, DEAD_LETTERS, ENVELOPES, EVENTS, QUARTER_HOURS
 from schemas.units import Direction, Phase
 from tests.builders import T0, configuration
@@ -91,6 +91,12 @@ def test_what_is_no_row_of_a_known_group_is_left_alone():
         Unreadable("no known prefix", b"x"),
     )
     assert [item.topic for item in out] == [DEAD_LETTERS]
+
+
+def test_repaired_rows_are_judged_and_those_of_a_backfill_are_not():
+    out = run(envelope(0, 20_000.0), row(0, 6_000.0, origin=Origin.BACKFILL), row(0, 4_000.0, revision=2, origin=Origin.REPAIR))
+    verdicts = [item.value for item in out if isinstance(item.value, Verdict) and item.value.direction is Direction.IMPORT]
+    assert [(v.verdict.value, v.used_wh) for v in verdicts] == [("WITHIN", 4_000)]
 
 
 @pytest.mark.parametrize("crash", [2, 3, 5])

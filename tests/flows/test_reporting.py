@@ -18,7 +18,7 @@ from schemas.connection import Command, CommandKind, Connection, ConnectionState
 from schemas.facts import Value, digest
 from schemas.intervals import QUARTER
 from schemas.outbound import DeadLetter, OutboundMessage
-from schemas.telemetry import Level, Method, QuarterHour
+from schemas.telemetry import Level, Method, Origin, QuarterHour
 from schemas.topics import COMMANDS, COMPLIANCE, CONNECTIONS, EVENTS, INBOUND, OUTBOUND, QUARTER_HOURS, Topic
 from schemas.units import Direction
 from tests.builders import T0, configuration
@@ -102,6 +102,15 @@ def test_rows_of_two_scopes_become_two_messages_for_the_partner() -> None:
         ("VEC-1", "UpdateAssetMeasurements"),
         ("VEC-2", "UpdateAssetMeasurements"),
     ]
+
+
+def test_repaired_rows_are_told_and_those_of_a_backfill_are_not() -> None:
+    rows = [row(level, 1, origin=Origin.BACKFILL) for level in Level]
+    rows += [row(level, 1, origin=Origin.REPAIR, revision=2, export_wh=2000.0) for level in Level]
+    rows += [row(level, 2, origin=Origin.BACKFILL) for level in Level]
+    (message,) = messages(run([[online()], rows]))
+    (entry,) = json.loads(message.body)["measurements"]
+    assert (message.group_id, entry["energy_measurement"]["value"]) == ("VEC-1", 2.0)
 
 
 def test_a_breach_and_a_command_become_compliance_errors() -> None:
