@@ -101,7 +101,7 @@ class Teller:
         for place in np.flatnonzero((told.shards >= 0) & (now != told.shards)).tolist():
             mark = int(told.marks[place])
             told.former[mark] = told.former.get(mark, 0) | 1 << int(told.shards[place])
-            told.former_until = part.now // QUARTER_MS * QUARTER_MS + QUARTER_MS
+            told.former_until = part.now // QUARTER_MS * QUARTER_MS + 2 * QUARTER_MS  # they may learn of it a quarter later
         told.marks, told.shards = marks, shards
         told.absent = told.overdue = 0  # some hear it for the first time
         self._again, self._assets = True, []

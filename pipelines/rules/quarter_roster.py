@@ -81,8 +81,13 @@ class Roster:
 
     @cached_property
     def known_assets(self) -> Ints:
-        """The marks of all assets, in order."""
-        return np.sort(self.marks)
+        """The marks of all assets, in order. Raises ValueError where two have the same, which is not to be expected ever."""
+        order = np.argsort(self.marks)
+        same = np.flatnonzero(np.diff(self.marks[order]) == 0)
+        if len(same):
+            first, second = (self.ids[order[same[0] + each]] for each in (0, 1))
+            raise ValueError(f"assets {first!r} and {second!r} cannot be told apart by their digests; one of them needs another id")
+        return self.marks[order]
 
     @cached_property
     def known_groups(self) -> Ints:

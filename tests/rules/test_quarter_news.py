@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+import pytest
+
 from pipelines.rules.group_bindings import marks_of, scope_hash
 from pipelines.rules.group_news import GroupNews
 from pipelines.rules.quarter_closing import take_step
@@ -149,3 +152,10 @@ def test_what_it_remembers_is_plain() -> None:
     desk.poll(0, (A, 0))
     kept: dict[str, Any] = vars(desk.teller.told)
     assert kept.keys() == {"marks", "shards", "former", "former_until", "absent", "overdue", "next_overdue"}
+
+
+def test_assets_that_columns_could_not_tell_apart_are_refused() -> None:
+    one = roster({A: "north", B: "north"})
+    vars(one)["marks"] = np.array([7, 7], np.int64)
+    with pytest.raises(ValueError, match=f"{A!r} and {B!r} cannot be told apart"):
+        _ = one.known_assets
