@@ -16,14 +16,13 @@ from tests.benchmarks.broker import Broker, Round, rounds_of
 from tests.benchmarks.live import Live, Plan, Scene
 from tests.benchmarks.readings import Fleet
 from tests.benchmarks.rounds import Result, RoundFailed, Runner, warm_up
-from tests.benchmarks.variants import FLOOR, NAMES, VARIANTS
+from tests.benchmarks.variants import NAMES, VARIANTS, Variant
 from tests.kafka.broker import ApacheKafka, missing_tools
 
 LIVE = "live"
+LIVE_MINUTES = 6.0
 NOISY = 0.15
 """Cores that others may have without being mentioned."""
-_FORMS = {variant.name: variant.form for variant in VARIANTS} | {FLOOR: "singles"}
-_GROUPS = {variant.name: variant.group for variant in VARIANTS} | {FLOOR: "ours-singles"}
 QUICK_LIVE = Plan(assets=10_000, history_s=1_200, before_s=45, steady_s=12, lateness_s=20)
 
 
@@ -71,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--assets", type=numbers, default=None, help="fleets, such as 1000,10000,100000 (those; with --quick 1000)")
     parser.add_argument("--readings", type=int, default=None, help="readings of our single-message rounds; the others scale with it")
     parser.add_argument("--only", type=lambda text: text.split(","), default=None, help=f"some of: {', '.join([*NAMES, LIVE])}")
+    parser.add_argument("--minutes", type=float, default=35.0, help="begin no round that would not be over then (35)")
     parser.add_argument("--quick", action="store_true", help="one small round: does everything work? (5 minutes)")
     parser.add_argument("--out", type=Path, default=Path(".cache/bench.json"), help="where the numbers go as JSON")
     options = parser.parse_args()
@@ -91,31 +91,43 @@ def _prepare(names: list[str]) -> None:
 
 
 def _compared(broker: Broker, directory: Path, names: list[str], options: argparse.Namespace, failures: list[str]) -> Iterator[Result]:
-    """Round after round for each fleet, the variants in turns, every other round in reverse."""
-    runner = Runner(broker, directory)
+    """Round after round over all fleets, the variants in turns, every other round in reverse; as many rounds as time allows."""
+    runner, began = Runner(broker, directory), time.monotonic()
+    data = {assets: _Data(assets, options) for assets in options.assets}
     variants = {variant.name: variant for variant in VARIANTS}
-    for assets in options.assets:
-        data, given_up = _Data(assets, options), set[str]()
-        for number in range(options.rounds):
+    given_up, longest = set[tuple[str, int]](), 0.0
+    for number in range(options.rounds if names else 0):
+        begun = time.monotonic()
+        if begun - began + longest > (options.minutes - LIVE_MINUTES) * 60:
+            print(f"time is up after {number} rounds: --minutes {options.minutes:g}", flush=True)
+            return
+        for assets in options.assets:
             for name in names if number % 2 == 0 else names[::-1]:
-                if name in given_up or (not options.only and assets not in sizes.ONLY_AT.get(name, {assets})):
+                if (name, assets) in given_up or (not options.only and assets not in sizes.ONLY_AT.get(name, {assets})):
                     continue
-                fleet, form = data.fleet(name), _FORMS[name]
+                started = time.monotonic()
                 try:
-                    if name == FLOOR:
-                        result = runner.floor(fleet, data.rounds(fleet, form))
-                    else:
-                        limit_s = sizes.LIMIT_S[_GROUPS[name]]
-                        result = runner.run(variants[name], fleet, data.rounds(warm_up(fleet), form), data.rounds(fleet, form), limit_s)
+                    result = _round(runner, variants.get(name), data[assets])
                 except RoundFailed as failure:
                     failures.append(f"{name}, {assets:,} assets, round {number + 1}: {failure}")
                     print(f"FAILED  {failures[-1]}", flush=True)
-                    given_up.add(name)
+                    given_up.add((name, assets))
                     continue
                 if not result.finished:
-                    given_up.add(name)
-                print(_line(number + 1, result), flush=True)
+                    given_up.add((name, assets))
+                print(f"{_line(number + 1, result)}  ({time.monotonic() - started:.0f} s in all)", flush=True)
                 yield result
+        longest = max(longest, time.monotonic() - begun) if number else 0.0
+
+
+def _round(runner: Runner, variant: Variant | None, data: "_Data") -> Result:
+    """One round of a variant, or of the floor (None)."""
+    if variant is None:
+        fleet = data.fleet("ours-singles")
+        return runner.floor(fleet, data.rounds(fleet, "singles"))
+    fleet = data.fleet(variant.group)
+    warm, rounds = data.rounds(warm_up(fleet), variant.form), data.rounds(fleet, variant.form)
+    return runner.run(variant, fleet, warm, rounds, sizes.LIMIT_S[variant.group])
 
 
 class _Data:
@@ -125,9 +137,9 @@ class _Data:
         self._assets, self._options = assets, options
         self._made: dict[tuple[Fleet, str], list[Round]] = {}
 
-    def fleet(self, name: str) -> Fleet:
+    def fleet(self, group: str) -> Fleet:
         factor = sizes.QUICK if self._options.quick else 1.0
-        return sizes.fleet(_GROUPS[name], self._assets, factor=factor, asked=self._options.readings)
+        return sizes.fleet(group, self._assets, factor=factor, asked=self._options.readings)
 
     def rounds(self, fleet: Fleet, form: str) -> list[Round]:
         key = (fleet, form)

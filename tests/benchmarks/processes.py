@@ -58,6 +58,11 @@ class Tree:
     def exited(self) -> bool:
         return self._root.poll() is not None
 
+    def wait(self, timeout_s: float) -> None:
+        """Until it ends by itself, at most so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._root.wait(timeout_s)
+
     def pids(self) -> list[int]:
         """The root and its living descendants."""
         children: dict[int, list[int]] = {}
@@ -117,11 +122,12 @@ class Tree:
 
     def kill(self) -> None:
         """SIGKILL for all, children first: a supervisor that is gone restarts nobody, but neither may it leave orphans."""
-        self.halt()
-        for pid in reversed(self.pids()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._root.wait()
+        if not self.exited():
+            self.halt()
+            for pid in reversed(self.pids()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._root.wait()
         self._end()
 
     def terminate(self, timeout_s: float = 20.0) -> float:

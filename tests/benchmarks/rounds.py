@@ -1,8 +1,8 @@
 """One round of one variant, the same for all (README, "What a round is")."""
 
 import json
+import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -99,15 +99,20 @@ class Runner:
         try:
             self._broker.append(f"{prefix}in", rounds)
             arguments = [sys.executable, str(PEERS / "floor.py"), self._broker.bootstrap, f"{prefix}in", str(fleet.total)]
-            done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
-            if done.returncode != 0:
-                raise RoundFailed(f"{FLOOR}: {done.stderr[-500:]}")
+            tree = Tree(arguments, self._directory / f"{self._number:04d}-{FLOOR}", dict(os.environ), self._broker.pid)
+            try:
+                tree.wait(300)
+            finally:
+                tree.kill()
         finally:
             self._broker.delete(prefix)
-        found = json.loads(done.stdout)
-        return Result(
-            FLOOR, fleet.assets, found["messages"], found["ended"] - found["began"], found["cpu_s"], found["rss"], 0, finished=True
-        )
+        try:
+            found = json.loads(tree.words())
+        except ValueError:
+            raise RoundFailed(f"{FLOOR}: {tree.words()}") from None
+        used = tree.between(found["began"], found["ended"])
+        seconds = found["ended"] - found["began"]
+        return Result(FLOOR, fleet.assets, found["messages"], seconds, found["cpu_s"], used.rss, 0, True, used.others)
 
     def _settled(self, tree: Tree, pipeline: Pipeline, least: int) -> list[int]:
         """Wait until the warm-up's rows are there and no more come; where the sink then ends."""

@@ -6,7 +6,6 @@ and the CPU seconds used in between.
 
 import json
 import os
-import resource
 import sys
 import time
 
@@ -42,7 +41,6 @@ print(
             "ended": time.time(),
             "cpu_s": sum(os.times()[:2]) - begun_cpu,
             "messages": count,
-            "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
     ),
     flush=True,
