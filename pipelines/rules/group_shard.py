@@ -62,9 +62,9 @@ class GroupShard:
         self.assets.follow((said for scope in mine for said in assets_said(roster.by_scope[scope])), roster.known_assets, now, self.gone)
         bound = [scope for scope in roster.groups if scope_hash(scope) % shards == self.number]
         self.groups.follow((said for scope in bound for said in groups_said(roster.groups[scope])), roster.known_groups, now, self.gone)
-        self.look_again()
+        self._bind()
 
-    def look_again(self) -> None:
+    def _bind(self) -> None:
         """Make what follows from the bindings: everything that can still change is summed again."""
         self._scopes = Scopes(self.assets.all(), self.groups.all(), self.seats)
         self._leave()

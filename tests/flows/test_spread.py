@@ -98,5 +98,10 @@ def test_lanes_and_shards_are_dealt_evenly(workers: int) -> None:
     assert set(of_ours.values()) == {max(1, SHARDS // workers)}
 
 
+def test_three_workers_get_three_three_and_two_shards() -> None:
+    _, shards = dealt(3)
+    assert sorted(Counter(shards.values()).values()) == [2, 3, 3]
+
+
 def test_the_lanes_share_the_topics_partitions_evenly() -> None:
     assert TELEMETRY.partitions % TELEMETRY_LANES == 0
