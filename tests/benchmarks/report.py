@@ -94,9 +94,11 @@ def asked(found: dict[tuple[str, int], Median], live: Live | None) -> list[Asked
         for peer, name, first, second in (("flink", "Flink", 2, 5), ("streams", "Kafka Streams", 4, 10)):
             if other := of.get(peer):
                 if singles:
-                    out.append(_most(f"CPU of singles / {name}'s, {at}{_open(other)}", singles.cpu / other.cpu, 1 / first))
+                    out.append(_most(f"CPU of singles / that of {name}, {at}{_open(other)}", singles.cpu / other.cpu, 1 / first))
                 if batches:
-                    out.append(_most(f"CPU of batches / {name}'s of singles, {at}{_open(other)}", batches.cpu / other.cpu, 1 / second))
+                    out.append(
+                        _most(f"CPU of batches / that of {name} with singles, {at}{_open(other)}", batches.cpu / other.cpu, 1 / second)
+                    )
         for form in ("singles", "batches"):
             one, two = of.get(f"ours-{form}-1"), of.get(f"ours-{form}-2")
             if one and two:
