@@ -1,4 +1,4 @@
-"""Documentation that follows from the code: topics, settings, commands, configuration. `make docs` writes it, a test checks it."""
+"""Documentation that follows from the code: topics, settings, commands, configuration, metrics. `make docs` writes it, a test checks it."""
 
 import sys
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
 from gateway.cli import app
+from gateway.flow_metrics import FLOW_CATALOGUE, FlowMetered
+from gateway.metrics import CATALOGUE, Metered
 from gateway.settings import EXAMPLES, PREFIX, SECRETS, Settings
 from schemas.config import Configuration
 from schemas.topics import TOPICS
@@ -102,11 +104,38 @@ def _item(annotation: Any) -> type[BaseModel]:
     return found
 
 
+FLOW_WORDS = """Every worker of the telemetry flow (`worker` is its number in a cluster) says every few seconds, on `derms.flow-reports`, what
+it has counted since it was started, how long its stages took and how far it is; `derms status --partitions` and
+`/api/v1/status` show the same. What it counts: `readings` by outcome (`taken`, or why not), `messages` that are `unreadable`,
+`rows` written of assets and `revisions` among them, `group_rows`, readings `repeated`, `conflicts` among these, `late` ones,
+`strays` (assets on a second partition), `dead_letters`. Its stages: `poll`, `decode`, `aggregate`, `groups`, `write` (until the
+broker has acknowledged), `snapshot`. Counters begin at 0 when a worker is started again.
+
+Worth an alert: `derms_flow_watermark_delay_seconds` above a few minutes (it goes on growing when nobody works),
+`derms_flow_lag_messages` that does not fall, `derms_flow_report_age_seconds` above 30, any increase of
+`derms_flow_items_total{what="late"}`.
+"""
+
+
+def metrics_page() -> str:
+    """Every metric with its labels."""
+    lines = ["# Metrics\n", "`/metrics` of the operations listener, for Prometheus. Counters' names end in `_total` there.\n"]
+    head = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
+    lines += [*head, *map(_metric, CATALOGUE), "\n## Dataflows\n", FLOW_WORDS, *head, *map(_metric, FLOW_CATALOGUE)]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def _metric(metered: Metered | FlowMetered) -> str:
+    labels = ", ".join(f"`{label}`" for label in metered.labels)
+    return f"| `{metered.name}` | {'counter' if metered.counter else 'gauge'} | {labels} | {metered.words} |"
+
+
 PAGES = {
     "topics.md": topics_page,
     "settings.md": settings_page,
     "commands.md": commands_page,
     "configuration.md": configuration_page,
+    "metrics.md": metrics_page,
 }
 
 
