@@ -11,7 +11,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from gateway.recovery import closed_quarters
+from gateway.recovery import begun, closed_quarters
 from gateway.settings import Settings, clock_of, public_url
 from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
 from pipelines.flow_reporter import FlowReporter
@@ -115,14 +115,17 @@ class Wiring:
 
 def _telemetry(w: Wiring) -> Dataflow:
     from pipelines.compiled import prepare  # numpy and numba, only in the processes of the data plane
+    from pipelines.earlier_rows import EarlierRows
     from pipelines.telemetry import telemetry_flow
 
     prepare()
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
     polls = w.readings("telemetry", lanes, meters=meters)
     out = w.out("telemetry", many=True, meters=meters)  # no flow waits for the end of what it writes
-    closed = None if w.settings.data is None else closed_quarters(w.settings.data, w.settings.incarnation)
-    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config, closed=closed, meters=meters)
+    data, life = w.settings.data, w.settings.incarnation
+    closed = None if data is None else closed_quarters(data, life)
+    written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life))
+    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config, closed=closed, written=written, meters=meters)
 
 
 def _lifecycle(w: Wiring) -> Dataflow:
@@ -199,7 +202,7 @@ def _repair(w: Wiring) -> Dataflow:
         repairer = Repairer(history, rosters, w.clock, lambda: w.config.current().timing.asset_expiry)
         desk = Desk(repairer, progress, rosters, w.clock, w.stop.is_set)
     records = w.records("repair", READS, fetch_wait_ms=HISTORY_MS)
-    return repair_flow(records=records, out=w.out("repair"), clock=w.clock, desk=desk)
+    return repair_flow(records=records, out=w.out("repair", many=True), clock=w.clock, desk=desk)
 
 
 def layout_of(flow: str, settings: Settings) -> Mapping[str, int]:

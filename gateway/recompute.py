@@ -30,6 +30,8 @@ from sinks.kafka_archived import Archived, lacking
 CONFIG_WITHIN_S = 10.0
 STALLED_S = 60.0
 """An archive that takes nothing for so long is not running."""
+ACKNOWLEDGED = 1_000
+"""So many rows are acknowledged before more are sent: none waits longer than its time-out."""
 _ASK_S = 0.2
 _MS = timedelta(milliseconds=1)
 
@@ -93,7 +95,7 @@ def opened(target: Target, client_id: str) -> Iterator[System]:
         stack.callback(archived.close)
         rosters = Rosters(lambda: config, clock)
         repairer = Repairer(history, rosters, clock, lambda: config.timing.asset_expiry)
-        producer = Producer(settings, client_id)
+        producer = Producer(settings, client_id, many=True)
         stack.callback(producer.close)
         yield System(config, clock, history, repairer, producer, archived)
 
@@ -128,8 +130,10 @@ def recompute(
     wait_archived(system, [QUARTER_HOURS])
     summary = Summary()
     for piece in system.repairer.run(Wanted(spans, origin)):
-        for row in piece.rows:
+        for number, row in enumerate(piece.rows, 1):
             system.producer.send(QUARTER_HOURS, row.id, row)
+            if number % ACKNOWLEDGED == 0:
+                system.producer.flush()
         system.producer.flush()
         summary.tally += piece.tally
         summary.left_out += piece.left_out
