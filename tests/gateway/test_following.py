@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -10,12 +11,12 @@ from gateway.following import LASTING, RECENT, Following, readable
 from pipelines.records import Unreadable
 from schemas.clock import FrozenClock
 from schemas.compliance import BreachState
-from schemas.topics import CONFIG, EVENTS, LATE_TELEMETRY, READINGS, TOPICS
+from schemas.topics import CONFIG, EVENTS, FLOW_REPORTS, LATE_TELEMETRY, READINGS, TOPICS
 from sinks.codec import encode
 from sinks.kafka import Producer, RawRecord, create_topics
 from sinks.settings import KafkaSettings
 from tests.gateway import story
-from tests.gateway.facts import NOW, event
+from tests.gateway.facts import NOW, event, report
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,13 @@ def test_what_was_there_and_what_comes_is_in_the_picture(kafka: KafkaSettings) -
         producer.send(EVENTS, "key", event(NOW, "news", "Something new"))
         producer.flush()
         until(lambda: following.projection.current().events[0].words == "Something new")
+        said = report(0, 7)
+        producer.send(FLOW_REPORTS, said.key, said)
+        producer.flush()
+        until(lambda: "telemetry/0" in following.projection.current().flows)
+        (reported,) = following.projection.current().flows["telemetry/0"]
+        assert reported.report == said
+        assert abs((datetime.now(UTC) - reported.at).total_seconds()) < 30  # the broker's word, in wall time
     finally:
         following.stop()
         producer.close()
