@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bytewax.recovery import init_db_dir
@@ -60,6 +61,14 @@ def _place(root: Path, flow: str, incarnation: str) -> Path:
 def closed_quarters(root: Path, incarnation: str) -> Path:
     """Where the telemetry flow keeps quarters that are closed: in its store, so that both are moved as one."""
     return _place(root, "telemetry", incarnation) / "closed-quarters"
+
+
+def begun(root: Path, flow: str, incarnation: str) -> datetime:
+    """When the flow's store was made (wall time); now, where there is none yet."""
+    try:
+        return datetime.fromtimestamp((_place(root, flow, incarnation) / STAMP).stat().st_mtime, UTC)
+    except OSError:
+        return datetime.now(UTC)
 
 
 def _demand(path: Path, layout: Layout) -> None:

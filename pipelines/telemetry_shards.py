@@ -4,6 +4,7 @@ import pickle
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ from uuid import uuid4
 import bytewax.operators as op
 import numpy as np
 
+from pipelines.earlier_rows import EarlierRows
 from pipelines.meters import Meters
 from pipelines.quarter_rows import AssetRows, group_outs
 from pipelines.records import Out, Outs
@@ -19,6 +21,7 @@ from pipelines.rules.group_shard import GroupShard
 from pipelines.rules.group_snapshot import dump as dump_groups
 from pipelines.rules.group_snapshot import load as load_groups
 from pipelines.rules.quarter_closing import take_step
+from pipelines.rules.quarter_earlier import Earlier, overtake, overtake_groups
 from pipelines.rules.quarter_news import Teller, Told
 from pipelines.rules.quarter_out import late_readings, oddities, strays
 from pipelines.rules.quarter_roster import Roster, Rosters
@@ -27,6 +30,7 @@ from pipelines.rules.quarter_state import Part, Shard, Step
 from pipelines.segments import Segments
 from pipelines.telemetry_counts import counting
 from schemas.clock import Clock, wall_seconds
+from schemas.telemetry import Level
 from schemas.topics import TELEMETRY
 from schemas.units import from_ms, to_ms
 from sinks.errors import Misconfigured, Unavailable
@@ -50,11 +54,14 @@ class Found:
 class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
     """A telemetry shard: parts of polls in. Nothing is emitted at the end of input."""
 
-    def __init__(self, resume: bytes | None, rosters: Rosters, closed: Path | None, meters: Meters) -> None:
+    def __init__(
+        self, resume: bytes | None, rosters: Rosters, closed: Path | None, meters: Meters, written: EarlierRows | None = None
+    ) -> None:
         self._files = None if closed is None else Segments(closed, lambda size: meters.passed("snapshot", size))
-        self._shard, told = Shard(), Told()
+        self._shard, told, since = Shard(), Told(), None
         if resume is not None:
-            self._shard, told = self._loaded(resume)
+            self._shard, told, since = self._loaded(resume)
+        self._before = _Before(Level.ASSET, written, since)
         self._rosters, self._count = rosters, counting(meters)
         meters.follow(TELEMETRY.name, self._watermarks)
         self._teller, self._rows = Teller(told), AssetRows()
@@ -63,6 +70,8 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
         """Take a part in. Raises `Unavailable` where this worker does not learn of the configuration it was made by."""
         roster = self._roster(value.edition)
         step = take_step(self._shard, value, roster)
+        if (earlier := self._before.of(value.shard, value.shards)) is not None:
+            overtake(self._shard, step, earlier)
         found = Found(self._outs(value, roster, step), self._teller.tell(self._shard, value, roster, step))
         self._tell(step)
         return ([found] if found.outs or found.news else []), op.StatefulLogic.RETAIN
@@ -106,13 +115,13 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
         """The state by value, or the name of the file that has it; blocks while it and closed quarters are stored."""
         state = dump(self._shard, None if self._files is None else self._files.put)
         kept = _kept(self._files, self._shard.number, state, self._shard.segments.values())
-        return pickle.dumps(kept | {"told": vars(self._teller.told)}, protocol=5)
+        return pickle.dumps(kept | {"told": vars(self._teller.told), "saved_at": datetime.now(UTC)}, protocol=5)
 
-    def _loaded(self, resume: bytes) -> tuple[Shard, Told]:
+    def _loaded(self, resume: bytes) -> tuple[Shard, Told, datetime | None]:
         """The state of a snapshot; an earlier version's had nothing around the shard's own, which says that it is one."""
         kept, get = pickle.loads(resume), None if self._files is None else self._files.get  # noqa: S301 - our own recovery store
         try:
-            return load(_state(self._files, kept) or resume, get), Told(**kept.get("told", {}))
+            return load(_state(self._files, kept) or resume, get), Told(**kept.get("told", {})), kept.get("saved_at")
         except ValueError as error:
             raise _refused(error) from error
 
@@ -120,11 +129,21 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
 class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
     """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out."""
 
-    def __init__(self, resume: bytes | None, rosters: Rosters, clock: Clock, meters: Meters, closed: Path | None = None) -> None:
+    def __init__(
+        self,
+        resume: bytes | None,
+        rosters: Rosters,
+        clock: Clock,
+        meters: Meters,
+        closed: Path | None = None,
+        written: EarlierRows | None = None,
+    ) -> None:
         self._rosters, self._clock, self._count = rosters, clock, counting(meters)
         self._files = None if closed is None else Segments(closed, lambda size: meters.passed("snapshot", size))
+        kept = {} if resume is None else pickle.loads(resume)  # noqa: S301 - our own recovery store
+        self._before = _Before(Level.GROUP, written, kept.get("saved_at"))
         try:
-            self._shard = None if resume is None else load_groups(_state(self._files, pickle.loads(resume)) or resume)  # noqa: S301
+            self._shard = None if resume is None else load_groups(_state(self._files, kept) or resume)
         except ValueError as error:
             raise _refused(error) from error
 
@@ -133,7 +152,10 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
         number, news = value
         self._shard = self._shard or GroupShard(number)  # the engine does not tell a logic its key
         now, outs = self._clock.now(), list[Outs]()
-        for some in self._shard.step(news, self._rosters.current(), to_ms(now)):
+        found = self._shard.step(news, self._rosters.current(), to_ms(now))
+        if (earlier := self._before.of(number, news.shards)) is not None:
+            overtake_groups(self._shard, found, earlier)
+        for some in found:
             outs.append(group_outs(some, now))
             if some.revisions[0]:
                 self._count("group_rows", len(some.groups))
@@ -143,7 +165,26 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
         """The state by value, or the name of the file that has it; blocks while that is stored."""
         if self._shard is None:
             raise RuntimeError("a group shard that never heard anything has no state")
-        return pickle.dumps(_kept(self._files, _GROUPS + self._shard.number, dump_groups(self._shard)), protocol=5)
+        kept = _kept(self._files, _GROUPS + self._shard.number, dump_groups(self._shard))
+        return pickle.dumps(kept | {"saved_at": datetime.now(UTC)}, protocol=5)
+
+
+class _Before:
+    """What an earlier life wrote since a shard's snapshot (semantics 1.11). Restored shards have it read at once, before this
+    life writes anything; a shard without a snapshot when it begins."""
+
+    def __init__(self, level: Level, written: EarlierRows | None, since: datetime | None) -> None:
+        self._level, self._written, self._since = level, written, since
+        self._earlier: Earlier | None = None
+        if written is not None and since is not None:
+            written.of(level, since)
+
+    def of(self, number: int, shards: int) -> Earlier | None:
+        """The rows of this shard; None where nothing was written earlier, or nobody knows."""
+        if self._earlier is None and self._written is not None:
+            found = self._written.of(self._level, self._since)
+            self._earlier = found.of_shard(number, shards) if self._level is Level.ASSET else found
+        return self._earlier if self._earlier is not None and self._earlier.places else None
 
 
 def _kept(files: Segments | None, number: int, state: bytes, named: Iterable[str] = ()) -> dict[str, Any]:

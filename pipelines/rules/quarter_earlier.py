@@ -1,0 +1,119 @@
+"""Rows that a life of the flow wrote after its last snapshot, and how the next one numbers its own so that they hold (semantics 1.11).
+
+After a kill the readings since the snapshot come again, cut into other polls: several late ones may then make one revision
+where they had made several. The highest revision holds, so what comes again must not be numbered below what is there.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.rules.group_news import METHODS as GROUP_METHODS
+from pipelines.rules.group_news import GroupRows
+from pipelines.rules.group_shard import GroupShard
+from pipelines.rules.quarter_hours import CONTENT, METHODS
+from pipelines.rules.quarter_readings import Flags
+from pipelines.rules.quarter_roster import shard_of
+from pipelines.rules.quarter_state import Shard, Step
+from schemas.telemetry import Level
+from schemas.units import Phase
+
+_SAID = np.dtype(
+    [
+        *((name, np.float64) for name in CONTENT), ("samples", np.int64), ("missing_members", np.int64),
+        ("method", np.int8), ("estimated", np.bool_), ("reset", np.bool_),
+    ]
+)  # fmt: skip
+_PHASES = {phase.value: index for index, phase in enumerate(Phase)}
+_METHODS = {Level.ASSET.value: METHODS, Level.GROUP.value: GROUP_METHODS}
+
+Place = tuple[str, int, int]
+"""(asset or group, phase, start in ms)."""
+
+
+@dataclass
+class Earlier:
+    """Of each place the row with the highest revision, the last of them: `places` says where it is in `rows` and `revisions`."""
+
+    places: dict[Place, int] = field(default_factory=dict)
+    rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, _SAID))
+    revisions: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    @classmethod
+    def of(cls, level: Level, rows: Iterable[Mapping[str, Any]]) -> "Earlier":
+        """From final rows in the order in which they were written, as plain values; those of the other level are not taken."""
+        best: dict[Place, Mapping[str, Any]] = {}
+        for row in rows:
+            if row["level"] == level.value:
+                place = (row["id"], _PHASES[row["phase"]], round(row["start"].timestamp() * 1000))
+                if place not in best or row["revision"] >= best[place]["revision"]:
+                    best[place] = row
+        methods, said = [method.value for method in _METHODS[level.value]], np.zeros(len(best), _SAID)
+        for name in (*CONTENT, "samples", "missing_members", "estimated", "reset"):
+            said[name] = [np.nan if row[name] is None else row[name] for row in best.values()]
+        said["method"] = [methods.index(row["method"]) for row in best.values()]
+        revisions = np.array([row["revision"] for row in best.values()], np.int32)
+        return cls({place: index for index, place in enumerate(best)}, said, revisions)
+
+    def of_shard(self, number: int, shards: int) -> "Earlier":
+        """Those of one telemetry shard's assets."""
+        mine = {place: index for place, index in self.places.items() if shard_of(place[0], shards) == number}
+        return Earlier(mine, self.rows, self.revisions)
+
+    def renumbered(self, places: list[Place], rows: NDArray[np.void], revisions: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The revisions that rows to be written at these places should have: as they are; or, where an earlier life has come
+        further, its number for the same content and the next one for another."""
+        found = revisions.copy()
+        hit = [(row, index) for row, place in enumerate(places) if (index := self.places.get(place)) is not None]
+        if not hit:
+            return found
+        row, said = np.array(hit, np.int64).T
+        behind = revisions[row] <= self.revisions[said]
+        for place in [places[index] for index in row[~behind].tolist()]:
+            self.places.pop(place, None)  # overtaken
+        row, said = row[behind], said[behind]
+        found[row] = self.revisions[said] + ~_alike(rows[row], self.rows[said])
+        return found
+
+
+def _alike(rows: NDArray[np.void], said: NDArray[np.void]) -> Flags:
+    same = np.ones(len(rows), np.bool_)
+    for name in _SAID.names or ():
+        if name not in (rows.dtype.names or ()):
+            continue  # an asset's row knows of no members
+        one, other = rows[name], said[name]
+        same &= (one == other) | (np.isnan(one) & np.isnan(other)) if one.dtype.kind == "f" else one == other
+    return same
+
+
+def overtake(shard: Shard, step: Step, earlier: Earlier) -> None:
+    """Number the rows of a step, and what the shard remembers of them, after what an earlier life wrote."""
+    keys = shard.keys
+    for index, rows in enumerate(step.rows):
+        if not earlier.places:
+            return
+        key, start = rows["key"], rows["start"]
+        asset, phase = keys.asset[key].tolist(), keys.phase[key].tolist()
+        places = [(keys.assets[one], which, at) for one, which, at in zip(asset, phase, start.tolist(), strict=True)]
+        revisions = earlier.renumbered(places, rows, step.revisions[index])
+        other = np.flatnonzero(revisions != step.revisions[index])
+        if len(other):
+            shard.slots.quarters["revision"][shard.slots.of(key[other], start[other])] = revisions[other]
+            step.revisions[index] = revisions
+
+
+def overtake_groups(shard: GroupShard, found: list[GroupRows], earlier: Earlier) -> None:
+    """The same for the rows of groups."""
+    for some in found:
+        if not earlier.places or not some.revisions[0]:
+            continue
+        starts = some.rows["start"].tolist()
+        places = [(group, _PHASES[Phase.ALL.value], start) for group, start in zip(some.groups, starts, strict=True)]
+        revisions = earlier.renumbered(places, some.rows, some.revisions)
+        for index in np.flatnonzero(revisions != some.revisions).tolist():
+            quarter = shard.quarters[starts[index]]
+            quarter.said[some.groups[index]] = (int(revisions[index]), quarter.said[some.groups[index]][1])
+        some.revisions = revisions
