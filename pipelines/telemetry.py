@@ -11,6 +11,7 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+from pipelines.earlier_rows import EarlierRows
 from pipelines.metered import MeteredLogic, timed
 from pipelines.meters import Meters
 from pipelines.operators import run_rule
@@ -43,13 +44,16 @@ def telemetry_flow(
     limit: DeadLetterLimit | None = None,
     meters: Meters | None = None,
     closed: Path | None = None,
+    written: EarlierRows | None = None,
 ) -> Dataflow:
     """Reads `Poll`s of derms.telemetry; writes `QuarterHour` (key asset or group), `LateMeasurement` (key asset),
     `DeadLetter` (key origin topic) and `Event` (key scope).
 
     Timers are the polls: a source brings one about every second, with marks for silent partitions. Raises
     `TooManyDeadLetters` past the limit. Every worker must see the same configuration. `closed` is a directory beside the
-    recovery store for quarters that are closed; without it they are part of every snapshot. `meters` hear what is counted, what
+    recovery store for quarters that are closed; without it they are part of every snapshot. `written` knows the rows an earlier
+    life wrote since its last snapshot, so that what comes again is not numbered below them.
+    `meters` hear what is counted, what
     stages take and how far event time has come.
     """
     rosters, meters = Rosters(config.current, clock), meters or Meters("telemetry", clock=clock)
@@ -59,12 +63,16 @@ def telemetry_flow(
     taken = op.map("decode", op.input("polls", flow, polls), timed(meters, "decode", intake.take))
 
     parts = op.flat_map("deal", taken, _dealt)
-    quarters = op.stateful("quarters", parts, lambda resume: MeteredLogic(ShardLogic(resume, rosters, closed, meters), meters, "aggregate"))
+    quarters = op.stateful(
+        "quarters", parts, lambda resume: MeteredLogic(ShardLogic(resume, rosters, closed, meters, written), meters, "aggregate")
+    )
     steps = op.map("quarters_value", quarters, lambda pair: pair[1])
     assets = op.flat_map("assets", steps, lambda one: one.outs)
 
     news = op.flat_map("news", steps, _news)
-    told = op.stateful("groups", news, lambda resume: MeteredLogic(GroupLogic(resume, rosters, clock, meters, closed), meters, "groups"))
+    told = op.stateful(
+        "groups", news, lambda resume: MeteredLogic(GroupLogic(resume, rosters, clock, meters, closed, written), meters, "groups")
+    )
     groups = op.map("groups_value", told, lambda pair: pair[1])
 
     unreadable = op.flat_map("unreadable", taken, lambda one: one.letters)
