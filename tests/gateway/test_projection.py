@@ -192,6 +192,12 @@ def test_what_is_too_old_is_forgotten() -> None:
     assert picture.rows == {}
 
 
+def test_rows_of_long_ago_are_not_taken_in() -> None:
+    projection = Projection(FrozenClock(START + timedelta(hours=48)))
+    projection.take([record(row(START - ago * QUARTER, 1.0), offset) for offset, ago in enumerate((0, 1, 9_000))])
+    assert list(projection.current().rows[GROUP]) == [START]
+
+
 def test_rows_older_than_two_days_of_clock_time_go_by_themselves() -> None:
     clock = FrozenClock(START)
     projection = Projection(clock)
