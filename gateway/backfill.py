@@ -143,10 +143,10 @@ def load(system: System, path: Path, *, batch: int, skip: bool, say: Callable[[s
 def _rows(system: System, found: Survey, limits: Bounds, on_progress: Told) -> Summary:
     timing, spans = system.timing, dict[str, list[Span]]()
     for asset, (first, last) in found.stretches.items():
-        until = limits.by_asset[asset]
-        span = system.repairer.beyond(asset, (reached(first, timing)[0], min(reached(last, timing)[1], until)), until)
+        span = (reached(first, timing)[0], min(reached(last, timing)[1], limits.by_asset[asset]))
         if span[0] < span[1]:
             spans[asset] = [span]
+    spans = system.repairer.beyond(spans, limits.by_asset)
     begin = min((found[0][0] for found in spans.values()), default=0)
     end = max((found[-1][1] for found in spans.values()), default=0)
     return recompute(

@@ -18,7 +18,7 @@ from bytewax.outputs import Sink
 from pipelines.records import Out, Record
 from pipelines.repairing import Repairer, Wanted
 from pipelines.rules.quarter_roster import Roster, Rosters
-from pipelines.rules.repair import Span, open_from_ms
+from pipelines.rules.repair import open_from_ms
 from pipelines.rules.repair_schedule import Due, Schedule, ScheduleState, Waits
 from pipelines.rules.repair_words import gave_up, told
 from schemas.clock import Clock
@@ -116,9 +116,8 @@ class Desk:
     def _repaired(self, dues: list[Due]) -> list[QuarterHour]:
         timing, now = self._rosters.current().timing, self._clock.now()
         until = open_from_ms(to_ms(now), timing, self._schedule.waits.margin // _MS)
-        spans: dict[str, list[Span]] = {}
-        for due in dues:
-            spans[due.asset_id] = [self._repairer.beyond(due.asset_id, span, until - due.lag) for span in due.spans]
+        asked = {due.asset_id: due.spans for due in dues}
+        spans = self._repairer.beyond(asked, {due.asset_id: until - due.lag for due in dues})
         rows: list[QuarterHour] = []
         for piece in self._repairer.run(Wanted(spans, causes={due.asset_id: due.cause_id for due in dues})):
             if self._stopping():

@@ -17,7 +17,7 @@ from pipelines.rules.repair import (
     Columns,
     Place,
     Span,
-    fewest,
+    by_asset,
     joined,
     reach_ms,
     recompute,
@@ -29,7 +29,7 @@ from schemas.clock import Clock
 from schemas.intervals import QUARTER_MS
 from schemas.telemetry import Level, Origin, QuarterHour
 from schemas.units import to_ms
-from sinks.clickhouse.measured import ReadingColumns
+from sinks.clickhouse.measured import Key, ReadingColumns
 
 READINGS_AT_ONCE = 500_000
 """An asset with more readings than this in one stretch of time is taken by itself."""
@@ -52,11 +52,11 @@ class History(Protocol):
     def readings(self, assets: Sequence[str], first: int, until: int, ahead: int | None = None) -> ReadingColumns:
         """The assets' readings in a stretch; with `ahead`, without those that came more than that before their time."""
 
-    def registers_before(self, assets: Sequence[str], before: int, since: int, most: int) -> ReadingColumns:
-        """Of each asset and phase, the last `most` readings with a register in [since, before)."""
+    def instants(self, assets: Sequence[str], first: int, until: int, most: int, *, newest: bool) -> dict[Key, list[int]]:
+        """Of each asset and phase, when its first (`newest`: last) `most` readings with a register in a stretch were."""
 
-    def registers_after(self, assets: Sequence[str], after: int, until: int, most: int) -> ReadingColumns:
-        """Of each asset and phase, the first `most` readings with a register in [after, until)."""
+    def at(self, instants: Mapping[Key, Sequence[int]]) -> ReadingColumns:
+        """The readings of these assets and phases at these instants."""
 
     def rows(self, level: Level, ids: Sequence[str], first: int, until: int) -> Iterable[dict[str, Any]]:
         """The last final row of each quarter that starts in a stretch, `start` and `at` in ms."""
@@ -115,19 +115,25 @@ class Repairer:
                 yield self._piece(batch, counts, roster, Statement(wanted.origin, self._clock.now(), wanted.causes))
             yield Piece([], Counter(), Counter(), window[1])
 
-    def beyond(self, asset_id: str, span: Span, until: int) -> Span:
-        """A late reading's stretch, so far on and back as there are register values that may be judged otherwise for it (1.2):
-        those it confirms, and those behind it. Not past `until`."""
+    def beyond(self, spans: Mapping[str, Sequence[Span]], until: Mapping[str, int]) -> dict[str, list[Span]]:
+        """Late readings' stretches, so far on and back as there are register values that may be judged otherwise for them (1.2):
+        those they confirm, and those behind them. None past its asset's `until`."""
         reach = reach_ms(self._rosters.current().timing)
-        first, last = span[0] + reach, span[1] - reach  # the late reading lies about here
-        before = self._history.registers_before([asset_id], first, max(0, first - self._expiry), REGISTERS_AFTER)
-        after = self._history.registers_after([asset_id], last, last + self._expiry, REGISTERS_AFTER)
-        if len(before):
-            first = min(first, int(before.at.min()))
-        if len(after):
-            last = max(last, int(after.at.max()))
-        end = -(-(last + reach) // QUARTER_MS) * QUARTER_MS
-        return min(span[0], _floor(first - reach)), max(span[1], min(end, until // QUARTER_MS * QUARTER_MS))
+        alike: dict[Span, list[str]] = {}
+        for asset, some in spans.items():
+            for span in some:
+                alike.setdefault(span, []).append(asset)
+        found: dict[str, list[Span]] = {asset: [] for asset in spans}
+        for span, assets in alike.items():
+            first, last = span[0] + reach, span[1] - reach  # the late readings lie about between these
+            before = by_asset(self._registers(assets, first, REGISTERS_AFTER, newest=True))
+            after = by_asset(self._registers(assets, last, REGISTERS_AFTER, newest=False))
+            for asset in assets:
+                begin = min([first, *before.get(asset, [])]) - reach
+                end = -(-(max([last, *after.get(asset, [])]) + reach) // QUARTER_MS) * QUARTER_MS
+                most = until[asset] // QUARTER_MS * QUARTER_MS
+                found[asset].append((min(span[0], _floor(begin)), max(span[1], min(end, most))))
+        return found
 
     def _piece(self, spans: Mapping[str, Span], counts: Mapping[str, int], roster: Roster, said: Statement) -> Piece:
         changes, left_out = Changes(), Counter[str]()
@@ -174,32 +180,31 @@ class Repairer:
         low = _floor(min(first for first, _ in spans.values()) - reach)
         high = -(-(max(until for _, until in spans.values()) + reach) // QUARTER_MS) * QUARTER_MS
         parts = [_columns(self._history.readings(assets, low, high, self._ahead(roster)))]
-        metered = register_assets(parts[0])
-        if metered:
-            ask = self._history
-            parts += _registers(
-                metered, REGISTERS_BEFORE, self._expiry, lambda names, far, most: ask.registers_before(names, low, low - far, most)
-            )
-            parts += _registers(
-                metered, REGISTERS_AFTER, self._expiry, lambda names, far, most: ask.registers_after(names, high, high + far, most)
-            )
+        if metered := register_assets(parts[0]):
+            beside = self._registers(metered, low, REGISTERS_BEFORE, newest=True)
+            parts.append(_columns(self._history.at(beside)))
+            parts.append(_columns(self._history.at(self._registers(metered, high, REGISTERS_AFTER, newest=False))))
         return joined(parts)
+
+    def _registers(self, assets: Sequence[str], at: int, most: int, *, newest: bool) -> dict[Key, list[int]]:
+        """The registers beside an instant: near it first, and far from it for the assets that have not enough there."""
+
+        def ask(names: Sequence[str], far: int) -> dict[Key, list[int]]:
+            first, until = (max(0, at - far), at) if newest else (at, at + far)
+            return self._history.instants(names, first, until, most, newest=newest)
+
+        found = ask(assets, min(_NEAR_MS, self._expiry))
+        least: dict[str, int] = {}
+        for (asset, _), instants in found.items():
+            least[asset] = min(least.get(asset, most), len(instants))
+        few = [asset for asset in assets if least.get(asset, 0) < most]
+        return found | (ask(few, self._expiry) if few and self._expiry > _NEAR_MS else {})
 
     def _ahead(self, roster: Roster) -> int | None:
         """What readings may be ahead of their arrival (1.8). The history knows arrival by wall time only."""
         now = self._clock.now()
         real = self._clock.speed == 1 and abs(self._clock.wall_at(now) - now) < timedelta(seconds=1)
         return roster.timing.future if real else None
-
-
-def _registers(assets: list[str], most: int, expiry: int, ask: Any) -> Iterator[Columns]:
-    """Registers beyond a stretch: near it first, and far from it for the assets that have not enough there."""
-    near = _columns(ask(assets, min(_NEAR_MS, expiry), most))
-    yield near
-    enough = fewest(near)
-    few = [asset for asset in assets if enough.get(asset, 0) < most]
-    if few and expiry > _NEAR_MS:
-        yield _columns(ask(few, expiry, most))
 
 
 def _columns(found: ReadingColumns) -> Columns:

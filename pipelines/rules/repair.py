@@ -4,7 +4,7 @@ The arithmetic is the plain one over a table of readings (`quarter_hours`); here
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
@@ -160,13 +160,11 @@ def register_assets(columns: Columns) -> list[str]:
     return [columns.ids[asset] for asset in some.tolist()]
 
 
-def fewest(columns: Columns) -> dict[str, int]:
-    """How many readings each asset has in the phase that has the fewest of those that have any."""
-    pairs, counts = np.unique(columns.asset.astype(np.int64) * len(PHASES) + columns.phase, return_counts=True)
-    found: dict[str, int] = {}
-    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        name = columns.ids[pair // len(PHASES)]
-        found[name] = min(found.get(name, count), count)
+def by_asset(instants: Mapping[tuple[str, str], Sequence[int]]) -> dict[str, list[int]]:
+    """The instants of each asset, whatever the phase."""
+    found: dict[str, list[int]] = {}
+    for (asset, _), some in instants.items():
+        found.setdefault(asset, []).extend(some)
     return found
 
 

@@ -25,6 +25,8 @@ ROW_FIELDS: Final = tuple(
     for name in QuarterHour.model_fields
     if name not in ("level", "start", "at", "cause_id", "event_id", "provisional", "last_minute_w")
 )
+Key = tuple[str, str]
+"""An asset and a phase."""
 IDS_BYTES = 64 * 1024
 """So many bytes of ids go into one question."""
 ALL_FROM = 5_000
@@ -83,7 +85,7 @@ class MeasuredHistory:
     def counts(self, assets: Sequence[str], first: int, until: int) -> dict[str, int]:
         """How many readings each asset has in a stretch, not fewer; assets without any are not there. Others may be."""
         found: dict[str, int] = {}
-        for chosen in ["TRUE"] if len(assets) > ALL_FROM else _chosen("asset_id", assets):
+        for chosen in ["TRUE"] if len(assets) > ALL_FROM else _chosen("asset_id", map(_quoted, assets)):
             sql = (
                 f"SELECT CAST(asset_id, 'String') AS name, count() AS n FROM telemetry "  # noqa: S608 - ids are quoted
                 f"WHERE {chosen} AND {_within(first, until)} GROUP BY asset_id"
@@ -95,26 +97,41 @@ class MeasuredHistory:
         """The assets' readings in a stretch. With `ahead`, those that came more than that before their time are left out,
         by the store's wall time: of use only where the clock is the wall's."""
         early = "" if ahead is None else f" AND measured_at <= inserted_at + INTERVAL {ahead} MILLISECOND"
-        return self._columns(assets, lambda ids: f"{_READ} WHERE {ids} AND {_within(first, until)} AND quality != 'BAD'{early}")
+        within = f"{_within(first, until)} AND quality != 'BAD'{early}"
+        frames = [self._frame(f"{_READ} WHERE {chosen} AND {within}") for chosen in _chosen("asset_id", map(_quoted, assets))]
+        return reading_columns(pl.concat(frames) if frames else pl.DataFrame(schema=_EMPTY))
 
-    def registers_before(self, assets: Sequence[str], before: int, since: int, most: int) -> ReadingColumns:
-        """Of each asset and phase, the last `most` readings with a register in [since, before)."""
-        return self._registers(assets, _within(since, before), "DESC", most)
+    def instants(self, assets: Sequence[str], first: int, until: int, most: int, *, newest: bool) -> dict[Key, list[int]]:
+        """Of each asset and phase, when its first `most` readings with a register in a stretch were; with `newest`, its last ones.
 
-    def registers_after(self, assets: Sequence[str], after: int, until: int, most: int) -> ReadingColumns:
-        """Of each asset and phase, the first `most` readings with a register in [after, until)."""
-        return self._registers(assets, _within(after, until), "ASC", most)
-
-    def _registers(self, assets: Sequence[str], within: str, order: str, most: int) -> ReadingColumns:
+        However many readings there are, the history keeps no more than these in mind.
+        """
+        found: dict[Key, list[int]] = {}
         some = "quality != 'BAD' AND (import_wh IS NOT NULL OR export_wh IS NOT NULL)"
-        return self._columns(
-            assets, lambda ids: f"{_READ} WHERE {ids} AND {within} AND {some} ORDER BY measured_at {order} LIMIT {most} BY asset_id, phase"
+        sign = "-" if newest else ""
+        for chosen in _chosen("asset_id", map(_quoted, assets)):
+            sql = (
+                f"SELECT CAST(asset_id, 'String') AS asset, CAST(phase, 'String') AS name, "  # noqa: S608 - ids are quoted
+                f"groupArraySorted({int(most)})({sign}toUnixTimestamp64Milli(measured_at)) AS at FROM v_telemetry "
+                f"WHERE {chosen} AND {_within(first, until)} AND {some} GROUP BY asset_id, phase"
+            )
+            found |= {(row["asset"], row["name"]): [abs(at) for at in row["at"]] for row in self._frame(sql).iter_rows(named=True)}
+        return found
+
+    def at(self, instants: Mapping[Key, Sequence[int]]) -> ReadingColumns:
+        """The readings of these assets and phases at these instants."""
+        identities = (
+            f"({_quoted(asset)}, {_quoted(phase)}, fromUnixTimestamp64Milli({int(at)}, 'UTC'))"
+            for (asset, phase), found in instants.items()
+            for at in found
         )
+        frames = [self._frame(f"{_READ} WHERE {chosen}") for chosen in _chosen("(asset_id, phase, measured_at)", identities)]
+        return reading_columns(pl.concat(frames) if frames else pl.DataFrame(schema=_EMPTY))
 
     def rows(self, level: Level, ids: Sequence[str], first: int, until: int) -> Iterator[dict[str, Any]]:
         """The last final row of each quarter that starts in a stretch: `ROW_FIELDS`, with `start` and `at` in ms."""
         fields = ", ".join(f"CAST({name}, 'String') AS {name}" if name in _WORDS else name for name in ROW_FIELDS if name != "scope_id")
-        for chosen in _chosen("id", ids):
+        for chosen in _chosen("id", map(_quoted, ids)):
             sql = (
                 f"SELECT toUnixTimestamp64Milli(start) AS starts, toUnixTimestamp64Milli(at) AS stated, "  # noqa: S608 - ids are quoted
                 f"CAST(scope_id, 'Nullable(String)') AS scope_id, {fields} FROM v_quarter_hours "
@@ -126,17 +143,13 @@ class MeasuredHistory:
     def own_time(self, assets: Sequence[str]) -> dict[str, int]:
         """The start of the first quarter of each asset that the running system wrote itself; assets without any are not there."""
         found: dict[str, int] = {}
-        for chosen in _chosen("id", assets):
+        for chosen in _chosen("id", map(_quoted, assets)):
             sql = (
                 f"SELECT CAST(id, 'String') AS name, toUnixTimestamp64Milli(min(start)) AS first FROM v_quarter_hours "  # noqa: S608
                 f"WHERE level = 'ASSET' AND {chosen} AND origin != 'BACKFILL' GROUP BY id"
             )
             found |= {str(row["name"]): int(row["first"]) for row in self._frame(sql).iter_rows(named=True)}
         return found
-
-    def _columns(self, assets: Sequence[str], question: Any) -> ReadingColumns:
-        frames = [self._frame(question(chosen)) for chosen in _chosen("asset_id", assets)]
-        return reading_columns(pl.concat(frames) if frames else pl.DataFrame(schema=_EMPTY))
 
     def _frame(self, sql: str) -> pl.DataFrame:
         if self._client is None:
@@ -170,12 +183,11 @@ def _within(first: int, until: int, column: str = "measured_at") -> str:
     return f"{column} >= fromUnixTimestamp64Milli({int(first)}, 'UTC') AND {column} < fromUnixTimestamp64Milli({int(until)}, 'UTC')"
 
 
-def _chosen(column: str, ids: Iterable[str]) -> Iterator[str]:
-    """Conditions that name the ids, each so short that the question stays one."""
+def _chosen(column: str, literals: Iterable[str]) -> Iterator[str]:
+    """Conditions that name all the literals, each so short that the question stays one."""
     some: list[str] = []
     size = 0
-    for one in ids:
-        text = _quoted(one)
+    for text in literals:
         if some and size + len(text.encode()) > IDS_BYTES:
             yield f"{column} IN ({', '.join(some)})"
             some, size = [], 0

@@ -1,9 +1,8 @@
 """A history in a list: what a repair asks of the real one, answered from readings and rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from pipelines.repairing import Piece, Repairer, Wanted
@@ -48,11 +47,16 @@ class ListedHistory:
     def readings(self, assets: Sequence[str], first: int, until: int, ahead: int | None = None) -> ReadingColumns:
         return _columns(self._of(assets, first, until))
 
-    def registers_before(self, assets: Sequence[str], before: int, since: int, most: int) -> ReadingColumns:
-        return self._registers(assets, since, before, lambda found: found[-most:])
+    def instants(self, assets: Sequence[str], first: int, until: int, most: int, *, newest: bool) -> dict[tuple[str, str], list[int]]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for reading in self._of(assets, first, until):
+            if (reading.imported, reading.exported) != (None, None):
+                found.setdefault((reading.asset, PHASES[reading.phase].value), []).append(reading.at)
+        return {key: instants[: -most - 1 : -1] if newest else instants[:most] for key, instants in found.items()}
 
-    def registers_after(self, assets: Sequence[str], after: int, until: int, most: int) -> ReadingColumns:
-        return self._registers(assets, after, until, lambda found: found[:most])
+    def at(self, instants: Mapping[tuple[str, str], Sequence[int]]) -> ReadingColumns:
+        wanted = {(asset, phase, at) for (asset, phase), found in instants.items() for at in found}
+        return _columns([one for one in self.kept.values() if (one.asset, PHASES[one.phase].value, one.at) in wanted])
 
     def rows(self, level: Level, ids: Sequence[str], first: int, until: int) -> Iterator[dict[str, Any]]:
         for row in self.last.values():
@@ -66,13 +70,6 @@ class ListedHistory:
     def _of(self, assets: Sequence[str], first: int, until: int) -> list[Reading]:
         found = [reading for reading in self.kept.values() if reading.asset in assets and first <= reading.at < until]
         return sorted(found, key=lambda reading: reading.at)
-
-    def _registers(self, assets: Sequence[str], first: int, until: int, pick: Callable[[list[Reading]], list[Reading]]) -> ReadingColumns:
-        by_key: dict[tuple[str, int], list[Reading]] = {}
-        for reading in self._of(assets, first, until):
-            if (reading.imported, reading.exported) != (None, None):
-                by_key.setdefault((reading.asset, reading.phase), []).append(reading)
-        return _columns([reading for found in by_key.values() for reading in pick(found)])
 
 
 def _columns(readings: list[Reading]) -> ReadingColumns:
@@ -121,11 +118,3 @@ def content_of(row: QuarterHour) -> dict[str, Any]:
     return {name: getattr(row, name) for name in (*NUMBERS, *OTHERS) if name not in ("net_wh", "missing_members")} | {
         "method": row.method.value
     }
-
-
-def nothing() -> ReadingColumns:
-    """No readings."""
-    return ReadingColumns(
-        [], np.zeros(0, np.int32), np.zeros(0, np.int8), np.zeros(0, np.int64), tuple(np.zeros(0) for _ in VALUES),
-        np.zeros(0, np.uint8), np.zeros(0, np.bool_),
-    )  # fmt: skip

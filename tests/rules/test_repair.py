@@ -68,9 +68,10 @@ def test_late_readings_and_a_repair_give_the_rows_they_would_have_given_in_time(
     before = dict(history.last)
     history.add(readings)
     machine = repairer(history, CONFIG, CLOCK)
-    spans: dict[str, list[tuple[int, int]]] = {}
+    asked: dict[str, list[tuple[int, int]]] = {}
     for asset, _, at in late:
-        spans.setdefault(asset, []).append(machine.beyond(asset, reached(at, MeterTiming()), END))
+        asked.setdefault(asset, []).append(reached(at, MeterTiming()))
+    spans = machine.beyond(asked, dict.fromkeys(asked, END))
     joined = {asset: [(min(first for first, _ in found), max(until for _, until in found))] for asset, found in spans.items()}
     rows = repaired(history, CONFIG, CLOCK, Wanted(joined))
     want = truth(readings)

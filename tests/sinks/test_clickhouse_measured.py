@@ -88,8 +88,11 @@ def test_it_answers_as_a_list_does(store: Store, history: MeasuredHistory, seed:
     counted = history.counts(names, first, until)
     assert {name: count for name, count in counted.items() if count} == pytest.approx(listed.counts(names, first, until), abs=40)
     assert as_set(history.readings(names, first, until)) == as_set(listed.readings(names, first, until))
-    assert as_set(history.registers_before(names, until, first, 3)) == as_set(listed.registers_before(names, until, first, 3))
-    assert as_set(history.registers_after(names, first, until, 3)) == as_set(listed.registers_after(names, first, until, 3))
+    for newest in (True, False):
+        instants = history.instants(names, first, until, 3, newest=newest)
+        assert instants == listed.instants(names, first, until, 3, newest=newest)
+        assert as_set(history.at(instants)) == as_set(listed.at(instants))
+    assert len(history.at({})) == 0
 
     def told(found: Iterator[dict[str, object]]) -> list[str]:
         return sorted(str({name: str(row[name]) for name in (*measured.ROW_FIELDS, "start", "at")}) for row in found)
@@ -152,11 +155,11 @@ def test_a_repair_over_the_store_is_one_over_a_list(store: Store, history: Measu
     clock = FrozenClock(T0 + timedelta(days=10))
     config: Configuration = CONFIG
     repairer = Repairer(history, Rosters(lambda: config, clock), clock, lambda: config.timing.asset_expiry)
-    spans: dict[str, list[tuple[int, int]]] = {}
+    asked: dict[str, list[tuple[int, int]]] = {}
     for asset, _, at in sorted(late):
-        found = repairer.beyond(asset, reached(at, Rosters(lambda: config, clock).current().timing), END)
-        before = spans.get(asset, [found])[0]
-        spans[asset] = [(min(before[0], found[0]), max(before[1], found[1]))]
+        asked.setdefault(asset, []).append(reached(at, Rosters(lambda: config, clock).current().timing))
+    found = repairer.beyond(asked, dict.fromkeys(asked, END))
+    spans = {asset: [(min(first for first, _ in some), max(until for _, until in some))] for asset, some in found.items()}
     made = [row for piece in repairer.run(Wanted(spans)) for row in piece.rows]
     shown = ListedHistory(readings, [*rows, *made])
     want = truth(readings)
