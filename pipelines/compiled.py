@@ -35,7 +35,7 @@ def prepare() -> None:
         }
     )
     rosters = Rosters(lambda: config, clock)
-    intake = Intake(rosters, clock, 1, DeadLetterLimit(), uncounted)
+    intake = Intake(rosters, 1, DeadLetterLimit(), uncounted)
     meters = Meters("telemetry", clock=clock)
     shard, group = ShardLogic(None, rosters, None, meters), GroupLogic(None, rosters, clock, meters)
     for poll in _polls():

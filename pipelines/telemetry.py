@@ -58,7 +58,7 @@ def telemetry_flow(
     """
     rosters, meters = Rosters(config.current, clock), meters or Meters("telemetry", clock=clock)
     count = counting(meters)
-    intake = Intake(rosters, clock, shards, limit or DeadLetterLimit(), count)
+    intake = Intake(rosters, shards, limit or DeadLetterLimit(), count)
     flow = Dataflow("telemetry")
     taken = op.map("decode", op.input("polls", flow, polls), timed(meters, "decode", intake.take))
 
@@ -75,10 +75,9 @@ def telemetry_flow(
     )
     groups = op.map("groups_value", told, lambda pair: pair[1])
 
-    unreadable = op.flat_map("unreadable", taken, lambda one: one.letters)
     rejects = op.map("rejects_key", taken, lambda one: (TELEMETRY.name, one.rejects))
     rejected = run_rule("rejects", rejects, RejectRule(rosters), clock)
-    letters = _counted("letters", op.merge("all_letters", unreadable, rejected), "dead_letters", count)
+    letters = _counted("letters", rejected, "dead_letters", count)
 
     op.output("out", op.merge("outs", letters, assets, groups), out)
     return flow

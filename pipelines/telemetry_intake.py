@@ -8,16 +8,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipelines.places import places
-from pipelines.records import Out, Poll
+from pipelines.records import Poll
 from pipelines.rules.quarter_intake import Columns, rejected, sort
-from pipelines.rules.quarter_rejects import REASONS, Reject, collapsed
+from pipelines.rules.quarter_rejects import BAD, GOOD, NO_MINUTE, REASONS, Reject, collapsed
 from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_state import Part, Silence
-from schemas.clock import Clock
-from schemas.facts import derived_id
-from schemas.outbound import DeadLetter
 from schemas.telemetry import Measurement
-from schemas.topics import DEAD_LETTERS, TELEMETRY
+from schemas.topics import TELEMETRY
 from schemas.units import from_ms, to_ms
 from sinks.codec import encode
 from sinks.columns import PHASES, QUALITIES, VALUES, Readings, decode_readings
@@ -62,22 +59,21 @@ class DeadLetterLimit:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A poll's good readings by shard, and what could not be used."""
+    """A poll's good readings by shard, and what could not be used: bad readings, and messages that are none."""
 
     parts: list[Part]
-    letters: list[Out]
     rejects: tuple[Reject, ...]
 
 
 class Intake:
     """From a poll's bytes to the shards' parts."""
 
-    def __init__(self, rosters: Rosters, clock: Clock, shards: int, limit: DeadLetterLimit, count: Count) -> None:
-        self._rosters, self._clock, self._shards, self._limit, self._count = rosters, clock, shards, limit, count
+    def __init__(self, rosters: Rosters, shards: int, limit: DeadLetterLimit, count: Count) -> None:
+        self._rosters, self._shards, self._limit, self._count = rosters, shards, limit, count
         self._known: tuple[Roster, KnownIds] | None = None
 
     def take(self, poll: Poll) -> Taken:
-        """Decode, judge and deal a poll out; what is not telemetry is a dead letter each."""
+        """Decode, judge and deal a poll out. Raises `TooManyDeadLetters` past the limit."""
         roster = self._rosters.current()
         if self._known is None or self._known[0] is not roster:
             self._known = (roster, KnownIds(roster.ids))
@@ -85,29 +81,18 @@ class Intake:
         partition, offset = places(poll)
         silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
         sorted_ = sort(_columns(readings, partition, offset), roster, to_ms(poll.now), poll.partitions, silences, self._shards)
-        letters = [self._letter(poll, int(partition[index]), int(offset[index]), index, reason) for index, reason in readings.broken]
-        self._tell(readings, sorted_.reasons)
-        if poll.payloads:
-            self._limit.check(len(poll.payloads), readings.broken)
-        return Taken(sorted_.parts, letters, tuple(_rejects(poll, readings, sorted_.reasons, partition, offset)))
-
-    def _tell(self, readings: Readings, reasons: NDArray[np.int8]) -> None:
-        counts = np.bincount(reasons, minlength=len(REASONS)).tolist()
+        counts = np.bincount(sorted_.reasons, minlength=len(REASONS)).tolist()
         for name, number in zip(("readings", *REASONS[1:], "unreadable"), (*counts, len(readings.broken)), strict=True):
             if number:
                 self._count(name, number)
-
-    def _letter(self, poll: Poll, partition: int, offset: int, index: int, reason: str) -> Out:
-        letter = DeadLetter(
-            event_id=derived_id("dead-letter", TELEMETRY.name, partition, offset),
-            at=self._clock.now(),
-            reason=reason,
-            topic=TELEMETRY.name,
-            partition=partition,
-            offset=offset,
-            raw=poll.payloads[index],
-        )
-        return Out(DEAD_LETTERS, TELEMETRY.name, letter)
+        if poll.payloads:
+            self._limit.check(len(poll.payloads), readings.broken)
+        rejects: list[Reject] = []
+        if readings.broken:
+            rejects += _unreadable(poll, readings.broken, partition, offset)
+        if counts[GOOD] + counts[BAD] < len(readings):
+            rejects += _rejects(poll, readings, sorted_.reasons, partition, offset)
+        return Taken(sorted_.parts, tuple(rejects))
 
 
 def _columns(readings: Readings, partition: NDArray[np.int32], offset: NDArray[np.int64]) -> Columns:
@@ -133,10 +118,20 @@ def _rejects(
         yield Reject(subject, reason, minute, count, int(partition[payload]), int(offset[payload]), _bytes(poll, readings, row))
 
 
+def _unreadable(poll: Poll, broken: list[tuple[int, str]], partition: NDArray[np.int32], offset: NDArray[np.int64]) -> Iterator[Reject]:
+    """The poll's messages that are no readings, one reject for each run of a reason in a partition."""
+    runs: dict[tuple[int, str], list[int]] = {}
+    for index, reason in broken:
+        runs.setdefault((int(partition[index]), reason), []).append(index)
+    for (number, reason), found in runs.items():
+        yield Reject("", reason, NO_MINUTE, len(found), number, int(offset[found[0]]), poll.payloads[found[0]])
+
+
 def _bytes(poll: Poll, readings: Readings, row: int) -> bytes:
     """The bytes of one reading: its message, or, out of a batch, itself as a message."""
-    payload = poll.payloads[int(readings.payload[row])]
-    if np.count_nonzero(readings.payload == readings.payload[row]) == 1:
+    index = readings.payload[row]
+    payload = poll.payloads[int(index)]
+    if np.count_nonzero(readings.payload[max(row - 1, 0) : row + 2] == index) == 1:
         return payload
     values = {name: float(getattr(readings, name)[row]) for name, bit in VALUES.items() if readings.present[row] & bit}
     try:

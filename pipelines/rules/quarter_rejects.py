@@ -29,6 +29,8 @@ REASONS = (
 GOOD, BAD, UNKNOWN, NON_FINITE, ABOVE, FUTURE, ANCIENT, EMPTY = range(len(REASONS))
 
 MINUTE_MS = 60_000
+NO_MINUTE = 0
+"""Instead of a minute of the clock, which would be another after a restart: a run ends with a minute anyway."""
 _PENDING = 10_000
 """More runs than this are not kept open."""
 
@@ -54,7 +56,10 @@ def verdicts(
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Bad readings of one asset, reason and minute in a poll, with the place and bytes of the first."""
+    """Bad readings of one asset, reason and minute in a poll, with the place and bytes of the first.
+
+    Or messages of one partition that are no readings, for one reason: they have no subject, and `NO_MINUTE` of their own.
+    """
 
     subject: str
     reason: str
@@ -73,7 +78,7 @@ class _Run(TypedDict):
 
 
 class RejectState(TypedDict):
-    """The runs still open, by (asset, reason), and when the first of them is to be looked at."""
+    """The runs still open, by (asset or partition, reason), and when the first of them is to be looked at."""
 
     runs: dict[tuple[str, str], _Run]
     due: datetime | None
@@ -108,7 +113,7 @@ class RejectRule:
         return state["due"]
 
     def _add(self, runs: dict[tuple[str, str], _Run], reject: Reject, now: datetime) -> Iterator[Out]:
-        key = (reject.subject, reject.reason)
+        key = (reject.subject or f"partition {reject.partition}", reject.reason)
         run = runs.get(key)
         if run is not None and run["first"].minute == reject.minute:
             run["count"], run["last"] = run["count"] + reject.count, now

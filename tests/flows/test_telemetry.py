@@ -32,8 +32,8 @@ from tests.flows.polls import MINUTE, Topic, reading
 from tests.outs import each
 
 STEP_IDS = {
-    "polls", "decode", "deal", "quarters", "quarters_value", "assets", "news", "groups", "groups_value", "unreadable", "rejects_key",
-    "rejects_pair", "rejects", "rejects_value", "all_letters", "letters", "outs", "out",
+    "polls", "decode", "deal", "quarters", "quarters_value", "assets", "news", "groups", "groups_value", "rejects_key",
+    "rejects_pair", "rejects", "rejects_value", "letters", "outs", "out",
 }  # fmt: skip
 
 
@@ -166,6 +166,28 @@ def test_bad_input_becomes_dead_letters_and_disturbs_nothing() -> None:
     assert next(one.raw for one in letters if one.offset == 5) == bad[0]
     assert all(one.key == TELEMETRY.name for one in out if one.topic is DEAD_LETTERS)
     assert final(out) == final(run([*(topic.poll(T0 + n * MINUTE, some) for n, some in enumerate(good)), silence])) != {}
+
+
+def test_unreadable_messages_of_a_reason_are_one_letter_for_each_partition_and_minute_of_the_clock() -> None:
+    topic, rubbish, foreign = Topic(2), b"rubbish rubbish %d", b"\xc3\x01elsewhere %d"
+    polls = [
+        topic.poll(
+            T0 + n * timedelta(seconds=5),
+            [reading("mg-1-grid", n / 12, power_w=1.0), rubbish % n, foreign % n, rubbish % -n],
+            [rubbish % n] if n < 3 else [],
+        )
+        for n in range(14)
+    ]
+    letters = of(run([*polls, topic.silence(T0 + 2 * MINUTE, T0 + 5 * MINUTE)]), DeadLetter)
+    assert sorted((one.reason.split(":")[0].split(" ")[0], one.partition, one.offset, one.count, one.raw) for one in letters) == [
+        ("no", 0, 1, 26, b"rubbish rubbish 0"),
+        ("no", 0, 53, 2, b"rubbish rubbish 13"),
+        ("no", 1, 0, 3, b"rubbish rubbish 0"),
+        ("unknown", 0, 2, 13, b"\xc3\x01elsewhere 0"),
+        ("unknown", 0, 54, 1, b"\xc3\x01elsewhere 13"),
+    ]
+    assert {one.subject for one in letters} == {""}
+    assert len({one.event_id for one in letters}) == 5
 
 
 def test_the_letter_of_a_reading_out_of_a_batch_holds_that_reading_alone() -> None:
