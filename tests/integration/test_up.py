@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -184,6 +185,14 @@ def test_both_ways_of_registration_end_online_and_measurements_arrive(world: Wor
         lambda: any("decod" in reason or "Avro" in reason for reason in api(world.endpoints, "GET", "/dead-letters")["counts"]),
         "a dead letter",
     )
+    least = Counter({("messages", "unreadable"): 1, ("readings", "taken"): 32, ("rows", ""): 2, ("group_rows", ""): 2})
+    until(lambda: telemetry_counts(world) >= least, "the flow's report of all that")
+
+
+def telemetry_counts(world: World) -> Counter[tuple[str, str]]:
+    """What the telemetry flow's worker has counted by its last report."""
+    flows = api(world.endpoints, "GET", "/status")["flows"]
+    return Counter({(each["what"], each["outcome"]): each["count"] for flow in flows for each in flow["workers"][0]["tallies"]})
 
 
 def test_heartbeats_go_both_ways(world: World) -> None:
@@ -255,6 +264,7 @@ def test_a_killed_process_comes_back_and_the_work_goes_on(world: World) -> None:
     assert world.state("vector") == "ONLINE"
     status = derms("status", data=world.directory)
     assert status.returncode == 0, status.stderr
+    assert "readings/s" in status.stdout
 
 
 def test_no_secret_is_in_logs_or_topics_archive(world: World) -> None:
