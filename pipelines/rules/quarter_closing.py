@@ -21,6 +21,8 @@ from pipelines.rules.quarter_state import Part, Shard, Step
 from pipelines.rules.quarter_written import digests
 from schemas.intervals import QUARTER_MS
 
+MANY_KEYS, MANY_READINGS, CLOSE_WITHIN_MS = 1000, 500, 500
+"""A shard with so many keys, or readings in a poll, puts off closing for at most so long (clock)."""
 _CHUNK = 8192
 """So many keys are computed at once: enough for numpy, and little memory."""
 
@@ -41,7 +43,7 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
     for silence in part.silences:
         shard.times.silent(silence.partition, silence.since, silence.now, timing.idle_after)
     shard.times.advance(part.now, timing.lateness)
-    _advance(shard, shard.times.watermark, timing, step)
+    _advance(shard, shard.times.watermark, timing, step, part)
     shard.fold_if_many(step)
     tick = part.now // timing.provisional_every
     if tick > shard.tick:
@@ -81,17 +83,39 @@ def _unmoved(shard: Shard, readings: Table, key: NDArray[np.int32], cuts: Ints, 
     return not reaches.any() and bool((keys.closed[key[later]] >= 0).all())
 
 
-def _advance(shard: Shard, watermark: Ints, timing: MeterTiming, step: Step) -> None:
-    """Event time has come so far in each partition: revise what late readings touched, close what is complete, forget what is past."""
+def _advance(shard: Shard, watermark: Ints, timing: MeterTiming, step: Step, part: Part | None = None) -> None:
+    """Event time has come so far in each partition: revise what late readings touched, close what is complete, forget what is past.
+
+    With the part that brought the time along, a shard with much to do may put off the last two (see `_ripe`).
+    """
     np.maximum(shard.watermark[: len(watermark)], watermark, out=shard.watermark[: len(watermark)])
     if shard.keys.dirty.any():
         _revise(shard, timing, step)
     due = np.flatnonzero((shard.watermark >= shard.next_close) & (shard.watermark > 0))
     if len(due):
+        if part is not None and not _ripe(shard, due, part):
+            return
+        shard.due_since = 0
         _close(shard, due, timing, step)
     cut = cut_of(shard.watermark, timing)
     if (cut > shard.cut).any():
         _forget(shard, np.maximum(cut, shard.cut), timing)
+
+
+def _ripe(shard: Shard, due: Ints, part: Part) -> bool:
+    """Whether to close what is due now. A busy shard waits a moment for its other partitions: closing all at once costs as much as one.
+
+    When does not matter to what rows say.
+    """
+    if len(shard.keys) < MANY_KEYS and len(part.readings) < MANY_READINGS:
+        return True
+    shard.due_since = shard.due_since or part.now
+    if part.now - shard.due_since >= CLOSE_WITHIN_MS or (shard.watermark[due] - shard.next_close[due]).max() >= QUARTER_MS:
+        return True
+    here = np.zeros(len(shard.watermark), np.bool_)
+    here[np.unique(shard.keys.home)] = True
+    here[due] = False
+    return not here.any()
 
 
 def _close(shard: Shard, partitions: Ints, timing: MeterTiming, step: Step) -> None:

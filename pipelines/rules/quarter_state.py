@@ -103,6 +103,8 @@ class Shard:
         """Of assets of reporting scopes: up to where groups were told that their quarters are closed."""
         self.absent_until, self.overdue_until, self.overdue_next = 0, 0, 0
         self.number = -1
+        self.due_since = 0
+        """Since when (clock) quarters are due that have not been closed; 0: none are."""
         self.segments: dict[Segment, str] = {}
         """Closed quarters that are stored as they are now, and under which name (see `quarter_snapshot`)."""
         self.looked = 0

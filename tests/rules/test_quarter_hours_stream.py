@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,15 @@ def test_cutting_polls_elsewhere_and_restarting_changes_no_bit(seed: int, disord
         other = fed(readings, random.Random(seed + way), restart=way == 2, shards=way)
         assert other.rows == plain.rows
         assert sorted(other.late) == sorted(plain.late)
+
+
+@law
+@given(st.integers(0, 2**32), st.sampled_from([0, 60, 6000]))
+def test_a_busy_shard_that_puts_off_closing_says_the_same(seed: int, disorder_s: int) -> None:
+    readings = stream(seed, disorder_s)
+    with patch.multiple("pipelines.rules.quarter_closing", MANY_KEYS=0, MANY_READINGS=0):
+        busy = fed(readings, random.Random(seed), restart=True)
+    assert busy.rows == fed(readings).rows
 
 
 @law
