@@ -163,14 +163,15 @@ class Repairer:
         members = [asset.id for scope in hulls for asset in roster.by_scope[scope]]
         groups = [group.group_id for scope in hulls for group in roster.groups[scope]]
         known = self._history.rows(Level.ASSET, members, max(0, first - _PHASES_MS), until)
-        rows = dict(map(last_of, known)) | dict(as_last(changes.rows))
+        fresh = dict(as_last(changes.rows))
+        rows = dict(map(last_of, known)) | fresh
         lasts = dict(map(last_of, self._history.rows(Level.GROUP, groups, first, until)))
         by_scope: dict[str, dict[Place, Any]] = {}
         for place, last in rows.items():
             if (scope := roster.scope_of(place[0])) is not None:
                 by_scope.setdefault(scope, {})[place] = last
         for scope, hull in hulls.items():
-            part = group_changes(scope, hull, by_scope.get(scope, {}), lasts, said, roster)
+            part = group_changes(scope, hull, by_scope.get(scope, {}), fresh, lasts, said, roster)
             changes.rows += part.rows
             changes.tally += part.tally
 

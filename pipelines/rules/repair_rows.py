@@ -1,7 +1,7 @@
 """What is written where quarters were computed again: rows whose content differs from the last, with the next revision (1.10)."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isclose
@@ -121,23 +121,30 @@ def _unsure(place: Place, lost: set[Place], reach: int) -> bool:
 
 
 def group_changes(
-    scope_id: str, span: Span, rows: Mapping[Place, Last], lasts: Mapping[Place, Last], said: Statement, roster: Roster
+    scope_id: str,
+    span: Span,
+    rows: Mapping[Place, Last],
+    fresh: Container[Place],
+    lasts: Mapping[Place, Last],
+    said: Statement,
+    roster: Roster,
 ) -> Changes:
     """The rows to write of the groups bound to a scope: those of quarters in which a member has a newer row than the group.
 
-    `rows` are the members' last rows, those just written among them, and of some time before, so that phases that are
-    missed are known; `lasts` the groups'. A group's row stays where it now had none.
+    `rows` are the members' last rows and of some time before, so that phases that are missed are known; `fresh` are those just
+    written among them; `lasts` are the groups'. A group's row stays where it now had none.
     """
     changes, since = Changes(), _phases(rows)
     for start in range(*span, QUARTER_MS):
         members = roster.members(scope_id, from_ms(start))
         awaited = [asset for asset in members if asset.connection_meter] or members
-        newest = max((last.at for asset in awaited for last in _of(rows, asset, start).values()), default=None)
-        if newest is None:
+        there = [(asset.id, phase, start) for asset in awaited for phase in _of(rows, asset, start)]
+        if not there:
             continue
+        newest, changed = max(rows[place].at for place in there), any(place in fresh for place in there)
         for group in roster.groups.get(scope_id, ()):
             last = lasts.get((group.group_id, Phase.ALL.value, start))
-            if last is not None and last.at >= newest:
+            if last is not None and last.at >= newest and not changed:
                 continue
             content = _group_content(members, rows, since, start)
             outcome = _outcome(content, last, said.origin)

