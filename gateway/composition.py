@@ -121,7 +121,7 @@ def _telemetry(w: Wiring) -> Dataflow:
     prepare()
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
     polls = w.readings("telemetry", lanes, meters=meters)
-    out = w.out("telemetry", many=True, meters=meters)  # no flow waits for the end of what it writes
+    out = w.out("telemetry", many=True, meters=meters)  # no flow waits for the end of what it writes (`EarlierRows` does, and knows)
     data, life = w.settings.data, w.settings.incarnation
     closed = None if data is None else closed_quarters(data, life)
     written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life))
