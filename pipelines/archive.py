@@ -73,7 +73,7 @@ def reading_batches(poll: Poll) -> Iterator[tuple[str, Batch]]:
     """The readings of a poll as batches of columns, one for each run of a partition."""
     if not poll.payloads:
         return
-    _, offsets = places(poll)
+    _, offsets = places(poll, np.arange(len(poll.payloads), dtype=np.int32))
     readings = decode_readings(poll.payloads)
     frame = frame_of(readings, offsets)
     for run in poll.runs:

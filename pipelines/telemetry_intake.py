@@ -78,10 +78,10 @@ class Intake:
         if self._known is None or self._known[0] is not roster:
             self._known = (roster, KnownIds(roster.ids))
         readings = decode_readings(poll.payloads, self._known[1])
-        partition, offset = places(poll)
+        partition, offset = places(poll, readings.payload)
         silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
         sorted_ = sort(_columns(readings, partition, offset), roster, to_ms(poll.now), poll.partitions, silences, self._shards)
-        counts = np.bincount(sorted_.reasons, minlength=len(REASONS)).tolist()
+        counts = _counts(sorted_.reasons)
         for name, number in zip(("readings", *REASONS[1:], "unreadable"), (*counts, len(readings.broken)), strict=True):
             if number:
                 self._count(name, number)
@@ -89,10 +89,18 @@ class Intake:
             self._limit.check(len(poll.payloads), readings.broken)
         rejects: list[Reject] = []
         if readings.broken:
-            rejects += _unreadable(poll, readings.broken, partition, offset)
+            rejects += _unreadable(poll, readings.broken)
         if counts[GOOD] + counts[BAD] < len(readings):
             rejects += _rejects(poll, readings, sorted_.reasons, partition, offset)
         return Taken(sorted_.parts, tuple(rejects))
+
+
+def _counts(reasons: NDArray[np.int8]) -> list[int]:
+    """How many readings there are of each of `REASONS`."""
+    if not reasons.any():
+        return [len(reasons), *(0 for _ in REASONS[1:])]
+    counts: list[int] = np.bincount(reasons, minlength=len(REASONS)).tolist()
+    return counts
 
 
 def _columns(readings: Readings, partition: NDArray[np.int32], offset: NDArray[np.int64]) -> Columns:
@@ -101,7 +109,7 @@ def _columns(readings: Readings, partition: NDArray[np.int32], offset: NDArray[n
         readings.asset, readings.measured_at, readings.phase, readings.present,
         (readings.power_w, readings.import_wh, readings.export_wh, readings.stored_wh),
         quality == QUALITIES.index("BAD"), quality == QUALITIES.index("ESTIMATED"),
-        partition[readings.payload], offset[readings.payload],
+        partition, offset,
     )  # fmt: skip
 
 
@@ -112,19 +120,20 @@ def _rejects(
     bad = rejected(reasons)
     for first, count in collapsed(readings.asset[bad], reasons[bad], readings.measured_at[bad]):
         row = int(bad[first])
-        payload = int(readings.payload[row])
         minute = int(readings.measured_at[row]) // 60_000
         subject, reason = readings.ids[readings.asset[row]], REASONS[reasons[row]]
-        yield Reject(subject, reason, minute, count, int(partition[payload]), int(offset[payload]), _bytes(poll, readings, row))
+        yield Reject(subject, reason, minute, count, int(partition[row]), int(offset[row]), _bytes(poll, readings, row))
 
 
-def _unreadable(poll: Poll, broken: list[tuple[int, str]], partition: NDArray[np.int32], offset: NDArray[np.int64]) -> Iterator[Reject]:
+def _unreadable(poll: Poll, broken: list[tuple[int, str]]) -> Iterator[Reject]:
     """The poll's messages that are no readings, one reject for each run of a reason in a partition."""
-    runs: dict[tuple[int, str], list[int]] = {}
-    for index, reason in broken:
-        runs.setdefault((int(partition[index]), reason), []).append(index)
-    for (number, reason), found in runs.items():
-        yield Reject("", reason, NO_MINUTE, len(found), number, int(offset[found[0]]), poll.payloads[found[0]])
+    where = zip(*(column.tolist() for column in places(poll, np.array([index for index, _ in broken], np.int32))), strict=True)
+    runs: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    for (index, reason), (partition, offset) in zip(broken, where, strict=True):
+        runs.setdefault((partition, reason), []).append((offset, index))
+    for (partition, reason), found in runs.items():
+        offset, index = found[0]
+        yield Reject("", reason, NO_MINUTE, len(found), partition, offset, poll.payloads[index])
 
 
 def _bytes(poll: Poll, readings: Readings, row: int) -> bytes:

@@ -19,7 +19,7 @@ from sinks import column_layouts
 from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, decode
 from sinks.column_kernel import Columns, walk
 from sinks.column_layouts import Layout, layout_of, table_of
-from sinks.known_ids import KnownIds, joined
+from sinks.known_ids import Ids, KnownIds, joined
 
 POWER, IMPORT, EXPORT, STORED = 1, 2, 4, 8
 """Bits of `Readings.present`."""
@@ -42,7 +42,7 @@ class Readings:
     `broken` has the index of each payload that is no telemetry, with the reason.
     """
 
-    ids: list[str]
+    ids: Sequence[str]
     asset: NDArray[np.int32]
     measured_at: NDArray[np.int64]
     power_w: NDArray[np.float64]
@@ -81,7 +81,7 @@ def decode_readings(payloads: Sequence[bytes], known: KnownIds | None = None) ->
     others = known.find(raw, columns.id_at, columns.id_size, asset)
     power, imported, exported, stored = columns.values[:, :rows].view(np.float64)
     readings = Readings(
-        ids=[*known.ids, *others] if others else known.ids,
+        ids=Ids(known.ids, others) if known.ids and others else others or known.ids,
         asset=asset,
         measured_at=columns.measured_at[:rows],
         power_w=power,

@@ -4,9 +4,9 @@ The loops are compiled; what `sinks.column_kernel` says of its own holds for the
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,25 @@ class Table(NamedTuple):
     slots: Words
     text: Words
     seed: Words
+
+
+class Ids(Sequence[str]):
+    """Known ids and others behind them, without copying the known ones for each poll."""
+
+    def __init__(self, known: list[str], others: list[str]) -> None:
+        self._known, self._others = known, others
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice) or place < 0:
+            return [*self._known, *self._others][place]
+        return self._known[place] if place < len(self._known) else self._others[place - len(self._known)]
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._others)
 
 
 class KnownIds:
@@ -58,7 +77,9 @@ class KnownIds:
             return []
         firsts = np.empty(unknown, np.int64)
         count = find_others(_slots(unknown, np.int32), _SEED, raw, at, size, asset, len(self.ids), firsts)
-        return [raw[at[row] : at[row] + size[row]].tobytes().decode() for row in firsts[:count].tolist()]
+        text, begin = raw.tobytes(), at[firsts[:count]]
+        ends = begin + size[firsts[:count]]
+        return [text[first:end].decode() for first, end in zip(begin.tolist(), ends.tolist(), strict=True)]
 
 
 def joined(raw: Iterable[bytes]) -> Bytes:

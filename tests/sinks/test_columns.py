@@ -198,7 +198,7 @@ def test_a_writer_that_is_not_flat_is_read_one_by_one_and_its_readings_keep_thei
     known = KnownIds(["never", "new"])
     readings = decode_readings([encode(one("other")), old, encode(one("new")), b"", old], known)
     assert measurements(readings) == [(0, one("other")), (1, one("old", power_w=2.0)), (2, one("new")), (4, one("old", power_w=2.0))]
-    assert readings.ids == ["never", "new", "other", "old"]
+    assert list(readings.ids) == ["never", "new", "other", "old"]
     assert known.ids == ["never", "new"]
     assert [index for index, _ in readings.broken] == [3]
 

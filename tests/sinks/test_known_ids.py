@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sinks import known_ids
-from sinks.known_ids import KnownIds
+from sinks.known_ids import Ids, KnownIds
 
 
 class TestKnownIds:
@@ -37,3 +37,11 @@ class TestKnownIds:
         known = KnownIds(["a", "b", "a\0"])
         sought = ["a", "b", "a\0", "d", "a", "d\0", "d", "12345678d", "123456789"]
         assert self.found(known, sought) == ([0, 1, 2, 3, 0, 4, 3, 5, 6], ["d", "d\0", "12345678d", "123456789"])
+
+
+def test_ids_behind_others_are_one_sequence() -> None:
+    ids = Ids(["a", "b"], ["c", "d"])
+    assert [*ids] == [ids[place] for place in range(len(ids))] == ids[:] == ["a", "b", "c", "d"]
+    assert (ids[-1], ids[-3], ids[1:3]) == ("d", "b", ["b", "c"])
+    with pytest.raises(IndexError):
+        ids[4]
