@@ -41,7 +41,7 @@ _OFFSET: Callable[[Any], Any] = Message.offset
 VERSION = 1
 RECORDS_AT_ONCE = 1_000
 PAYLOADS_AT_ONCE = 10_000
-BYTES_AT_ONCE = 8 * 1024 * 1024
+BYTES_AT_ONCE = 2 * 1024 * 1024
 QUEUED_KBYTES = 32 * 1024
 """How much is fetched ahead in all lanes together: more costs memory and, by the processor's caches, time."""
 LEAST_KBYTES = 2 * 1024

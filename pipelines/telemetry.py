@@ -12,6 +12,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from pipelines.earlier_rows import EarlierRows
+from pipelines.merging import each_merged
 from pipelines.metered import MeteredLogic, timed
 from pipelines.meters import Meters
 from pipelines.operators import run_rule
@@ -52,15 +53,14 @@ def telemetry_flow(
     Timers are the polls: a source brings one about every second, with marks for silent partitions. Raises
     `TooManyDeadLetters` past the limit. Every worker must see the same configuration. `closed` is a directory beside the
     recovery store for quarters that are closed; without it they are part of every snapshot. `written` knows the rows an earlier
-    life wrote since its last snapshot, so that what comes again is not numbered below them.
-    `meters` hear what is counted, what
+    life wrote since its last snapshot, so that what comes again is not numbered below them. `meters` hear what is counted, what
     stages take and how far event time has come.
     """
     rosters, meters = Rosters(config.current, clock), meters or Meters("telemetry", clock=clock)
     count = counting(meters)
     intake = Intake(rosters, shards, limit or DeadLetterLimit(), count)
     flow = Dataflow("telemetry")
-    taken = op.map("decode", op.input("polls", flow, polls), timed(meters, "decode", intake.take))
+    taken = op.flat_map_batch("decode", op.input("polls", flow, polls), each_merged(timed(meters, "decode", intake.take)))
 
     parts = op.flat_map("deal", taken, _dealt)
     quarters = op.stateful(

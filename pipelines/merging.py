@@ -1,0 +1,48 @@
+"""Polls of several lanes as one: what a poll costs beside its readings is then paid once for all lanes of a worker."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TypeVar
+
+from pipelines.records import Poll
+
+X = TypeVar("X")
+
+PAYLOADS_AT_ONCE = 100_000
+"""A poll with so many payloads is not joined with further ones."""
+
+
+def merged(polls: Sequence[Poll]) -> Iterator[Poll]:
+    """The polls in their order, as few as may be; the order within each partition stays."""
+    first = 0
+    while first < len(polls):
+        last, size = first + 1, len(polls[first].payloads)
+        while last < len(polls) and size < PAYLOADS_AT_ONCE:
+            size += len(polls[last].payloads)
+            last += 1
+        yield polls[first] if last == first + 1 else _one(polls[first:last])
+        first = last
+
+
+def _one(polls: Sequence[Poll]) -> Poll:
+    runs, before = [], 0
+    for poll in polls:
+        runs += [replace(run, first=run.first + before) for run in poll.runs]
+        before += len(poll.payloads)
+    return Poll(
+        payloads=list(chain.from_iterable(poll.payloads for poll in polls)),
+        runs=tuple(runs),
+        marks=tuple(chain.from_iterable(poll.marks for poll in polls)),
+        partitions=tuple(sorted(set(chain.from_iterable(poll.partitions for poll in polls)))),
+        now=max(poll.now for poll in polls),
+    )
+
+
+def each_merged(work: Callable[[Poll], X]) -> Callable[[list[Poll]], list[X]]:
+    """What `work` makes of the polls that come at once, merged."""
+
+    def run(polls: list[Poll]) -> list[X]:
+        return [work(poll) for poll in merged(polls)]
+
+    return run
