@@ -23,6 +23,7 @@ from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
 from schemas.topics import ENVELOPES, TELEMETRY, Topic
 from sinks.errors import Misconfigured
+from sinks.heap import keep_heap
 from sinks.kafka import KafkaSink, Producer
 from sinks.secrets import Secrets
 from sinks.settings import KafkaSettings
@@ -118,6 +119,7 @@ def _telemetry(w: Wiring) -> Dataflow:
     from pipelines.earlier_rows import EarlierRows
     from pipelines.telemetry import telemetry_flow
 
+    keep_heap()
     prepare()
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
     polls = w.readings("telemetry", lanes, meters=meters)
