@@ -75,15 +75,23 @@ class Earlier:
         for place in [places[index] for index in row[~behind].tolist()]:
             self.places.pop(place, None)  # overtaken
         row, said = row[behind], said[behind]
-        found[row] = self.revisions[said] + ~_alike(rows[row], self.rows[said])
+        other = ~_alike(rows[row], self.rows[said])
+        # What is written now is what the next one, perhaps of the same step, has to come after.
+        for name in _shared(rows):
+            self.rows[name][said[other]] = rows[name][row[other]]
+        self.revisions[said[other]] += 1
+        found[row] = self.revisions[said]
         return found
+
+
+def _shared(rows: NDArray[np.void]) -> list[str]:
+    """The columns both have: an asset's row knows of no members."""
+    return [name for name in _SAID.names or () if name in (rows.dtype.names or ())]
 
 
 def _alike(rows: NDArray[np.void], said: NDArray[np.void]) -> Flags:
     same = np.ones(len(rows), np.bool_)
-    for name in _SAID.names or ():
-        if name not in (rows.dtype.names or ()):
-            continue  # an asset's row knows of no members
+    for name in _shared(rows):
         one, other = rows[name], said[name]
         same &= (one == other) | (np.isnan(one) & np.isnan(other)) if one.dtype.kind == "f" else one == other
     return same
