@@ -185,8 +185,8 @@ def _forget(shard: Shard, cut: Ints, timing: MeterTiming) -> None:
 def _run(shard: Shard, now: int, roster: Roster, step: Step) -> None:
     """Compute the open quarters of those reporting keys that had readings since the last time, up to now."""
     keys, timing = shard.keys, roster.timing
-    reporting = np.array([roster.reporting_scope(asset_id) is not None for asset_id in keys.assets], np.bool_)
-    chosen = np.flatnonzero(reporting[keys.asset] & keys.touched) if len(keys) else np.zeros(0, np.int64)
+    bound = shard.seated(roster.group_shards(1) >= 0)
+    chosen = np.flatnonzero(bound[keys.asset] & keys.touched) if len(keys) else np.zeros(0, np.int64)
     keys.touched[:] = False
     if not len(chosen):
         return

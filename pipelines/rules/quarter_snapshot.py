@@ -19,11 +19,11 @@ from pipelines.rules.quarter_slots import Slots
 from pipelines.rules.quarter_state import Segment, Shard
 from schemas.intervals import QUARTER_MS
 
-VERSION = 2
+VERSION = 3
 Put = Callable[[str, bytes], None]
 Get = Callable[[str], bytes]
 _PLAIN = (
-    "watermark", "cut", "next_close", "folded", "tick", "looked", "stray", "settled", "absent_until", "overdue_until", "overdue_next",
+    "watermark", "cut", "next_close", "folded", "tick", "looked", "stray",
     "segments", "number",
 )  # fmt: skip
 

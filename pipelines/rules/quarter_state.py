@@ -15,7 +15,7 @@ from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_kept import merged
 from pipelines.rules.quarter_keys import Keys
 from pipelines.rules.quarter_minutes import ACCEPTED, CONFLICT, in_order
-from pipelines.rules.quarter_readings import EXPORT, IMPORT, Ints, Table, no_readings, position
+from pipelines.rules.quarter_readings import EXPORT, IMPORT, Flags, Ints, Table, no_readings, position
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_slots import Slots
 from pipelines.rules.watermarks import Watermarks
@@ -99,9 +99,6 @@ class Shard:
         to close, and up to where readings have been folded."""
         self.tick = 0
         self.stray: set[tuple[str, int]] = set()
-        self.settled: dict[str, int] = {}
-        """Of assets of reporting scopes: up to where groups were told that their quarters are closed."""
-        self.absent_until, self.overdue_until, self.overdue_next = 0, 0, 0
         self.number = -1
         self.due_since = 0
         """Since when (clock) quarters are due that have not been closed; 0: none are."""
@@ -119,6 +116,12 @@ class Shard:
             self._roster = roster
             self._seats = np.array([self.home.get(asset_id, -1) for asset_id in roster.ids], np.int64)
             self.keys.bound_by(roster.max_w)
+
+    def seated(self, rows: Flags) -> Flags:
+        """By asset of this shard what `rows` says by row of the roster that is followed; False for assets it does not have."""
+        found, here = np.zeros(len(self.keys.assets), np.bool_), self._seats >= 0
+        found[self._seats[here]] = rows[here]
+        return found
 
     def know(self, part: Part) -> None:
         """The partitions a part speaks of exist."""
@@ -236,7 +239,6 @@ class Shard:
         self.kept = self.kept[self.kept["key"] >= 0]
         self.home = {asset: index for index, asset in enumerate(keys.assets)}
         self.stray = {(asset, partition) for asset, partition in self.stray if asset in self.home}
-        self.settled = {asset: until for asset, until in self.settled.items() if asset in self.home}
         self.segments.clear()  # they name keys that are others now
         self._roster = None
 
