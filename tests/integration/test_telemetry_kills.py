@@ -40,6 +40,7 @@ def test_three_kills_and_two_changes_of_processes_change_no_row(real_kafka: Kafk
     finally:
         course.close()
     rows = course.reader.rows
+    assert rows.miscounted(wanted) == []
     same = difference(rows, undisturbed(settings, wanted, ScaledClock(wanted.clock_origin, datetime.now(UTC), 1.0)))
     assert same.none, str(same)
     assert len(rows.best) > 24 * 6 * 8

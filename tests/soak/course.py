@@ -1,13 +1,12 @@
 """One course of a run: feeding, killing at seeded moments, changing the number of processes, and what all that took."""
 
-import os
 import random
 import time
 from dataclasses import dataclass, field
 from itertools import count
 
 from sinks.settings import KafkaSettings
-from tests.soak.load import PARTITIONS, Load, Message, marker
+from tests.soak.load import PARTITIONS, Load, probe, probed
 from tests.soak.rows import Reader
 from tests.soak.running import Feed, Flow, until
 
@@ -52,15 +51,14 @@ class Course:
     def caught_up(self, within_s: float = COME_BACK_S) -> float:
         """Wait until the flow has read all that was sent before; how long that took."""
         begun, number = time.monotonic(), next(_NUMBERS)
-        marks: list[Message] = [marker(f"{os.getpid()}-{number}", partition) for partition in range(PARTITIONS)]
-        self.feed.send(marks)
+        self.feed.send(probe(number, partition) for partition in range(PARTITIONS))
         self.feed.flush()
-        wanted = {mark.value for mark in marks}
-        self.reader.until(lambda rows: wanted <= rows.letters, self.flow.said, within_s)
+        self.reader.until(lambda rows: probed(number) <= rows.probes, self.flow.said, within_s)
         return time.monotonic() - begun
 
     def start(self, processes: int | None) -> None:
         """Start the flow and wait until it works."""
+        self.feed_to(max(PARTITIONS, self.fed) / len(self.load.messages))
         self.flow.start(processes)
         self.caught_up()
 

@@ -26,6 +26,7 @@ PARTITIONS = TELEMETRY.partitions
 ALL, ONE, TWO = 0, 1, 2
 GOOD, ESTIMATED, BAD = 0, 1, 2
 PACE_HOURS = 3
+PROBES_MS = 30 * 86_400_000
 _NAN = float("nan")
 
 
@@ -57,6 +58,8 @@ class Load:
     config: Configuration
     messages: list[Message]
     pace: list[Message]
+    samples: dict[tuple[str, str, int], int]
+    """How many readings each row of a site's asset should have: by (asset, phase, start in seconds), counted without the rule."""
     readings: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,12 +81,17 @@ def load(plan: Plan) -> Load:
     """The load of a plan: the same for the same plan."""
     dice, noise = random.Random(plan.seed), np.random.default_rng(plan.seed)
     arrivals: list[tuple[float, int, bytes, str]] = []
+    samples: dict[tuple[str, str, int], int] = {}
     for site in range(plan.sites):
         for asset in _ASSETS:
-            arrivals += _arrivals(plan, f"s{site:04d}", asset, noise)
+            arrivals += _arrivals(plan, f"s{site:04d}", asset, noise, samples)
     arrivals.sort(key=lambda one: one[0])
-    messages = list(_messages(arrivals, plan, dice))
-    return Load(plan, _configuration(plan), messages, list(_pace(plan)))
+    begin = [
+        batch(b"", [_datum(f"pace-{number}".encode(), _T0_MS, [100.0, None, None, None], ALL, GOOD)], number)
+        for number in range(PARTITIONS)
+    ]
+    messages = [*begin, *_messages(arrivals, plan, dice)]
+    return Load(plan, _configuration(plan), messages, list(_pace(plan)), samples)
 
 
 _ASSETS = ("grid", "pv", "bat", "load", "sub")
@@ -100,13 +108,17 @@ def _configuration(plan: Plan) -> Configuration:
             assets.append({"id": f"{site}-{asset}", "scope_id": site, "category": "STORAGE", "connection_meter": meter})
         groups.append({"partner_id": "vector", "group_id": f"G-{site}", "scope_id": site})
     scopes.append({"id": "pace", "name": "pace"})
-    assets += [{"id": f"pace-{number}", "scope_id": "pace", "category": "STORAGE"} for number in range(PARTITIONS)]
+    assets += [
+        {"id": f"{kind}-{number}", "scope_id": "pace", "category": "STORAGE"} for kind in ("pace", "probe") for number in range(PARTITIONS)
+    ]
     partners = [{"id": "vector", "name": "Vector", "allow_private_addresses": True}]
     return Configuration.model_validate({"scopes": scopes, "assets": assets, "partners": partners, "groups": groups})
 
 
-def _arrivals(plan: Plan, site: str, asset: str, noise: np.random.Generator) -> list[tuple[float, int, bytes, str]]:
-    """(second of arrival, its place in case of a tie, datum, key) of all readings of one asset."""
+def _arrivals(
+    plan: Plan, site: str, asset: str, noise: np.random.Generator, samples: dict[tuple[str, str, int], int]
+) -> list[tuple[float, int, bytes, str]]:
+    """(second of arrival, its place in case of a tie, datum, key) of all readings of one asset; counts them in `samples`."""
     count = int(plan.hours * 3600 / plan.every_s)
     at = np.sort(noise.uniform(0, plan.hours * 3600, count)).round(3) if asset == "load" else np.arange(count) * plan.every_s
     power = (2000 * np.sin(at / 1800) + noise.normal(0, 300, count)).round(3)
@@ -134,6 +146,7 @@ def _arrivals(plan: Plan, site: str, asset: str, noise: np.random.Generator) -> 
     millis = _T0_MS + (at * 1000).astype(np.int64)
     values = [None if column is None else column.tolist() for column in columns.values()]
     repeats = noise.random(count)
+    _count(f"{site}-{asset}", millis, phases, qualities, samples)
     for row, (instant, phase, quality) in enumerate(zip(millis.tolist(), phases.tolist(), qualities.tolist(), strict=True)):
         fields = [None if column is None else column[row] for column in values]
         datum = _datum(asset_id, instant, fields, phase, quality)
@@ -144,6 +157,15 @@ def _arrivals(plan: Plan, site: str, asset: str, noise: np.random.Generator) -> 
             other = _datum(asset_id, instant, [None if value is None else value + 1.5 for value in fields], phase, quality)
             found.append((float(arrival[row]) + repeats[row] * 10_000, row, other, site))
     return found
+
+
+def _count(asset_id: str, millis: Any, phases: Any, qualities: Any, samples: dict[tuple[str, str, int], int]) -> None:
+    """Distinct seconds of each phase and quarter, without BAD readings: faster ones are thinned (semantics 1.6)."""
+    good = qualities != BAD
+    distinct = set(zip(phases[good].tolist(), (millis[good] // 1000).tolist(), strict=True))
+    for phase, second in distinct:
+        key = (asset_id, ("ALL", "ONE", "TWO")[phase], second // 900 * 900)
+        samples[key] = samples.get(key, 0) + 1
 
 
 def _register(power: Any, every_s: float, noise: np.random.Generator) -> Any:
@@ -195,13 +217,19 @@ def _pace(plan: Plan) -> Iterator[Message]:
     end = _T0_MS + int(plan.hours * 3600_000)
     for minutes in range(1, PACE_HOURS * 60, 2):
         for number in range(PARTITIONS):
-            datum = _datum(f"pace-{number}".encode(), end + minutes * 60_000, [100.0, None, None, None], ALL, GOOD)
-            yield Message(b"", _SINGLE + datum, 1, number)
+            yield _paced(number, end + minutes * 60_000)
 
 
-def marker(name: str, partition: int) -> Message:
-    """A message that cannot be read: its dead letter says that the flow has come so far."""
-    return Message(b"", f"marker {name} {partition}".encode(), 0, partition)
+def probe(number: int, partition: int) -> Message:
+    """A reading of long before everything else: that it is told to be too late says that the flow has come so far."""
+    return Message(
+        b"", _SINGLE + _datum(f"probe-{partition}".encode(), _T0_MS - PROBES_MS + number, [1.0, None, None, None], ALL, GOOD), 1, partition
+    )
+
+
+def probed(number: int) -> set[tuple[str, int]]:
+    """(asset, instant in ms) of the probes of one number."""
+    return {(f"probe-{partition}", _T0_MS - PROBES_MS + number) for partition in range(PARTITIONS)}
 
 
 def _datum(asset_id: bytes, at: int, values: list[float | None], phase: int, quality: int) -> bytes:

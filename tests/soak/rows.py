@@ -18,8 +18,9 @@ from pipelines.telemetry import telemetry_flow
 from pipelines.views import FixedView
 from schemas.clock import Clock
 from schemas.outbound import DeadLetter
-from schemas.telemetry import CONTENT_EXCLUDES, QuarterHour
+from schemas.telemetry import CONTENT_EXCLUDES, LateMeasurement, QuarterHour
 from schemas.topics import DEAD_LETTERS, LATE_TELEMETRY, QUARTER_HOURS, TELEMETRY
+from schemas.units import to_ms
 from sinks.codec import decode
 from sinks.kafka import topic_name
 from sinks.kafka_clients import consumer_config, partitions_of
@@ -37,8 +38,13 @@ class Rows:
     """The final rows: for each key the highest revision, of equal ones the last."""
 
     best: dict[Key, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    last: dict[Key, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    """The row written last of each key, whatever its revision: what went wrong shows where it is not the best."""
     written: int = 0
     late: int = 0
+    """Readings of sites that were told to be too late: there should be none."""
+    probes: set[tuple[str, int]] = field(default_factory=set)
+    """Those of probes: (asset, instant in ms)."""
     letters: set[bytes] = field(default_factory=set)
     unlike: int = 0
     """Rows that said something else than an earlier one of the same key and revision."""
@@ -47,12 +53,19 @@ class Rows:
         """Take in a value some flow wrote."""
         if isinstance(value, DeadLetter):
             self.letters.add(bytes(value.raw))
+        elif isinstance(value, LateMeasurement):
+            reading = value.measurement
+            if reading.asset_id.startswith("probe"):
+                self.probes.add((reading.asset_id, to_ms(reading.measured_at)))
+            else:
+                self.late += 1
         elif isinstance(value, QuarterHour) and not value.provisional:
             self.written += 1
             key = (value.level.value, value.id, value.phase.value, int(value.start.timestamp()))
             content = value.model_dump(exclude=set(CONTENT_EXCLUDES))
             revision, before = self.best.get(key, (0, {}))
             self.unlike += revision == value.revision and before != content
+            self.last[key] = (value.revision, content)
             if value.revision >= revision:
                 self.best[key] = (value.revision, content)
 
@@ -74,7 +87,6 @@ class Reader:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.rows = Rows()
-        self._late = topic_name(settings, LATE_TELEMETRY)
         topics = (QUARTER_HOURS, LATE_TELEMETRY, DEAD_LETTERS)
         self._consumer: Any = Consumer(consumer_config(settings, "soak-rows"))
         places = [
@@ -91,10 +103,7 @@ class Reader:
             if message.error() is not None:
                 continue
             count += 1
-            if message.topic() == self._late:
-                self.rows.late += 1
-            else:
-                self.rows.add(decode(message.value()))
+            self.rows.add(decode(message.value()))
         return count
 
     def until(self, condition: Callable[[Rows], bool], what: Callable[[], str], within_s: float) -> None:
@@ -129,10 +138,7 @@ class _Collecting(StatelessSinkPartition[Out | Outs]):
 
     def write_batch(self, items: list[Out | Outs]) -> None:
         for item in each(items):
-            if item.topic is LATE_TELEMETRY:
-                self._rows.late += 1
-            else:
-                self._rows.add(item.value)
+            self._rows.add(item.value)
 
 
 def undisturbed(settings: KafkaSettings, load: Load, clock: Clock) -> Rows:
