@@ -86,11 +86,7 @@ def load(plan: Plan) -> Load:
         for asset in _ASSETS:
             arrivals += _arrivals(plan, f"s{site:04d}", asset, noise, samples)
     arrivals.sort(key=lambda one: one[0])
-    begin = [
-        batch(b"", [_datum(f"pace-{number}".encode(), _T0_MS, [100.0, None, None, None], ALL, GOOD)], number)
-        for number in range(PARTITIONS)
-    ]
-    messages = [*begin, *_messages(arrivals, plan, dice)]
+    messages = [*(_paced(number, _T0_MS) for number in range(PARTITIONS)), *_messages(arrivals, plan, dice)]
     return Load(plan, _configuration(plan), messages, list(_pace(plan)), samples)
 
 
@@ -220,11 +216,14 @@ def _pace(plan: Plan) -> Iterator[Message]:
             yield _paced(number, end + minutes * 60_000)
 
 
+def _paced(partition: int, at: int) -> Message:
+    return Message(b"", _SINGLE + _datum(f"pace-{partition}".encode(), at, [100.0, None, None, None], ALL, GOOD), 1, partition)
+
+
 def probe(number: int, partition: int) -> Message:
     """A reading of long before everything else: that it is told to be too late says that the flow has come so far."""
-    return Message(
-        b"", _SINGLE + _datum(f"probe-{partition}".encode(), _T0_MS - PROBES_MS + number, [1.0, None, None, None], ALL, GOOD), 1, partition
-    )
+    datum = _datum(f"probe-{partition}".encode(), _T0_MS - PROBES_MS + number, [1.0, None, None, None], ALL, GOOD)
+    return Message(b"", _SINGLE + datum, 1, partition)
 
 
 def probed(number: int) -> set[tuple[str, int]]:
