@@ -34,6 +34,9 @@ kafka: .venv/.installed-dev # a real Apache Kafka broker on this machine, until 
 bench: .venv/.installed-dev # the metering engine beside others on a real Apache Kafka (java and mvn; half an hour; ARGS="--quick" 5 minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+soak: .venv/.installed-dev # kills, broker failures and changes of processes under load, for about ten minutes (java and mvn)
+	$(BIN)/python -m tests.soak $(ARGS)
+
 clean:
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -10,7 +10,6 @@ from tests.soak.load import PARTITIONS, Load, probe, probed
 from tests.soak.rows import Reader
 from tests.soak.running import Feed, Flow, until
 
-COME_BACK_S = 60.0
 _NUMBERS = count(1)
 
 
@@ -24,6 +23,7 @@ class Course:
     dice: random.Random
     chunk: int = 500
     breath_s: float = 0.02
+    come_back_s: float = 60.0
     fed: int = 0
     kills: list[str] = field(default_factory=list)
     back_s: list[float] = field(default_factory=list)
@@ -48,12 +48,12 @@ class Course:
         now = self.fed / len(self.load.messages)
         self.feed_to(min(1.0, now + self.dice.randint(1, most) * self.chunk / len(self.load.messages)))
 
-    def caught_up(self, within_s: float = COME_BACK_S) -> float:
+    def caught_up(self, within_s: float | None = None) -> float:
         """Wait until the flow has read all that was sent before; how long that took."""
         begun, number = time.monotonic(), next(_NUMBERS)
         self.feed.send(probe(number, partition) for partition in range(PARTITIONS))
-        self.feed.flush()
-        self.reader.until(lambda rows: probed(number) <= rows.probes, self.flow.said, within_s)
+        self.feed.flush(self.come_back_s)
+        self.reader.until(lambda rows: probed(number) <= rows.probes, self.flow.said, within_s or self.come_back_s)
         return time.monotonic() - begun
 
     def start(self, processes: int | None) -> None:
