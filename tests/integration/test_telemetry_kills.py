@@ -44,5 +44,4 @@ def test_three_kills_and_two_changes_of_processes_change_no_row(real_kafka: Kafk
     same = difference(rows, undisturbed(settings, wanted, ScaledClock(wanted.clock_origin, datetime.now(UTC), 1.0)))
     assert same.none, str(same)
     assert len(rows.best) > 24 * 6 * 8
-    assert rows.late == 0
     assert max(course.drained_s) < DRAIN_S

@@ -41,8 +41,8 @@ class Rows:
     last: dict[Key, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     """The row written last of each key, whatever its revision: what went wrong shows where it is not the best."""
     written: int = 0
-    late: int = 0
-    """Readings of sites that were told to be too late: there should be none."""
+    late: set[tuple[str, int]] = field(default_factory=set)
+    """Readings of sites that were told to be too late: (asset, instant in ms)."""
     probes: set[tuple[str, int]] = field(default_factory=set)
     """Those of probes: (asset, instant in ms)."""
     letters: set[bytes] = field(default_factory=set)
@@ -54,11 +54,8 @@ class Rows:
         if isinstance(value, DeadLetter):
             self.letters.add(bytes(value.raw))
         elif isinstance(value, LateMeasurement):
-            reading = value.measurement
-            if reading.asset_id.startswith("probe"):
-                self.probes.add((reading.asset_id, to_ms(reading.measured_at)))
-            else:
-                self.late += 1
+            which = (value.measurement.asset_id, to_ms(value.measurement.measured_at))
+            (self.probes if which[0].startswith("probe") else self.late).add(which)
         elif isinstance(value, QuarterHour) and not value.provisional:
             self.written += 1
             key = (value.level.value, value.id, value.phase.value, int(value.start.timestamp()))
@@ -182,17 +179,20 @@ class Difference:
     missing: list[Key]
     surplus: list[Key]
     other: list[str]
+    late: set[tuple[str, int]]
+    """Readings that only one of the two called too late."""
     inexact: int
     """Numbers that agree to 1e-9 but not to the bit."""
 
     @property
     def none(self) -> bool:
         """Whether the rows are the same."""
-        return not (self.missing or self.surplus or self.other)
+        return not (self.missing or self.surplus or self.other or self.late)
 
     def __str__(self) -> str:
         parts = [f"{len(self.missing)} missing {self.missing[:3]}", f"{len(self.surplus)} too many {self.surplus[:3]}"]
-        return "; ".join([*parts, f"{len(self.other)} differ {self.other[:5]}", f"{self.inexact} numbers not to the bit"])
+        parts += [f"{len(self.other)} differ {self.other[:5]}", f"{len(self.late)} late in one only {sorted(self.late)[:3]}"]
+        return "; ".join([*parts, f"{self.inexact} numbers not to the bit"])
 
 
 def difference(found: Rows, wanted: Rows) -> Difference:
@@ -208,4 +208,4 @@ def difference(found: Rows, wanted: Rows) -> Difference:
                 inexact += 1
             else:
                 other.append(f"{key} {name}: {mine!r}, should be {value!r} (revisions {found.best[key][0]}, {wanted.best[key][0]})")
-    return Difference(sorted(wanted.best.keys() - same), sorted(found.best.keys() - same), other, inexact)
+    return Difference(sorted(wanted.best.keys() - same), sorted(found.best.keys() - same), other, found.late ^ wanted.late, inexact)
