@@ -3,6 +3,7 @@
 from array import array
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from schemas.facts import Value
 from schemas.topics import Topic
@@ -58,6 +59,10 @@ class Tick:
     """Time has come: fed to a rule when its timer is due (by the engine), or by tests."""
 
 
+Offsets: TypeAlias = "range | array[int]"
+"""Rising offsets; an array of 64-bit numbers only where some are left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """The share of one Kafka partition in a poll: `payloads[first : first + count]`, and their rising offsets."""
@@ -65,8 +70,7 @@ class Run:
     partition: int
     first: int
     count: int
-    offsets: "range | array[int]"
-    """An array of 64-bit numbers only where the partition leaves some out."""
+    offsets: Offsets
 
 
 @dataclass(frozen=True, slots=True)
