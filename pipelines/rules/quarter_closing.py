@@ -45,7 +45,7 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
     shard.times.advance(part.now, timing.lateness)
     _advance(shard, shard.times.watermark, timing, step, part)
     shard.fold_if_many(step)
-    tick = part.now // timing.provisional_every
+    tick = part.now // timing.provisional_every * timing.provisional_every  # an instant: it rises whatever the interval becomes
     if tick > shard.tick:
         shard.tick, step.provisional = tick, True
         _run(shard, part.now, roster, step)
@@ -147,7 +147,7 @@ def _closable(shard: Shard, mine: NDArray[np.int32], passed: Ints, timing: Meter
     last, closed, watermark = keys.last_register[mine], keys.closed[mine], shard.watermark[keys.home[mine]]
     # The first end that is neither reached by a value nor waited for long enough; before max_interpolation, a value would tell.
     end = np.maximum(np.maximum(last, watermark - timing.register_wait) // QUARTER_MS * QUARTER_MS, closed) + QUARTER_MS
-    waits = (last > 0) & (end <= passed) & (end <= last + timing.max_interpolation) & (closed >= 0)
+    waits = (last > 0) & (end <= passed) & (end <= last + max(timing.max_interpolation, QUARTER_MS)) & (closed >= 0)
     until = np.where(closed < 0, -1, np.maximum(np.where(waits, end - QUARTER_MS, passed), closed))
     return until, waits, end + timing.register_wait
 

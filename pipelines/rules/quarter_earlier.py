@@ -109,7 +109,9 @@ def overtake(shard: Shard, step: Step, earlier: Earlier) -> None:
         revisions = earlier.renumbered(places, rows, step.revisions[index])
         other = np.flatnonzero(revisions != step.revisions[index])
         if len(other):
-            shard.slots.quarters["revision"][shard.slots.of(key[other], start[other])] = revisions[other]
+            slot = shard.slots.of(key[other], start[other])
+            known = slot >= 0  # a quarter may have left in the very step that wrote its row
+            shard.slots.quarters["revision"][slot[known]] = revisions[other][known]
             step.revisions[index] = revisions
 
 
@@ -122,6 +124,8 @@ def overtake_groups(shard: GroupShard, found: list[GroupRows], earlier: Earlier)
         places = [(group, _PHASES[Phase.ALL.value], start) for group, start in zip(some.groups, starts, strict=True)]
         revisions = earlier.renumbered(places, some.rows, some.revisions)
         for index in np.flatnonzero(revisions != some.revisions).tolist():
-            quarter = shard.quarters[starts[index]]
+            quarter = shard.quarters.get(starts[index])
+            if quarter is None:  # it left in the very step that wrote its row
+                continue
             quarter.said[some.groups[index]] = (int(revisions[index]), quarter.said[some.groups[index]][1])
         some.revisions = revisions

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, POWER, STORED, Flags, Floats, Ints, Records, no_readings
-from pipelines.rules.quarter_rejects import ABOVE, ANCIENT, BAD, EMPTY, FUTURE, GOOD, NON_FINITE, UNKNOWN
+from pipelines.rules.quarter_rejects import ABOVE, ABSURD, ANCIENT, BAD, EMPTY, FUTURE, GOOD, NON_FINITE, UNKNOWN
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_state import Part, Silence
 
@@ -92,8 +92,8 @@ def _judge(
         known = asset[i] < len(limits)
         has = present[i]
         finite = (
-            (not has & POWER or np.isfinite(power[i])) and (not has & IMPORT or np.isfinite(imported[i]))
-            and (not has & EXPORT or np.isfinite(exported[i])) and (not has & STORED or np.isfinite(stored[i]))
+            (not has & POWER or abs(power[i]) <= ABSURD) and (not has & IMPORT or abs(imported[i]) <= ABSURD)
+            and (not has & EXPORT or abs(exported[i]) <= ABSURD) and (not has & STORED or abs(stored[i]) <= ABSURD)
         )  # fmt: skip
         timely = 0 <= at[i] <= latest
         if bad[i]:

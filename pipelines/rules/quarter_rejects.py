@@ -28,6 +28,10 @@ REASONS = (
 """Why a reading does not count; the first means that it does. BAD ones are counted only, the others are dead letters."""
 GOOD, BAD, UNKNOWN, NON_FINITE, ABOVE, FUTURE, ANCIENT, EMPTY = range(len(REASONS))
 
+SUBJECT = 200
+"""So much of an asset's id is told: a letter with all of an endless one would be larger than its topic takes."""
+ABSURD = 1e100
+"""Of larger values no sums can be made: they are as good as not finite."""
 MINUTE_MS = 60_000
 NO_MINUTE = 0
 """Instead of a minute of the clock, which would be another after a restart: a run ends with a minute anyway."""
@@ -45,7 +49,7 @@ def verdicts(
     """
     finite = np.ones(len(at), np.bool_)
     for bit, column in values.items():
-        finite &= ((present & bit) == 0) | np.isfinite(column)
+        finite &= ((present & bit) == 0) | (np.abs(column) <= ABSURD)  # false for what is not a number
     above = ((present & POWER) != 0) & (np.abs(values[POWER]) > max_w)
     reasons = np.zeros(len(at), np.int8)
     for reason, applies in ((EMPTY, present == 0), (ANCIENT, at < 0), (FUTURE, at > latest), (ABOVE, above),
@@ -138,7 +142,7 @@ class RejectRule:
             at=now,
             reason=first.reason,
             count=run["count"],
-            subject=first.subject,
+            subject=first.subject[:SUBJECT],
             topic=TELEMETRY.name,
             partition=first.partition,
             offset=first.offset,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.rules.quarter_hours import Judged
 from pipelines.rules.quarter_readings import EXPORT, IMPORT, POWER, Floats, Ints, Table, last_of_key, position
 from pipelines.rules.quarter_registers import Counted, counted
+from schemas.intervals import QUARTER_MS
 
 NEVER = np.iinfo(np.int64).max
 REGISTERS = (("import_wh", IMPORT), ("export_wh", EXPORT))
@@ -78,7 +79,8 @@ def _reached(readings: Table, values: Counted, key: NDArray[np.int32], at: Ints,
     """Up to where a later value of this register changes what lies before `at` (see `Standing.reached_until`)."""
     matters = np.zeros(len(key), np.bool_)
     held = np.searchsorted(key, readings["key"][last])
-    matters[held] = readings["at"][last] >= at[held] - max_interpolation
+    # Where nothing is interpolated, the next value still says how much of the quarter was covered (1.5).
+    matters[held] = readings["at"][last] >= at[held] - max(max_interpolation, QUARTER_MS)
     matters[np.searchsorted(key, readings["key"][waiting])] = True
     settled_key, settled_at = values.key[values.settled], values.at[values.settled]
     index = np.searchsorted(position(settled_key, settled_at), position(key, at))

@@ -163,7 +163,8 @@ class Shard:
             key, self.keys.home, part.partition, part.before, newest, self.watermark, part.now,
             timing.lateness, timing.horizon, met_at, cuts,
         )  # fmt: skip
-        return met_at, cuts
+        # What has left does not come back where the horizon is made longer: it is too late for that.
+        return met_at, np.maximum(cuts, self.cut[self.keys.home[key]])
 
     def take(self, readings: Table, key: NDArray[np.int32], offset: Ints, met_at: Ints, cuts: Ints, step: Step) -> None:
         """Take in readings, in order of arrival; `key` are theirs (`readings["key"]` are rows of the roster)."""
