@@ -108,11 +108,8 @@ class Cluster:
         name = f"{self.flow}-{index}"
         ready = self._run / name
         ready.unlink(missing_ok=True)
-        arguments = [sys.executable, "-m", "gateway.processes", self.flow, "--ready", str(ready), "--member", str(index)]
-        arguments += [word for address in addresses for word in ("--address", address)]
-        arguments += ["--epoch", str(self._epoch_s)] if self._epoch_s else []
         process = subprocess.Popen(  # noqa: S603 - our own arguments
-            arguments,
+            self._arguments(index, ready, addresses),
             env={name: value for name, value in os.environ.items() if not name.startswith("DERMS_")} | environment_of(self._settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -124,14 +121,20 @@ class Cluster:
         threading.Thread(target=self._listen, args=(member, self._ended), name=name, daemon=True).start()
         return member
 
+    def _arguments(self, index: int, ready: Path, addresses: list[str]) -> list[str]:
+        found = [sys.executable, "-m", "gateway.processes", self.flow, "--ready", str(ready), "--member", str(index)]
+        found += [word for address in addresses for word in ("--address", address)]
+        return found + (["--epoch", str(self._epoch_s)] if self._epoch_s else [])
+
     def _listen(self, member: Member, ended: "SimpleQueue[Member]") -> None:
         """Pass on what a member says until it is gone; a thread each."""
         assert member.process.stdout is not None  # noqa: S101 - it is a pipe
-        for line in member.process.stdout:
-            sys.stderr.write(text := line.decode("utf-8", "replace"))
-            sys.stderr.flush()
-            if text.strip():
-                member.words.append(text.strip())
+        with member.process.stdout as lines:
+            for line in lines:
+                sys.stderr.write(text := line.decode("utf-8", "replace"))
+                sys.stderr.flush()
+                if text.strip():
+                    member.words.append(text.strip())
         member.code = member.process.wait()
         ended.put(member)
 

@@ -176,7 +176,8 @@ def _run(chosen: argparse.Namespace, seed: int, wanted: Load, broker: ApacheKafk
         "seed": seed, "good": good, "readings": wanted.readings, "messages": len(wanted.messages), "seconds": round(seconds, 1),
         "kills": course.kills, "back_s": _rounded(course.back_s), "drained_s": _rounded(course.drained_s), "outages": series.outages,
         "final_rows": len(rows.best), "rows_written": rows.written, "late": len(rows.late), "miscounted": miscounted[:20],
-        "missing": len(same.missing), "surplus": len(same.surplus), "differ": same.other[:20], "late_in_one": len(same.late), "not_to_the_bit": same.inexact,
+        "missing": len(same.missing), "surplus": len(same.surplus), "differ": same.other[:20],
+        "late_in_one": len(same.late), "not_to_the_bit": same.inexact,
         "stages": [asdict(stage) for stage in series.stages],
     }  # fmt: skip
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
