@@ -18,6 +18,7 @@ from pipelines.flow_reporter import FlowReporter
 from pipelines.metered import MeteredSink
 from pipelines.meters import Meters
 from pipelines.records import Record
+from pipelines.settled import SettledView
 from pipelines.sources import PayloadSource, RecordSource
 from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
@@ -127,7 +128,7 @@ def _telemetry(w: Wiring) -> Dataflow:
     data, life = w.settings.data, w.settings.incarnation
     closed = None if data is None else closed_quarters(data, life)
     written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life))
-    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=w.config, closed=closed, written=written, meters=meters)
+    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=SettledView(w.config), closed=closed, written=written, meters=meters)
 
 
 def _lifecycle(w: Wiring) -> Dataflow:
