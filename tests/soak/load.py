@@ -42,12 +42,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large a load is: so many sites with five assets each, speaking every so many seconds for so many hours."""
+    """How large a load is: so many sites with five assets each, speaking every so many seconds for so many hours; `late` is the
+    share of readings that come up to 35 minutes later than they should."""
 
     sites: int
     hours: float
     every_s: float
     seed: int
+    late: float = 0.01
 
 
 @dataclass
@@ -135,8 +137,9 @@ def _arrivals(
     qualities[noise.random(count) < 0.005] = BAD
     delay = noise.uniform(0, 20, count)
     odd = noise.random(count)
-    delay[odd < 0.07] = noise.uniform(20, 55, int((odd < 0.07).sum()))
-    delay[odd < 0.01] = noise.uniform(70, 35 * 60, int((odd < 0.01).sum()))
+    slow, late = odd < plan.late + 0.06, odd < plan.late
+    delay[slow] = noise.uniform(20, 55, int(slow.sum()))
+    delay[late] = noise.uniform(70, 35 * 60, int(late.sum()))
     arrival = at + delay
     asset_id, found = f"{site}-{asset}".encode(), []
     millis = _T0_MS + (at * 1000).astype(np.int64)
