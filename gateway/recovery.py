@@ -27,7 +27,8 @@ Layout = Mapping[str, int]
 def recovery_store(root: Path, flow: str, incarnation: str, layout: Layout | None = None) -> Path:
     """The flow's recovery directory, made where missing. A broker that forgot (another incarnation) gets a new one.
 
-    Raises Misconfigured for a store of another layout: going on with it would leave state or positions behind in it.
+    Raises Misconfigured for a store of another layout, since going on with it would leave state or positions behind in
+    it, and for one that has lost a part.
     """
     path = _place(root, flow, incarnation)
     try:
@@ -36,8 +37,7 @@ def recovery_store(root: Path, flow: str, incarnation: str, layout: Layout | Non
             _make(path, layout or {})
     except OSError as error:
         raise Misconfigured("DERMS_DATA", f"{error.strerror}: {path}", "name a directory that can be written") from None
-    if layout:
-        _demand(path, layout)
+    _demand(path, layout or {})
     return path
 
 
@@ -45,8 +45,8 @@ def _make(path: Path, layout: Layout) -> None:
     """Make a store beside and put it in its place whole: several processes of a cluster may come at once."""
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        init_db_dir(beside, PARTITIONS.get(path.name, 1))
-        (beside / STAMP).write_text(json.dumps(dict(layout)))
+        init_db_dir(beside, count := PARTITIONS.get(path.name, 1))
+        (beside / STAMP).write_text(json.dumps({**layout, "partitions": count}))
         beside.rename(path)
     except OSError:
         shutil.rmtree(beside)
@@ -72,10 +72,14 @@ def begun(root: Path, flow: str, incarnation: str) -> datetime:
 
 
 def _demand(path: Path, layout: Layout) -> None:
+    """That the store is whole and of this layout: the engine of a cluster would not say what is wrong with it."""
     try:
         made = json.loads((path / STAMP).read_text())
     except (OSError, ValueError):
         made = {}
+    there = len(list(path.glob("part-*.sqlite3")))
+    if there != made.get("partitions", there) or not there:
+        raise Misconfigured(f"the recovery store {path}", f"has {there} of its {made.get('partitions', 'files')} partitions", cure_of(path))
     for what, ours in layout.items():
         if (theirs := made.get(what)) != ours:
             before = f"with {theirs} {what}" if theirs is not None else f"by a program that did not write down its {what}"

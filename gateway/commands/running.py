@@ -80,9 +80,11 @@ def run(
     """Run one dataflow against the configured Kafka.
 
     With --processes they are started again together when one dies; any number may go on with the same recovery store.
+    Exit code 78: only a person can help, such as with a recovery store of another make.
     """
     from gateway.hosting import stop_on_signals
     from gateway.processes import FLOWS, run_flows
+    from gateway.supervisor import EXIT_MISCONFIGURED
 
     if flow not in FLOWS:
         raise typer.BadParameter(f"{flow!r} is not one of {', '.join(FLOWS)}")
@@ -90,11 +92,16 @@ def run(
     if data is not None:
         settings = settings.model_copy(update={"data": data})
     stop = threading.Event()
-    if processes is not None:
-        raise typer.Exit(_run_cluster(flow, processes, settings, stop, epoch))
-    configure_logging(flow)
-    stop_on_signals(stop)
-    raise typer.Exit(run_flows((flow,), settings, stop, lambda: typer.echo(f"{flow} is running", err=True), epoch_s=epoch))
+    try:
+        if processes is not None:
+            raise typer.Exit(_run_cluster(flow, processes, settings, stop, epoch))
+        configure_logging(flow)
+        stop_on_signals(stop)
+        raise typer.Exit(run_flows((flow,), settings, stop, lambda: typer.echo(f"{flow} is running", err=True), epoch_s=epoch))
+    except Misconfigured as error:
+        # Who starts it again and again should know that this needs a person, whenever it was found out.
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_MISCONFIGURED) from None
 
 
 def _run_cluster(flow: str, processes: int, settings: Settings, stop: threading.Event, epoch_s: float | None) -> int:

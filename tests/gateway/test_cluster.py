@@ -229,17 +229,20 @@ def test_processes_that_come_at_once_make_one_store(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(20)
     assert len(found) == 6
-    assert json.loads((found[0] / STAMP).read_text()) == {"lanes": 8}
+    assert json.loads((found[0] / STAMP).read_text()) == {"lanes": 8, "partitions": 4}
     assert [path.name for path in (tmp_path / "recovery" / "kafka").iterdir()] == ["telemetry"]
     assert abs(begun(tmp_path, "telemetry", "kafka").timestamp() - time.time()) < 60
 
 
-def test_a_broken_store_needs_a_person(tmp_path: Path) -> None:
-    store = recovery_store(tmp_path, "failing", "kafka")
-    for part in store.glob("*.sqlite3"):
-        part.unlink()
-    host = Host(threading.Event())
-    host.start(failing("nothing"), store)
+def test_a_store_that_lost_a_part_needs_a_person(tmp_path: Path) -> None:
+    store = recovery_store(tmp_path, "telemetry", "kafka", {"lanes": 8})
+    (store / "part-0.sqlite3").unlink()
+    with pytest.raises(Misconfigured, match="has 3 of its 4 partitions"):
+        recovery_store(tmp_path, "telemetry", "kafka", {"lanes": 8})
+    other = recovery_store(tmp_path, "failing", "kafka")
+    (other / "part-0.sqlite3").unlink()
+    host = Host(threading.Event())  # and if it goes while the flow starts
+    host.start(failing("nothing"), other)
     host.join(20)
     assert isinstance(host.failures["failing"], Misconfigured)
     assert "cannot be used" in str(host.failures["failing"])

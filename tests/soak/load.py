@@ -219,6 +219,12 @@ def _pace(plan: Plan) -> Iterator[Message]:
             yield _paced(number, end + minutes * 60_000)
 
 
+def single(asset_id: str, seconds: float, power_w: float) -> Message:
+    """One reading of any asset, so many seconds after `T0`, under the asset's key."""
+    datum = _datum(asset_id.encode(), _T0_MS + round(seconds * 1000), [power_w, None, None, None], ALL, GOOD)
+    return Message(asset_id.encode(), _SINGLE + datum, 1)
+
+
 def _paced(partition: int, at: int) -> Message:
     return Message(b"", _SINGLE + _datum(f"pace-{partition}".encode(), at, [100.0, None, None, None], ALL, GOOD), 1, partition)
 

@@ -45,14 +45,15 @@ class Rows:
     """Readings of sites that were told to be too late: (asset, instant in ms)."""
     probes: set[tuple[str, int]] = field(default_factory=set)
     """Those of probes: (asset, instant in ms)."""
-    letters: set[bytes] = field(default_factory=set)
+    letters: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Dead letters by event: whose readings, and how many."""
     unlike: int = 0
     """Rows that said something else than an earlier one of the same key and revision."""
 
     def add(self, value: Any) -> None:
         """Take in a value some flow wrote."""
         if isinstance(value, DeadLetter):
-            self.letters.add(bytes(value.raw))
+            self.letters[value.event_id] = (value.subject, value.count)
         elif isinstance(value, LateMeasurement):
             which = (value.measurement.asset_id, to_ms(value.measurement.measured_at))
             (self.probes if which[0].startswith("probe") else self.late).add(which)
@@ -71,6 +72,10 @@ class Rows:
         found = {(key[1], key[2], key[3]): content["samples"] for key, (_, content) in self.best.items() if key[0] == "ASSET"}
         wrong = [f"{key}: {found[key]} of {count}" for key, count in load.samples.items() if found.get(key, count) != count]
         return sorted(wrong)
+
+    def rejected(self, asset_id: str) -> int:
+        """How many readings of an asset became dead letters."""
+        return sum(count for subject, count in self.letters.values() if subject == asset_id)
 
     def complete(self, load: Load) -> bool:
         """Whether event time has passed all of the load in every partition, and all groups know."""

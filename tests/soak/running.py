@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from confluent_kafka import Producer as Client
 
 from gateway.config_file import plan as planned
 from gateway.config_file import publish
+from schemas.config import ConfigChange, Configuration
 from schemas.topics import TELEMETRY
 from sinks.kafka import Producer, create_topics, topic_name
 from sinks.kafka_clients import producer_config
@@ -181,12 +182,13 @@ def _command(pid: int) -> bytes:
 def prepare(settings: KafkaSettings, wanted: Load) -> None:
     """Make the topics and bring the load's configuration to them."""
     create_topics(settings)
-    changes = planned({}, wanted.config, at=datetime.now(UTC)).changes
+    configure(settings, {}, wanted.config)
+
+
+def configure(settings: KafkaSettings, before: Mapping[str, ConfigChange], wanted: Configuration) -> dict[str, ConfigChange]:
+    """Bring a configuration to the topic where `before` is what was brought there so far; what was brought in all."""
+    changes = planned(before, wanted, at=datetime.now(UTC)).changes
     producer = Producer(settings, "soak-config", many=True)
     publish(changes, producer)
     producer.close()
-
-
-def chunks(messages: Sequence[Message], size: int) -> Iterable[Sequence[Message]]:
-    """The messages in runs of `size`."""
-    return (messages[first : first + size] for first in range(0, len(messages), size))
+    return {**before, **{f"{change.kind}/{change.id}": change for change in changes}}
