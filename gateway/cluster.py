@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -75,9 +76,9 @@ class Cluster:
 
         Raises Misconfigured without a data directory, Unavailable while another run has the recovery store.
         """
-        self._run.mkdir(parents=True, exist_ok=True)
         # The members inherit the claim: if we are killed, the next run waits until the last of them is gone.
         self._claimed = (claim(data_of(self._settings), self.flow, self._settings.incarnation),)
+        self._run.mkdir(exist_ok=True)
         deaths = 0
         try:
             while not stop.is_set():
@@ -131,8 +132,10 @@ class Cluster:
         assert member.process.stdout is not None  # noqa: S101 - it is a pipe
         with member.process.stdout as lines:
             for line in lines:
-                sys.stderr.write(text := line.decode("utf-8", "replace"))
-                sys.stderr.flush()
+                text = line.decode("utf-8", "replace")
+                with suppress(OSError, ValueError):  # nobody listens to us any more: the members work on
+                    sys.stderr.write(text)
+                    sys.stderr.flush()
                 if text.strip():
                     member.words.append(text.strip())
         member.code = member.process.wait()
