@@ -28,6 +28,8 @@ SKEW = timedelta(seconds=30)
 """So far the broker's clock, by which records are dated, may be from ours."""
 SPREAD = timedelta(seconds=15)
 """So far the snapshots of shards may be apart for one reading to do for all."""
+LOOK_BACK = timedelta(hours=2)
+"""How long before its recovery store was made a flow may have written rows that can still change: a store may be moved away."""
 WITHIN_S = 30.0
 _MOST = 10_000
 
@@ -35,22 +37,21 @@ _MOST = 10_000
 class EarlierRows:
     """Reads them when the first shard asks, once a process: from then on only this life writes.
 
-    `begun` is when the recovery store was made: a shard without a snapshot has none of its rows from before that.
+    `begun` is when the recovery store was made: a shard without a snapshot has its rows from a little before that.
     """
 
     def __init__(self, settings: KafkaSettings, begun: datetime) -> None:
         self._settings, self._begun = settings, begun
-        self._read: tuple[datetime, list[dict[str, Any]]] | None = None
+        self._since: datetime | None = None
         self._made: dict[Level, Earlier] = {}
 
     def of(self, level: Level, since: datetime | None) -> Earlier:
         """The final rows written since a snapshot (wall time; None: there is none). Blocks while they are read; raises `Unavailable`."""
-        if self._read is None or (since is not None and since < self._read[0]):
-            at = since - SPREAD if since is not None else self._begun
-            self._read, self._made = (at, list(self._rows(at - SKEW))), {}
-            log.info("%d rows have been written since %s", len(self._read[1]), at.isoformat(timespec="seconds"))
-        if level not in self._made:
-            self._made[level] = Earlier.of(level, self._read[1])
+        if self._since is None or (since is not None and since < self._since):
+            self._since = self._begun - LOOK_BACK if since is None else since - SPREAD
+            self._made = Earlier.by_level(self._rows(self._since - SKEW))
+            count = sum(len(made.places) for made in self._made.values())
+            log.info("rows of %d quarters have been written since %s", count, self._since.isoformat(timespec="seconds"))
         return self._made[level]
 
     @cached_property
@@ -80,7 +81,9 @@ class EarlierRows:
                 ends[place.partition] = bounds[1]
         consumer.assign([place for place in found if place.partition in ends])
         while ends:
-            for message in consumer.consume(_MOST, 0.05):
+            messages = consumer.consume(_MOST, 0.05)
+            deadline = wall_seconds() + WITHIN_S if messages else deadline
+            for message in messages:
                 if message.error() is not None and message.error().code() != KafkaError._PARTITION_EOF:
                     continue
                 if message.error() is None and (row := self._plain(message.value())) is not None and row["revision"] > 0:
@@ -91,7 +94,7 @@ class EarlierRows:
                 ):
                     ends.pop(message.partition(), None)
             if wall_seconds() > deadline:
-                raise Unavailable(broker_words(self._settings, f"send what is on {name} within {WITHIN_S:g} s"), 1.0)
+                raise Unavailable(broker_words(self._settings, f"send more of {name} within {WITHIN_S:g} s"), 1.0)
 
     def _plain(self, raw: bytes) -> dict[str, Any] | None:
         """A row as plain values; None for what is none."""

@@ -183,7 +183,7 @@ class _Before:
         """The rows of this shard; None where nothing was written earlier, or nobody knows."""
         if self._earlier is None and self._written is not None:
             found = self._written.of(self._level, self._since)
-            self._earlier = found.of_shard(number, shards) if self._level is Level.ASSET else found
+            self._earlier = found.of_shard(number, shards) if self._level is Level.ASSET else found.copy()
         return self._earlier if self._earlier is not None and self._earlier.places else None
 
 

@@ -28,7 +28,7 @@ _SAID = np.dtype(
     ]
 )  # fmt: skip
 _PHASES = {phase.value: index for index, phase in enumerate(Phase)}
-_METHODS = {Level.ASSET.value: METHODS, Level.GROUP.value: GROUP_METHODS}
+_METHODS = {Level.ASSET.value: [one.value for one in METHODS], Level.GROUP.value: [one.value for one in GROUP_METHODS]}
 
 Place = tuple[str, int, int]
 """(asset or group, phase, start in ms)."""
@@ -41,27 +41,46 @@ class Earlier:
     places: dict[Place, int] = field(default_factory=dict)
     rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, _SAID))
     revisions: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    _looked: int = 0
+
+    @classmethod
+    def by_level(cls, rows: Iterable[Mapping[str, Any]]) -> dict[Level, "Earlier"]:
+        """From final rows in the order in which they were written, as plain values."""
+        found = {level: cls() for level in Level}
+        for row in rows:
+            found[Level(row["level"])]._take(row)
+        return found
 
     @classmethod
     def of(cls, level: Level, rows: Iterable[Mapping[str, Any]]) -> "Earlier":
-        """From final rows in the order in which they were written, as plain values; those of the other level are not taken."""
-        best: dict[Place, Mapping[str, Any]] = {}
-        for row in rows:
-            if row["level"] == level.value:
-                place = (row["id"], _PHASES[row["phase"]], round(row["start"].timestamp() * 1000))
-                if place not in best or row["revision"] >= best[place]["revision"]:
-                    best[place] = row
-        methods, said = [method.value for method in _METHODS[level.value]], np.zeros(len(best), _SAID)
-        for name in (*CONTENT, "samples", "missing_members", "estimated", "reset"):
-            said[name] = [np.nan if row[name] is None else row[name] for row in best.values()]
-        said["method"] = [methods.index(row["method"]) for row in best.values()]
-        revisions = np.array([row["revision"] for row in best.values()], np.int32)
-        return cls({place: index for index, place in enumerate(best)}, said, revisions)
+        """Those of one level."""
+        return cls.by_level(rows)[level]
+
+    def _take(self, row: Mapping[str, Any]) -> None:
+        place = (row["id"], _PHASES[row["phase"]], round(row["start"].timestamp() * 1000))
+        index = self.places.setdefault(place, len(self.places))
+        if index == len(self.rows):  # in place of objects: there may be a hundred thousand of them
+            self.rows = np.concatenate((self.rows, np.zeros(max(64, index), _SAID)))
+            self.revisions = np.concatenate((self.revisions, np.zeros(max(64, index), np.int32)))
+        if row["revision"] >= self.revisions[index]:
+            self.revisions[index] = row["revision"]
+            values = [np.nan if row[name] is None else row[name] for name in (*CONTENT, "samples", "missing_members")]
+            self.rows[index] = (*values, _METHODS[row["level"]].index(row["method"]), row["estimated"], row["reset"])
 
     def of_shard(self, number: int, shards: int) -> "Earlier":
-        """Those of one telemetry shard's assets."""
-        mine = {place: index for place, index in self.places.items() if shard_of(place[0], shards) == number}
-        return Earlier(mine, self.rows, self.revisions)
+        """Those of one telemetry shard's assets, which are its own from then on."""
+        mine = [place for place in self.places if shard_of(place[0], shards) == number]
+        return Earlier({place: self.places.pop(place) for place in mine}, self.rows, self.revisions)
+
+    def copy(self) -> "Earlier":
+        """The same, for a group shard that forgets at its own pace; the rows of other shards' groups do no harm."""
+        return Earlier(dict(self.places), self.rows, self.revisions)
+
+    def forget(self, cut: int) -> None:
+        """Nothing that begins before `cut` (ms) can be written any more."""
+        if self.places and cut > self._looked:
+            self._looked = cut
+            self.places = {place: index for place, index in self.places.items() if place[2] >= cut}
 
     def renumbered(self, places: list[Place], rows: NDArray[np.void], revisions: NDArray[np.int32]) -> NDArray[np.int32]:
         """The revisions that rows to be written at these places should have: as they are; or, where an earlier life has come
@@ -99,10 +118,8 @@ def _alike(rows: NDArray[np.void], said: NDArray[np.void]) -> Flags:
 
 def overtake(shard: Shard, step: Step, earlier: Earlier) -> None:
     """Number the rows of a step, and what the shard remembers of them, after what an earlier life wrote."""
-    keys = shard.keys
+    keys, cut = shard.keys, shard.cut[shard.cut > 0]
     for index, rows in enumerate(step.rows):
-        if not earlier.places:
-            return
         key, start = rows["key"], rows["start"]
         asset, phase = keys.asset[key].tolist(), keys.phase[key].tolist()
         places = [(keys.assets[one], which, at) for one, which, at in zip(asset, phase, start.tolist(), strict=True)]
@@ -113,12 +130,13 @@ def overtake(shard: Shard, step: Step, earlier: Earlier) -> None:
             known = slot >= 0  # a quarter may have left in the very step that wrote its row
             shard.slots.quarters["revision"][slot[known]] = revisions[other][known]
             step.revisions[index] = revisions
+    earlier.forget(int(cut.min()) if len(cut) else 0)  # not before: a quarter may leave in the step that writes its row
 
 
 def overtake_groups(shard: GroupShard, found: list[GroupRows], earlier: Earlier) -> None:
     """The same for the rows of groups."""
     for some in found:
-        if not earlier.places or not some.revisions[0]:
+        if not some.revisions[0]:
             continue
         starts = some.rows["start"].tolist()
         places = [(group, _PHASES[Phase.ALL.value], start) for group, start in zip(some.groups, starts, strict=True)]
@@ -129,3 +147,4 @@ def overtake_groups(shard: GroupShard, found: list[GroupRows], earlier: Earlier)
                 continue
             quarter.said[some.groups[index]] = (int(revisions[index]), quarter.said[some.groups[index]][1])
         some.revisions = revisions
+    earlier.forget(shard.gone)

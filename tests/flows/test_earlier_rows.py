@@ -87,9 +87,16 @@ class TestNumbers:
     def test_phases_and_shards(self) -> None:
         earlier = Earlier.of(Level.ASSET, plain(row(2, phase=Phase.TWO), row(2, id="b")))
         assert ("a", 2, to_ms(T0)) in earlier.places
-        halves = [set(earlier.of_shard(number, 2).places) for number in (0, 1)]
-        assert halves[0] | halves[1] == set(earlier.places)
-        assert not halves[0] & halves[1]
+        every = set(earlier.places)
+        halves = [earlier.of_shard(number, 2) for number in (0, 1)]
+        assert set(halves[0].places) | set(halves[1].places) == every
+        assert not set(halves[0].places) & set(halves[1].places)
+        assert earlier.places == {}
+
+    def test_what_can_no_longer_be_written_is_forgotten(self) -> None:
+        earlier = Earlier.of(Level.ASSET, plain(row(2), row(2, start=T0 + timedelta(minutes=15))))
+        earlier.forget(to_ms(T0) + 1)
+        assert [place[2] for place in earlier.places] == [to_ms(T0) + 900_000]
 
 
 class _Lane(StatefulSourcePartition[Poll, int]):
@@ -212,4 +219,4 @@ def test_the_rows_since_a_snapshot_are_read_from_the_broker(kafka_settings: Kafk
     publish(kafka_settings, (QUARTER_HOURS, "a", row(9)))
     assert before.of(Level.ASSET, begun).revisions.max() == 2  # what this life wrote is no earlier life's
     if not kafka_settings.embedded:  # which knows times less well, and gives more than asked for
-        assert EarlierRows(kafka_settings, begun + timedelta(hours=1)).of(Level.ASSET, None).places == {}
+        assert EarlierRows(kafka_settings, begun + timedelta(hours=3)).of(Level.ASSET, None).places == {}
