@@ -32,12 +32,6 @@ class Watermarks:
         """The partition's watermark; 0 if it never spoke."""
         return int(self.watermark[partition]) if partition < len(self) else 0
 
-    def passing(self, partition: int, before: Ints, now: int, lateness: int) -> Ints:
-        """The watermark as each reading of a poll met it; `before` is the newest instant of the poll's earlier readings."""
-        newest = int(self.newest[partition]) if partition < len(self) else 0
-        met: Ints = np.minimum(np.maximum(before, newest), now) - lateness
-        return np.maximum(met, self.of(partition))
-
     def know(self, partitions: Iterable[int]) -> None:
         """These partitions exist, whether or not they speak."""
         partitions = tuple(partitions)

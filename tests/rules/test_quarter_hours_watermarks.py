@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.rules.quarter_arrivals import met
+from pipelines.rules.quarter_closing import cut_of
 from pipelines.rules.quarter_hours import MeterTiming
+from pipelines.rules.quarter_readings import Ints
 from pipelines.rules.quarter_roster import shard_of
 from pipelines.rules.watermarks import Watermarks
 from schemas.clock import FrozenClock
@@ -99,24 +102,33 @@ def test_nothing_is_known_of_no_partitions() -> None:
     assert (Watermarks().slowest(LATENESS), Watermarks().fastest(), Watermarks().of(3)) == (0, 0, 0)
 
 
+def met_by(times: Watermarks, before: Ints, now: int) -> list[int]:
+    """The watermarks that readings of one asset meet, as a shard asks for them."""
+    nobody, met_at, cuts = np.zeros(len(before), np.int32), np.zeros(len(before), np.int64), np.zeros(len(before), np.int64)
+    met(nobody, np.zeros(1, np.int32), nobody, before, times.newest, times.watermark, now, LATENESS, MeterTiming().horizon, met_at, cuts)
+    assert cuts.tolist() == [int(cut_of(np.int64(mark), MeterTiming())) for mark in met_at.tolist()]
+    return met_at.tolist()
+
+
 @settings(derandomize=True, max_examples=60)
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=30), st.data())
 def test_each_reading_meets_the_watermark_a_poll_of_its_own_would_have_shown_it(instants: list[int], data: st.DataObject) -> None:
     at, now = np.array(instants) * 10_000 + T, T + 600_000
     cut = data.draw(st.integers(0, len(at)))
     one, many = Watermarks(), Watermarks()
-    expected = []
+    one.know((0,))
+    many.know((0,))
+    expected: list[int] = []
     for instant in at.tolist():
-        expected += one.passing(0, np.zeros(1, np.int64), now, LATENESS).tolist()
-        see(one, 0, instant)
+        expected += met_by(one, np.zeros(1, np.int64), now)
+        one.see(np.array([instant]))
         one.advance(now, LATENESS)
-    met = []
+    found: list[int] = []
     for poll in (at[:cut], at[cut:]):
-        before = np.concatenate((np.zeros(min(1, len(poll)), np.int64), np.maximum.accumulate(poll)[:-1]))
-        met += many.passing(0, before, now, LATENESS).tolist()
-        see(many, 0, int(poll.max(initial=0)))
+        found += met_by(many, np.concatenate((np.zeros(min(1, len(poll)), np.int64), np.maximum.accumulate(poll)[:-1])), now)
+        many.see(np.array([poll.max(initial=0)]))
         many.advance(now, LATENESS)
-    assert met == expected
+    assert found == expected
     assert one.of(0) == many.of(0)
 
 
