@@ -53,7 +53,7 @@ def test_verdicts(reading: Reading, reason: int) -> None:
     assert sum(len(part.readings) for part in dealt.parts) == (reason == q.GOOD)
 
 
-@settings(derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(
         st.sampled_from([-1, 0, START, START + minutes(2), START + minutes(2) + 1]), st.integers(0, 15), st.integers(0, 2), st.booleans(),

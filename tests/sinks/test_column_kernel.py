@@ -170,7 +170,7 @@ def test_no_byte_behind_a_cut_is_looked_at(whole: bytes) -> None:
     check_watched([whole[:size] for size in range(len(whole))])
 
 
-@settings(max_examples=500, derandomize=True)
+@settings(max_examples=500, derandomize=True, deadline=None)
 @given(
     st.integers(-(2**63), 2**63 - 1).map(varint)
     | st.binary(max_size=11)
@@ -183,7 +183,7 @@ def test_numbers_are_those_of_64_bits_in_at_most_ten_bytes(raw: bytes) -> None:
     assert column_kernel.varint(known_ids.joined([raw]), 0, len(raw)) == expected
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300, derandomize=True, deadline=None)
 @given(
     st.binary(max_size=12)
     | st.text(max_size=9).map(str.encode)
