@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from pipelines.rules.configuration import configuration_of
+from pipelines.rules.configuration import configuration_of, followed
 from schemas.clock import Clock
 from schemas.config import ConfigChange, Configuration
 from schemas.connection import Connection
@@ -105,11 +105,15 @@ class _TopicView(ABC, Generic[V]):
                 LOGGER.warning("%s[%d] offset %d is left out: %s", record.topic, record.partition, record.offset, error)
                 continue
             if isinstance(value, self._model):
-                latest[record.key] = value
+                latest[record.key] = self._followed(latest.get(record.key), value)
         with self._lock:
             self._latest, self.changed_at = latest, self._clock.now()
         if self._ready or len(records) < MANY:
             self._derive()
+
+    def _followed(self, old: V | None, new: V) -> V:
+        """The value `new` that came after `old`, with what follows from that."""
+        return new
 
     def _derive(self) -> None:
         with self._deriving:
@@ -156,6 +160,9 @@ class ConfigView(_TopicView[ConfigChange]):
     def changes(self) -> Mapping[str, ConfigChange]:
         """The last change of each item, by `kind/id`: who, when, which revision. Raises `Unavailable` before `wait_ready`."""
         return self._values()
+
+    def _followed(self, old: ConfigChange | None, new: ConfigChange) -> ConfigChange:
+        return followed(old, new)
 
     def _changed(self, latest: Mapping[str, ConfigChange]) -> None:
         try:

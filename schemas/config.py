@@ -1,12 +1,13 @@
 """The configuration: circuits, scopes, assets, partners, groups, timing (contract 3). One model; pure checks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from schemas.facts import Fact
+from schemas.facts import Fact, Value
 from schemas.partner import ComplianceErrors as ComplianceErrors
 from schemas.partner import DirectionKey as DirectionKey
 from schemas.partner import Directions as Directions
@@ -21,6 +22,17 @@ from schemas.partner import Style as Style
 from schemas.partner import Tls as Tls
 from schemas.partner import Wants as Wants
 from schemas.topology import Asset, Circuit, Group, Item, Scope, Span, Wait, bound, iso_duration
+from schemas.units import Instant
+
+
+class EarlierBinding(Value):
+    """What an asset or group was bound to until an instant, that of the change that ended it. `scope_id` None: to nothing."""
+
+    scope_id: str | None = None
+    connection_meter: bool = False
+    valid_from: Instant | None = None
+    valid_to: Instant | None = None
+    until: Instant
 
 
 class Timing(Item):
@@ -57,6 +69,20 @@ class Configuration(Item):
     partners: tuple[Partner, ...] = ()
     groups: tuple[Group, ...] = ()
     timing: Timing = Timing()
+
+    @cached_property
+    def earlier(self) -> Mapping[str, tuple[EarlierBinding, ...]]:
+        """By `kind/id`, what assets and groups were bound to before, the earliest first: those whose binding ever changed, removed
+        ones too. It comes from the changes that led here, never from a file: a configuration that was only written down has none.
+        No part of what is written or compared.
+        """
+        return {}
+
+    def after(self, earlier: Mapping[str, tuple[EarlierBinding, ...]]) -> Self:
+        """The same, with what held before."""
+        found = self.model_copy()
+        found.__dict__["earlier"] = dict(earlier)  # where a cached property keeps its value
+        return found
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -149,13 +175,18 @@ def problems(configuration: Configuration) -> Iterator[str]:
 
 
 class ConfigChange(Fact):
-    """One item as it is from now on; `body` is its JSON text, None when it was removed. Key: `kind/id`."""
+    """One item as it is from now on; `body` is its JSON text, None when it was removed. Key: `kind/id`.
+
+    `earlier` is what an asset or group was bound to before, the earliest first: the topic keeps each item's last change only,
+    and rows of quarters before it follow what held then.
+    """
 
     kind: str
     id: str
     body: str | None
     revision: int
     by: str
+    earlier: list[EarlierBinding] = []
 
 
 KINDS = ("circuits", "scopes", "assets", "partners", "groups", "timing")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.config import KINDS, ConfigChange, Configuration, Partner, Timing, item_id
+from schemas.config import KINDS, ConfigChange, Configuration, EarlierBinding, Partner, Timing, item_id
 from schemas.facts import derived_id, digest
 from schemas.topology import Asset, Circuit, Group, Item, Scope
 
@@ -21,6 +21,11 @@ MODELS: dict[str, type[Item]] = {
 }
 """The model of each kind of item; `KINDS` has them in the order of their references."""
 
+BINDINGS = ("assets", "groups")
+"""The kinds of items that are bound to scopes."""
+EARLIER = 16
+"""So many earlier bindings of an item are told; the first of them is then taken to have held ever since."""
+
 
 def key_of(change: ConfigChange) -> str:
     """The key of an item on `derms.config`."""
@@ -32,6 +37,7 @@ def configuration_of(changes: Mapping[str, ConfigChange]) -> Configuration:
 
     Items are ordered by id, so that the order of edits makes no difference. Raises pydantic's `ValidationError` (its
     words name path and reason) when the items do not fit together or one is not valid; kinds not known are passed over.
+    It says what assets and groups were bound to before, as far as the changes do.
     """
     plain: dict[str, Any] = {}
     for change in sorted(changes.values(), key=key_of):
@@ -42,7 +48,7 @@ def configuration_of(changes: Mapping[str, ConfigChange]) -> Configuration:
             plain["timing"] = body
         else:
             plain.setdefault(change.kind, []).append(body)
-    return Configuration.model_validate(plain)
+    return Configuration.model_validate(plain).after({key: tuple(change.earlier) for key, change in changes.items() if change.earlier})
 
 
 def merged(old: Mapping[str, ConfigChange], changes: list[ConfigChange]) -> dict[str, ConfigChange]:
@@ -95,4 +101,41 @@ def _same(old: ConfigChange | None, item: Item) -> bool:
 def _change(kind: str, identity: str, body: str | None, old: ConfigChange | None, by: str, at: datetime) -> ConfigChange:
     revision = 1 if old is None else old.revision + 1
     event_id = derived_id("config", kind, identity, revision, digest(body or ""))
-    return ConfigChange(event_id=event_id, at=at, kind=kind, id=identity, body=body, revision=revision, by=by)
+    earlier = _earlier(old, kind, body, at)
+    return ConfigChange(event_id=event_id, at=at, kind=kind, id=identity, body=body, revision=revision, by=by, earlier=earlier)
+
+
+def followed(old: ConfigChange | None, new: ConfigChange) -> ConfigChange:
+    """The change `new` as it came on the topic after `old`, its item's last one.
+
+    Where it does not say what held before (a program of before wrote it, or another one), that is taken from `old`: what the
+    broker had compacted away by then is not known.
+    """
+    if new.earlier or old is None or new.revision <= old.revision:
+        return new
+    earlier = _earlier(old, new.kind, new.body, new.at)
+    return new.model_copy(update={"earlier": earlier}) if earlier else new
+
+
+def _earlier(old: ConfigChange | None, kind: str, body: str | None, at: datetime) -> list[EarlierBinding]:
+    """What held before a change that makes an item `body` from `at` on."""
+    if old is None or kind not in BINDINGS:
+        return []
+    before, after = _bound(kind, old.body, at), _bound(kind, body, at)
+    if (before.scope_id, before.connection_meter) == (after.scope_id, after.connection_meter):
+        return old.earlier
+    until = max(at, old.earlier[-1].until) if old.earlier else at
+    return [*old.earlier, before.model_copy(update={"until": until})][-EARLIER:]
+
+
+def _bound(kind: str, body: str | None, at: datetime) -> EarlierBinding:
+    """What an item of that body is bound to; to nothing where it is none."""
+    try:
+        item = None if body is None else MODELS[kind].model_validate_json(body)
+    except ValidationError:
+        item = None
+    if isinstance(item, Asset):
+        return EarlierBinding(
+            scope_id=item.scope_id, connection_meter=item.connection_meter, valid_from=item.valid_from, valid_to=item.valid_to, until=at
+        )
+    return EarlierBinding(scope_id=item.scope_id if isinstance(item, Group) else None, until=at)

@@ -213,7 +213,7 @@ def rows_of(value: Value, place: Place) -> Iterable[tuple[str, Row]]:
         case Command():
             yield "commands", command(value, place)
         case ConfigChange():
-            yield "config_changes", fact(value, place)
+            yield "config_changes", {**plain(value, frozenset({"earlier"})), "version": place.rising}
         case DeadLetter():
             yield "dead_letters", dead_letter(value, place)
         case OperatingEnvelope():

@@ -1,12 +1,12 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.rules.configuration import changes_between, configuration_of, key_of, merged
-from schemas.config import ConfigChange, Configuration, Timing
+from pipelines.rules.configuration import EARLIER, changes_between, configuration_of, followed, key_of, merged
+from schemas.config import ConfigChange, Configuration, EarlierBinding, Timing
 from tests.builders import T0, configuration
 
 BY = "anna"
@@ -122,6 +122,78 @@ def test_a_body_nobody_can_read_counts_as_different():
 def test_the_same_apply_makes_the_same_facts():
     assert [each.event_id for each in between({}, configuration())] == [each.event_id for each in between({}, configuration())]
     assert len({each.event_id for each in between({}, configuration())}) == 7
+
+
+class TestEarlier:
+    """What an asset or group was bound to before travels with its change."""
+
+    AT = [T0 + timedelta(minutes=minutes) for minutes in range(40)]
+
+    @staticmethod
+    def bound(scope: str | None, **more: object) -> Configuration:
+        """One asset, or none, and one group, in a scope."""
+        assets = [] if scope is None else [{"id": "pv", "scope_id": scope, "category": "GENERATION", **more}]
+        groups = [] if scope is None else [{"partner_id": "vector", "group_id": "V", "scope_id": scope}]
+        return configuration(circuits=[], scopes=[{"id": name} for name in "abc"], assets=assets, groups=groups)
+
+    def after(self, *configurations: Configuration) -> dict[str, ConfigChange]:
+        state: dict[str, ConfigChange] = {}
+        for at, each in zip(self.AT, configurations, strict=False):
+            state = merged(state, changes_between(state, each, prune=True, by=BY, at=at))
+        return state
+
+    def told(self, *configurations: Configuration) -> list[tuple[str | None, datetime]]:
+        found = configuration_of(self.after(*configurations)).earlier
+        asset, group = ([(one.scope_id, one.until) for one in found.get(key, ())] for key in ("assets/pv", "groups/vector/V"))
+        assert asset == group
+        return asset
+
+    def test_a_first_binding_has_nothing_before_it(self):
+        assert self.told(self.bound("a")) == []
+        assert self.told(self.bound(None), self.bound("a")) == []
+
+    def test_each_change_adds_what_it_ended_and_when(self):
+        assert self.told(self.bound("a"), self.bound("b"), self.bound("c")) == [("a", self.AT[1]), ("b", self.AT[2])]
+
+    def test_what_is_removed_says_what_it_was_bound_to_and_what_comes_back_that_it_was_nothing(self):
+        assert self.told(self.bound("a"), self.bound(None)) == [("a", self.AT[1])]
+        assert self.told(self.bound("a"), self.bound(None), self.bound("a")) == [("a", self.AT[1]), (None, self.AT[2])]
+
+    def test_other_changes_leave_it_alone(self):
+        found = configuration_of(self.after(self.bound("a", valid_to=self.AT[9]), self.bound("b"), self.bound("b", max_w=5.0)))
+        assert found.earlier["assets/pv"] == (EarlierBinding(scope_id="a", valid_to=self.AT[9], until=self.AT[1]),)
+
+    def test_another_meter_is_another_binding(self):
+        found = configuration_of(self.after(self.bound("a", connection_meter=True), self.bound("a")))
+        assert found.earlier["assets/pv"] == (EarlierBinding(scope_id="a", connection_meter=True, until=self.AT[1]),)
+
+    def test_only_so_many_are_told_and_time_never_runs_back_in_them(self):
+        many = [self.bound("ab"[index % 2]) for index in range(EARLIER + 5)]
+        assert [until for _, until in self.told(*many)] == self.AT[5 : EARLIER + 5]
+        state = self.after(self.bound("a"), self.bound("b"))
+        (change, _) = changes_between(state, self.bound("c"), by=BY, at=T0)
+        assert [one.until for one in change.earlier] == [self.AT[1], self.AT[1]]
+
+    def test_it_is_no_part_of_what_is_compared_or_written(self):
+        found = configuration_of(self.after(self.bound("a"), self.bound("b")))
+        assert found == configuration_of(self.after(self.bound("b")))
+        assert "earlier" not in found.model_dump_json()
+        assert found.model_copy().earlier == found.earlier
+
+    def test_changes_that_do_not_say_it_are_taken_as_they_come(self):
+        """From a program of before: what the broker still has tells."""
+        state: dict[str, ConfigChange] = {}
+        for at, each in zip(self.AT, ("a", "b", "b", "c"), strict=False):
+            for change in changes_between(state, self.bound(each, max_w=1.0 + at.minute), by=BY, at=at):
+                bare = change.model_copy(update={"earlier": []})
+                state = merged(state, [followed(state.get(key_of(change)), bare)])
+        assert [(one.scope_id, one.until) for one in state["assets/pv"].earlier] == [("a", self.AT[1]), ("b", self.AT[3])]
+
+    def test_what_comes_again_is_no_news(self):
+        state = self.after(self.bound("a"), self.bound("b"))
+        again = self.after(self.bound("a"))["assets/pv"]
+        assert followed(state["assets/pv"], again).earlier == []
+        assert followed(None, again) is again
 
 
 ratings = st.dictionaries(st.sampled_from([f"c{number}" for number in range(6)]), st.integers(0, 500))

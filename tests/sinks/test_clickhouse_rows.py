@@ -30,6 +30,7 @@ from tests.schemas.golden import example, oscp_example
 
 UNARCHIVED = (*READINGS, FLOW_REPORTS)
 NOT_COLUMNS: dict[type[Value], set[str]] = {
+    ConfigChange: {"earlier"},
     Connection: set(UNARCHIVED_OF_CONNECTION),
     InboundMessage: {"credential_digest"},
     LateMeasurement: {"measurement"},
