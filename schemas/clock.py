@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 DEFAULT_FLOOR = timedelta(seconds=2)
+_NO_TIME = timedelta(0)
 
 
 class Clock(Protocol):
@@ -20,6 +21,9 @@ class Clock(Protocol):
 
     def wall_at(self, instant: datetime) -> datetime:
         """The wall instant at which this clock will read `instant` (for the engine's own timers)."""
+
+    def at_wall(self, instant: datetime) -> datetime:
+        """What this clock reads, or read, at that wall instant: the inverse of `wall_at`."""
 
     def allowance(self, duration: timedelta) -> timedelta:
         """`duration` for slow machinery: never less, in wall time, than the floor (semantics, head).
@@ -46,6 +50,10 @@ class SystemClock:
         return datetime.now(UTC)
 
     def wall_at(self, instant: datetime) -> datetime:
+        """The instant itself."""
+        return instant
+
+    def at_wall(self, instant: datetime) -> datetime:
         """The instant itself."""
         return instant
 
@@ -79,6 +87,10 @@ class ScaledClock:
         """The wall instant at which this clock reads `instant`."""
         return self.started + (instant - self.origin) / self.speed
 
+    def at_wall(self, instant: datetime) -> datetime:
+        """What the clock reads at that wall instant; before it was started, its origin: it never read anything earlier."""
+        return self.origin + max(instant - self.started, _NO_TIME) * self.speed
+
     def allowance(self, duration: timedelta) -> timedelta:
         """The larger of `duration` and what the floor amounts to in clock time."""
         return _floored(duration, self.floor, self.speed)
@@ -99,6 +111,10 @@ class FrozenClock:
     def wall_at(self, instant: datetime) -> datetime:
         """Never: a frozen clock wakes nobody, tests feed ticks."""
         return instant.replace(year=2200, month=1, day=1)
+
+    def at_wall(self, instant: datetime) -> datetime:
+        """The instant it stands at: wall time does not move it."""
+        return self.at
 
     def allowance(self, duration: timedelta) -> timedelta:
         """As `ScaledClock.allowance`."""

@@ -33,6 +33,22 @@ def test_the_wall_instant_of_an_instant_is_when_the_clock_reads_it(instant: date
         assert abs(clock.now() - goal) <= timedelta(milliseconds=1) * max(1, speed)
 
 
+@law
+@given(passed=st.floats(0, 1e6), speed=st.floats(0.01, 1000))
+def test_what_a_clock_read_at_a_wall_instant_is_the_inverse(passed: float, speed: float):
+    clock = ScaledClock(origin=T0, started=STARTED, speed=speed)
+    wall = STARTED + timedelta(seconds=passed)
+    with time_machine.travel(wall, tick=False):
+        assert abs(clock.at_wall(wall) - clock.now()) <= timedelta(milliseconds=1) * max(1, speed)
+    assert abs(clock.wall_at(clock.at_wall(wall)) - wall) <= timedelta(milliseconds=1) * max(1, 1 / speed)
+
+
+def test_a_clock_never_read_anything_before_its_origin_and_a_frozen_one_nothing_else():
+    assert ScaledClock(origin=T0, started=STARTED, speed=240).at_wall(STARTED - timedelta(hours=1)) == T0
+    assert SystemClock().at_wall(STARTED) == STARTED
+    assert FrozenClock(T0).at_wall(STARTED) == T0
+
+
 def test_the_floor_matters_only_above_speed_one():
     minute = timedelta(minutes=1)
     assert ScaledClock(origin=T0, started=STARTED, speed=240).allowance(minute) == timedelta(seconds=480)
