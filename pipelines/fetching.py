@@ -4,17 +4,25 @@ import gc
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, NamedTuple
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from pipelines.lanes import Lane, Part
-from pipelines.records import Offsets, Run
-from schemas.clock import wall_seconds
+from pipelines.records import Appended, Offsets, Run
+from schemas.clock import Clock, wall_seconds
+from schemas.units import from_ms, to_ms
 
 _VALUE: Callable[[Any], Any] = Message.value
 _OFFSET: Callable[[Any], Any] = Message.offset
+_TIMESTAMP: Callable[[Any], tuple[int, int]] = Message.timestamp
+_STRIDE = 16
+"""Where append times differ, one message in so many is asked first: producers' batches mostly have more, and one time each."""
+_NOT_SAID = -1
+
+_Stamps = list[tuple[int, int]]
+"""Append times (wall, ms; or `_NOT_SAID`) and how many messages have each, in order."""
 
 SLICE = 1_000
 """So many messages are taken at once: as many as stay in the processor's cache until their values have been taken out of them."""
@@ -29,36 +37,84 @@ class Fetched(NamedTuple):
     size: int
 
 
-def fetch(lane: Lane, most: int, wait_s: float) -> Fetched:
+class _Share:
+    """What has been taken of one partition."""
+
+    __slots__ = ("offsets", "stamps", "values")
+
+    def __init__(self) -> None:
+        self.values, self.offsets, self.stamps = list[bytes](), list[Offsets](), _Stamps()
+
+
+def fetch(lane: Lane, most: int, wait_s: float, clock: Clock) -> Fetched:
     """At most so many records off the lane, by partition, and in each by offset; waits out `wait_s` for more.
 
-    A record without a value is an empty payload.
+    A record without a value is an empty payload. Each run says what `clock` read when the broker appended its records; where
+    the topic has its producers' timestamps instead of the broker's, what it reads now: a producer may write there what it likes.
     """
     with _uncollected():
-        values, offsets = _read(lane, most, wait_s)
-    payloads, runs = list[bytes](), list[Run]()
-    for part in sorted(values):
-        runs.append(Run(part[1], len(payloads), len(values[part]), _joined(offsets[part])))
-        payloads += values[part]
+        shares = _read(lane, most, wait_s)
+    payloads, runs, now = list[bytes](), list[Run](), to_ms(clock.now())
+    for part, share in sorted(shares.items()):
+        appended = _appended(share.stamps, clock, now)
+        runs.append(Run(part[1], len(payloads), len(share.values), _joined(share.offsets), appended))
+        payloads += share.values
     if not all(payloads):
         payloads = [payload or b"" for payload in payloads]
-    return Fetched(payloads, tuple(runs), tuple(values), sum(map(len, payloads)))
+    return Fetched(payloads, tuple(runs), tuple(shares), sum(map(len, payloads)))
 
 
-def _read(lane: Lane, most: int, wait_s: float) -> tuple[dict[Part, list[bytes]], dict[Part, list[Offsets]]]:
-    """The records' values and offsets by partition, taken by the slice: a few messages stay in the processor's cache."""
-    values, offsets = dict[Part, list[bytes]](), dict[Part, list[Offsets]]()
+def _read(lane: Lane, most: int, wait_s: float) -> dict[Part, _Share]:
+    """The records by partition, taken by the slice: a few messages stay in the processor's cache."""
+    shares = dict[Part, _Share]()
     left, deadline = most, wall_seconds() + wait_s
     while left > 0:
         wanted, got = min(left, SLICE), 0
         for part, messages in lane.poll(wanted, max(0.0, deadline - wall_seconds())):
-            values.setdefault(part, []).extend(map(_VALUE, messages))
-            offsets.setdefault(part, []).append(_offsets(messages))
+            share = shares.setdefault(part, _Share())
+            share.values.extend(map(_VALUE, messages))
+            share.offsets.append(_offsets(messages))
+            share.stamps += _stamps(messages)
             got += len(messages)
         left -= got
         if got < wanted:
             break
-    return values, offsets
+    return shares
+
+
+def _stamps(messages: list[Any]) -> _Stamps:
+    """Their append times. All records of a batch have the same: where the ends of a stretch agree, nobody between is asked.
+
+    So a broker's clock that was set back and caught up again within a stretch goes unnoticed.
+    """
+    first, last = messages[0].timestamp(), messages[-1].timestamp()
+    if first == last or (first[0] != TIMESTAMP_LOG_APPEND_TIME and last[0] != TIMESTAMP_LOG_APPEND_TIME):
+        return [(_said(first), len(messages))]
+    found, begin = _Stamps(), first
+    for place in range(0, len(messages), _STRIDE):
+        after = place + _STRIDE
+        end = messages[after].timestamp() if after < len(messages) else last
+        if begin == end:
+            found.append((_said(begin), min(_STRIDE, len(messages) - place)))
+        else:
+            found += [(_said(stamp), len(list(same))) for stamp, same in groupby(messages[place:after], _TIMESTAMP)]
+        begin = end
+    return found
+
+
+def _said(timestamp: tuple[int, int]) -> int:
+    return timestamp[1] if timestamp[0] == TIMESTAMP_LOG_APPEND_TIME else _NOT_SAID
+
+
+def _appended(stamps: _Stamps, clock: Clock, now: int) -> Appended:
+    """What the clock read then, equal neighbours as one."""
+    first, at, place, before = list[int](), list[int](), 0, None
+    for stamp, count in stamps:
+        if stamp != before:
+            first.append(place)
+            at.append(now if stamp == _NOT_SAID else to_ms(clock.at_wall(from_ms(stamp))))
+        place, before = place + count, stamp
+    return Appended(first, at)
 
 
 def _offsets(messages: list[Any]) -> Offsets:

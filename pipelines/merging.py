@@ -5,7 +5,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
-from pipelines.records import Poll
+from pipelines.records import Appended, Poll, Run
+from schemas.units import to_ms
 
 X = TypeVar("X")
 
@@ -14,12 +15,17 @@ PAYLOADS_AT_ONCE = 100_000
 
 
 def merged(polls: Sequence[Poll]) -> Iterator[Poll]:
-    """The polls in their order, as few as may be; the order within each partition stays."""
+    """The polls in their order, as few as may be; the order within each partition stays.
+
+    In a poll readings come before marks: one with readings of a partition that was silent before begins another.
+    """
     first = 0
     while first < len(polls):
         last, size = first + 1, len(polls[first].payloads)
-        while last < len(polls) and size < PAYLOADS_AT_ONCE:
+        silent = {mark.partition for mark in polls[first].marks}
+        while last < len(polls) and size < PAYLOADS_AT_ONCE and not any(run.partition in silent for run in polls[last].runs):
             size += len(polls[last].payloads)
+            silent.update(mark.partition for mark in polls[last].marks)
             last += 1
         yield polls[first] if last == first + 1 else _one(polls[first:last])
         first = last
@@ -28,7 +34,7 @@ def merged(polls: Sequence[Poll]) -> Iterator[Poll]:
 def _one(polls: Sequence[Poll]) -> Poll:
     runs, before = [], 0
     for poll in polls:
-        runs += [replace(run, first=run.first + before) for run in poll.runs]
+        runs += [_judged(replace(run, first=run.first + before), poll) for run in poll.runs]
         before += len(poll.payloads)
     return Poll(
         payloads=list(chain.from_iterable(poll.payloads for poll in polls)),
@@ -37,6 +43,11 @@ def _one(polls: Sequence[Poll]) -> Poll:
         partitions=tuple(sorted(set(chain.from_iterable(poll.partitions for poll in polls)))),
         now=max(poll.now for poll in polls),
     )
+
+
+def _judged(run: Run, poll: Poll) -> Run:
+    """By its own poll's clock, where nothing better is known."""
+    return run if run.appended.first else replace(run, appended=Appended([0], [to_ms(poll.now)]))
 
 
 def each_merged(work: Callable[[Poll], X]) -> Callable[[list[Poll]], list[X]]:

@@ -1,9 +1,10 @@
 """What flows between sources, rules and sinks: records read, values to write."""
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from schemas.facts import Value
 from schemas.topics import Topic
@@ -63,14 +64,32 @@ Offsets: TypeAlias = "range | array[int]"
 """Rising offsets; an array of 64-bit numbers only where some are left out."""
 
 
+class Appended(NamedTuple):
+    """By what clock each of some messages is judged: from number `first[i]` on, the clock's reading `at[i]` (ms since 1970).
+
+    It is the one at which the broker appended them, so that they are judged alike whenever they are read (semantics 1.11);
+    where the broker does not say, the one at which they were read. `first` begins with 0 and rises.
+    """
+
+    first: Sequence[int] = ()
+    at: Sequence[int] = ()
+
+
+UNSAID = Appended()
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The share of one Kafka partition in a poll: `payloads[first : first + count]`, and their rising offsets."""
+    """The share of one Kafka partition in a poll: `payloads[first : first + count]`, and their rising offsets.
+
+    Where `appended` is empty the poll's own clock stands for all of them.
+    """
 
     partition: int
     first: int
     count: int
     offsets: Offsets
+    appended: Appended = UNSAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,8 @@ class Mark:
 class Poll:
     """One poll of telemetry: raw payloads of several partitions, never one object a reading (engine.md 2).
 
-    `partitions` are all partitions of the topic, also those other lanes read, so that one that never spoke is known.
+    `partitions` are all partitions of the topic, also those other lanes read, so that one that never spoke is known. `now` is
+    the clock when it was polled: by it rows are written, but readings are judged by when they were appended (see `Run`).
     """
 
     payloads: list[bytes]

@@ -210,7 +210,7 @@ class _PayloadPart(_LanePart[Poll]):
 
     def _take(self) -> Poll | None:
         with self._meters.timed("poll") as timing:
-            payloads, runs, parts, timing.size = fetch(self._lane, self._most, FILL_S if self._flowing else 0)
+            payloads, runs, parts, timing.size = fetch(self._lane, self._most, FILL_S if self._flowing else 0, self._clock)
         self._lane.emitted(self._lane.parts)
         self._standing.look()
         self._silence.spoke(parts)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipelines.places import places
+from pipelines.places import places, stamps
 from pipelines.records import Poll
 from pipelines.rules.quarter_intake import Columns, rejected, sort
 from pipelines.rules.quarter_rejects import BAD, GOOD, NO_MINUTE, REASONS, Reject, collapsed
@@ -80,7 +80,10 @@ class Intake:
         readings = decode_readings(poll.payloads, self._known[1])
         partition, offset = places(poll, readings.payload)
         silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
-        sorted_ = sort(_columns(readings, partition, offset), roster, to_ms(poll.now), poll.partitions, silences, self._shards)
+        sorted_ = sort(
+            _columns(readings, partition, offset), roster, to_ms(poll.now), poll.partitions, silences, self._shards,
+            stamps(poll, readings.payload),
+        )  # fmt: skip
         counts = _counts(sorted_.reasons)
         for name, number in zip(("readings", *REASONS[1:], "unreadable"), (*counts, len(readings.broken)), strict=True):
             if number:

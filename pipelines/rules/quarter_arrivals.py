@@ -19,18 +19,25 @@ _FAR = 1000
 
 @njit(cache=True, nogil=True)
 def met(
-    key: NDArray[np.int32], home: NDArray[np.int32], partition: NDArray[np.int32], before: Ints, newest: Ints, watermark: Ints,
-    now: int, lateness: int, horizon: int, met_at: Ints, cuts: Ints,
+    key: NDArray[np.int32], home: NDArray[np.int32], partition: NDArray[np.int32], offset: Ints, before: Ints,
+    newest: Ints, clock: Ints, watermark: Ints, bound: Ints, since: Ints, appended: Ints,
+    lateness: int, horizon: int, met_at: Ints, cuts: Ints,
 ) -> None:  # fmt: skip
     """The watermark each reading met, and the start of the first quarter that could still be revised then (1.10).
 
-    `newest` and `watermark` are by partition, `before` is the newest instant of the poll's earlier readings of its partition.
+    `newest`, `clock` and `watermark` are by partition, from before the poll; `before` is the newest instant of the poll's earlier
+    readings of its partition. `bound`, `since` and `appended` are the poll's `Clocks`: offsets rise within each partition.
     """
+    here = bound[:-1].copy()  # by partition: the clock of the reading looked at last
     for i in range(len(key)):
         p = home[key[i]]
         mark = watermark[p]
         if partition[i] == p:
-            mark = max(mark, min(max(before[i], newest[p]), now) - lateness)
+            c = here[p]
+            while c + 1 < bound[p + 1] and since[c + 1] <= offset[i]:
+                c += 1
+            here[p] = c
+            mark = max(mark, min(max(before[i], newest[p]), max(clock[p], appended[c])) - lateness)
         met_at[i] = mark
         cuts[i] = max(0, -(-(mark - horizon - QUARTER_MS) // QUARTER_MS) * QUARTER_MS)
 

@@ -39,10 +39,10 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
     shard.know(part)
     if len(part.readings):
         _take(shard, part, roster, step)
-    shard.times.see(part.newest)
+    shard.times.see(part.newest, part.clocks.newest())
     for silence in part.silences:
         shard.times.silent(silence.partition, silence.since, silence.now, timing.idle_after)
-    shard.times.advance(part.now, timing.lateness)
+    shard.times.advance(timing.lateness)
     _advance(shard, shard.times.watermark, timing, step, part)
     shard.fold_if_many(step)
     tick = part.now // timing.provisional_every * timing.provisional_every  # an instant: it rises whatever the interval becomes

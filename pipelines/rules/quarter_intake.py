@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pipelines.rules.append_times import Clocks, Stamps
 from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, POWER, STORED, Flags, Floats, Ints, Records, no_readings
 from pipelines.rules.quarter_rejects import ABOVE, ABSURD, ANCIENT, BAD, EMPTY, FUTURE, GOOD, NON_FINITE, UNKNOWN
 from pipelines.rules.quarter_roster import Roster
@@ -40,18 +41,20 @@ class Sorted:
     parts: list[Part]
 
 
-def sort(columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...], silences: tuple[Silence, ...], shards: int) -> Sorted:
-    """Judge a poll's readings at the clock's `now` (ms) and deal the good ones out.
+def sort(
+    columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...], silences: tuple[Silence, ...], shards: int, stamps: Stamps
+) -> Sorted:
+    """Judge a poll's readings, each by the clock of its stamp, and deal the good ones out. `now` (ms) is the poll's own clock.
 
     Every shard gets a part of every poll, empty or not, for it brings the time along.
     """
     c, size = columns, len(columns.at)
     reasons, before = np.zeros(size, np.int8), np.zeros(size, np.int64)
-    newest = np.zeros(int(c.partition.max(initial=-1)) + 1, np.int64)
+    newest, clocks = np.zeros(int(c.partition.max(initial=-1)) + 1, np.int64), Clocks.of(stamps)
     first = np.zeros(shards + 1, np.int64)
     _judge(
-        c.asset, c.at, c.present, *c.values, c.bad, c.partition, roster.hashes, roster.limits, now + roster.timing.future,
-        shards, reasons, before, newest, first,
+        c.asset, c.at, c.present, *c.values, c.bad, c.partition, roster.hashes, roster.limits,
+        stamps.begin, stamps.at + roster.timing.future, shards, reasons, before, newest, first,
     )  # fmt: skip
     good = int(first[-1])
     readings, phase = no_readings(good), np.zeros(good, np.int8)
@@ -65,7 +68,7 @@ def sort(columns: Columns, roster: Roster, now: int, partitions: tuple[int, ...]
         mine = slice(low, high)
         parts.append(
             Part(
-                index, shards, roster.edition, now, partitions, newest, silences,
+                index, shards, roster.edition, now, partitions, newest, clocks, silences,
                 readings[mine], phase[mine], partition[mine], offset[mine], met[mine],
             )
         )  # fmt: skip
@@ -80,15 +83,21 @@ def rejected(reasons: NDArray[np.int8]) -> Ints:
 @njit(cache=True, nogil=True)
 def _judge(
     asset: NDArray[np.int32], at: Ints, present: NDArray[np.uint8], power: Floats, imported: Floats, exported: Floats, stored: Floats,
-    bad: Flags, partition: NDArray[np.int32], hashes: Ints, limits: Floats, latest: int, shards: int,
-    reasons: NDArray[np.int8], before: Ints, newest: Ints, first: Ints,
+    bad: Flags, partition: NDArray[np.int32], hashes: Ints, limits: Floats,
+    begin: Ints, until: Ints, shards: int, reasons: NDArray[np.int8], before: Ints, newest: Ints, first: Ints,
 ) -> None:  # fmt: skip
     """For each reading its reason (`quarter_rejects.REASONS`) and the newest instant that counts before it in its partition;
     the newest instant of each partition; and where each shard's readings will begin (`first`, one longer than the shards).
 
-    `limits` is each asset's `max_w`, NaN where it has none. `latest` (ms) is the clock and what instants may be ahead of it.
+    `limits` is each asset's `max_w`, NaN where it has none. `until` is the clock from the reading `begin` on (as of `Stamps`), and
+    what instants may be ahead of it.
     """
+    stamp, after, latest = -1, 0, 0
     for i in range(len(at)):
+        while i >= after:
+            stamp += 1
+            latest = until[stamp]
+            after = begin[stamp + 1] if stamp + 1 < len(begin) else len(at)
         known = asset[i] < len(limits)
         has = present[i]
         finite = (

@@ -47,6 +47,11 @@ def position(key: NDArray[Any], at: NDArray[Any]) -> Ints:
     return where
 
 
+def instant(where: Ints) -> Ints:
+    """The instants of what `position` makes."""
+    return where & ((1 << _AT_BITS) - 1)
+
+
 class Ordered(NamedTuple):
     """A table by key and instant, one row an identity, and of each identity's conflicting rows its key and instant."""
 

@@ -80,7 +80,7 @@ def load(snapshot: bytes, get: Get | None = None) -> Shard:
     shard.slots.know(len(shard.keys))
     shard.slots.base_at, shard.slots.base_w = state["bases"]
     shard.kept, shard.buffer = _unpacked(state["kept"]), Buffer(_unpacked(state["buffer"]))
-    shard.times.__dict__.update(state["times"])
+    shard.times.restore(state["times"])
     for name in _PLAIN:
         setattr(shard, name, state[name])
     shard.slots.unpack(state["open"].items())

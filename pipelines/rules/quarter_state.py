@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.rules.append_times import Clocks
 from pipelines.rules.quarter_arrivals import BEHIND, LATE, STEP_MS, Buffer, arrive, met
 from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_kept import merged
@@ -43,7 +44,8 @@ class Part:
     """One shard's part of a poll. The `key` of its `readings` is the asset's row in the roster of that `edition` (see `Roster`).
 
     Instants are ms. `before` is the newest instant among the earlier readings of the poll in the reading's partition (all shards'),
-    `newest` each partition's newest instant in the poll (by partition, 0: none). Readings are good ones: bad ones never get this far.
+    `newest` each partition's newest instant in the poll (by partition, 0: none), `clocks` by what clock its messages are judged; `now`
+    is the poll's own, for what is no matter of content. Readings are good ones: bad ones never get this far.
     """
 
     shard: int
@@ -52,6 +54,7 @@ class Part:
     now: int
     partitions: tuple[int, ...]
     newest: Ints
+    clocks: Clocks
     silences: tuple[Silence, ...] = ()
     readings: Table = field(default_factory=no_readings)
     phase: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
@@ -126,7 +129,7 @@ class Shard:
     def know(self, part: Part) -> None:
         """The partitions a part speaks of exist."""
         self.times.know(part.partitions)
-        more = max(len(self.times), len(part.newest)) - len(self.watermark)
+        more = max(len(self.times), len(part.newest), len(part.clocks.bound) - 1) - len(self.watermark)
         if more > 0:
             for name in ("watermark", "cut", "next_close", "folded"):
                 setattr(self, name, np.concatenate((getattr(self, name), np.zeros(more, np.int64))))
@@ -156,12 +159,12 @@ class Shard:
 
     def meet(self, part: Part, key: NDArray[np.int32], timing: MeterTiming) -> tuple[Ints, Ints]:
         """The watermark each reading met, and the cut of that."""
-        newest = np.zeros(len(self.watermark), np.int64)
-        newest[: len(self.times)] = self.times.newest
+        newest, clock = np.zeros((2, len(self.watermark)), np.int64)
+        newest[: len(self.times)], clock[: len(self.times)] = self.times.newest, self.times.clock
         met_at, cuts = np.empty(len(key), np.int64), np.empty(len(key), np.int64)
         met(
-            key, self.keys.home, part.partition, part.before, newest, self.watermark, part.now,
-            timing.lateness, timing.horizon, met_at, cuts,
+            key, self.keys.home, part.partition, part.offset, part.before, newest, clock, self.watermark,
+            part.clocks.bound, part.clocks.offset, part.clocks.at, timing.lateness, timing.horizon, met_at, cuts,
         )  # fmt: skip
         # What has left does not come back where the horizon is made longer: it is too late for that.
         return met_at, np.maximum(cuts, self.cut[self.keys.home[key]])

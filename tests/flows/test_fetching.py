@@ -1,21 +1,31 @@
-"""Payloads off a lane, by the slice: none lost, none doubled, each in its partition's order, and garbage looked for as before."""
+"""Payloads off a lane, by the slice: none lost, none doubled, each in its partition's order and with the clock at which it was
+appended, and garbage looked for as before."""
 
 import gc
+from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
-from confluent_kafka import Message
-from hypothesis import given
+import time_machine
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Message
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import fetching
 from pipelines.fetching import fetch
+from schemas.clock import FrozenClock, ScaledClock
+from schemas.units import to_ms
+from tests.builders import T0
 
 TOPIC = "derms.telemetry"
+CLOCK = FrozenClock(T0)
 
 
-def message(partition: int, offset: int, value: bytes | None) -> Any:
-    return Message(topic=TOPIC, partition=partition, offset=offset, value=value)
+def message(partition: int, offset: int, value: bytes | None, appended: int | None = None) -> Any:
+    """With the broker's append time, or where there is none with a time its producer made up."""
+    stamp = (TIMESTAMP_CREATE_TIME, offset % 7) if appended is None else (TIMESTAMP_LOG_APPEND_TIME, appended)
+    return Message(topic=TOPIC, partition=partition, offset=offset, value=value, timestamp=stamp)
 
 
 class FakeLane:
@@ -46,7 +56,7 @@ def test_what_comes_is_what_was_there(steps: list[tuple[int, int, bytes | None]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fetching, "SLICE", 7)
         while lane.messages:
-            found = fetch(lane, most, 0.0)  # type: ignore[arg-type]
+            found = fetch(lane, most, 0.0, CLOCK)  # type: ignore[arg-type]
             assert 0 < len(found.payloads) <= most
             assert found.size == sum(map(len, found.payloads))
             assert [(TOPIC, run.partition) for run in found.runs] == sorted(found.parts)
@@ -60,18 +70,62 @@ def test_what_comes_is_what_was_there(steps: list[tuple[int, int, bytes | None]]
 
 
 def test_offsets_are_a_range_where_none_is_left_out() -> None:
-    whole = fetch(FakeLane([message(0, offset, b"x") for offset in range(3, 2503)]), 10_000, 0.0)  # type: ignore[arg-type]
+    whole = fetch(FakeLane([message(0, offset, b"x") for offset in range(3, 2503)]), 10_000, 0.0, CLOCK)  # type: ignore[arg-type]
     assert whole.runs[0].offsets == range(3, 2503)
-    gap = fetch(FakeLane([message(0, offset, b"x") for offset in (1, 2, 4)]), 10_000, 0.0)  # type: ignore[arg-type]
+    gap = fetch(FakeLane([message(0, offset, b"x") for offset in (1, 2, 4)]), 10_000, 0.0, CLOCK)  # type: ignore[arg-type]
     assert list(gap.runs[0].offsets) == [1, 2, 4]
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 60), st.integers(0, 3)), max_size=12),
+    st.integers(0, 3),
+    st.integers(1, 200),
+    st.sampled_from([1, 240]),
+)
+def test_every_message_has_the_clock_at_which_it_was_appended(
+    batches: list[tuple[int, int, int]], before: int, most: int, speed: int
+) -> None:
+    """The first few batches came `before` the topic was set to the broker's times."""
+    wall, begun, offsets, messages = to_ms(T0), T0 - timedelta(hours=1), [0, 0, 0], []
+    clock, expected = ScaledClock(T0, begun, speed), dict[tuple[int, int], int | None]()
+    for number, (partition, count, passed) in enumerate(batches):
+        wall += passed
+        for _ in range(count):
+            messages.append(message(partition, offsets[partition], b"x", None if number < before else wall))
+            expected[partition, offsets[partition]] = None if number < before else to_ms(T0) + speed * (wall - to_ms(begun))
+            offsets[partition] += 1
+    lane, found = FakeLane(messages), dict[tuple[int, int], int]()
+    with pytest.MonkeyPatch.context() as patched, time_machine.travel(begun + timedelta(hours=2), tick=False):
+        patched.setattr(fetching, "SLICE", 90)
+        while lane.messages:
+            for run in fetch(lane, most, 0.0, clock).runs:  # type: ignore[arg-type]
+                assert run.appended.first[0] == 0
+                assert sorted({*run.appended.first}) == run.appended.first
+                for first, after, at in zip(run.appended.first, [*run.appended.first[1:], run.count], run.appended.at, strict=True):
+                    found |= {(run.partition, offset): at for offset in run.offsets[first:after]}
+        now = to_ms(clock.now())
+    assert found == {place: now if at is None else at for place, at in expected.items()}
+
+
+def test_of_messages_that_were_appended_together_only_a_few_are_asked() -> None:
+    def asked(messages: list[Any]) -> int:
+        with patch.object(fetching, "_TIMESTAMP", Mock(side_effect=Message.timestamp)) as between:
+            (run,) = fetch(FakeLane(messages), 10_000, 0.0, CLOCK).runs  # type: ignore[arg-type]
+        assert len(run.appended.first) == len({each.timestamp()[1] for each in messages if each.timestamp()[0] == 2} or {None})
+        return between.call_count
+
+    assert asked([message(0, offset, b"x", 5) for offset in range(2000)]) == 0
+    assert asked([message(0, offset, b"x") for offset in range(2000)]) == 0
+    assert asked([message(0, offset, b"x", offset // 100) for offset in range(1000)]) <= 10 * fetching._STRIDE
 
 
 def test_it_waits_for_more_only_as_long_as_it_may_and_stops_when_nothing_more_comes() -> None:
     lane = FakeLane([message(0, offset, b"x") for offset in range(2500)])
-    assert len(fetch(lane, 10_000, 5.0).payloads) == 2500  # type: ignore[arg-type]
+    assert len(fetch(lane, 10_000, 5.0, CLOCK).payloads) == 2500  # type: ignore[arg-type]
     assert len(lane.waits) == 3
     assert all(4 < wait <= 5 for wait in lane.waits)
-    empty = fetch(FakeLane([]), 10_000, 0.0)  # type: ignore[arg-type]
+    empty = fetch(FakeLane([]), 10_000, 0.0, CLOCK)  # type: ignore[arg-type]
     assert (empty.payloads, empty.runs, empty.parts, empty.size) == ([], (), (), 0)
 
 
@@ -82,11 +136,11 @@ def test_garbage_is_looked_for_again_afterwards_whatever_happens() -> None:
 
     assert gc.isenabled()
     with pytest.raises(ZeroDivisionError):
-        fetch(Broken(), 10, 0.0)  # type: ignore[arg-type]
+        fetch(Broken(), 10, 0.0, CLOCK)  # type: ignore[arg-type]
     assert gc.isenabled()
     gc.disable()
     try:
-        fetch(FakeLane([]), 10, 0.0)  # type: ignore[arg-type]
+        fetch(FakeLane([]), 10, 0.0, CLOCK)  # type: ignore[arg-type]
         assert not gc.isenabled()
     finally:
         gc.enable()

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.rules.append_times import Stamps
 from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_hours import CONTENT, METHODS, MeterTiming, judged, rows_of
-from pipelines.rules.quarter_intake import Columns, sort
+from pipelines.rules.quarter_intake import Columns, Sorted, sort
 from pipelines.rules.quarter_readings import BITS, ESTIMATED, VALUES, Table, no_readings
+from pipelines.rules.quarter_rejects import FUTURE
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_snapshot import dump, load
 from pipelines.rules.quarter_state import Shard, Silence
@@ -56,6 +58,17 @@ def columns(readings: Sequence[Reading], roster: Roster, offset: int = 0) -> Col
     )
 
 
+def stamped(columns: Columns, clocks: Sequence[int]) -> Stamps:
+    """When each reading's message was appended."""
+    return Stamps(np.arange(len(columns.at)), columns.partition, columns.offset, np.array(clocks, np.int64))
+
+
+def dealt(readings: Sequence[Reading], roster: Roster, now: int, partitions: tuple[int, ...] = (0,), shards: int = 1) -> Sorted:
+    """A poll of readings that were appended at the clock's `now`, without silences."""
+    poll = columns(readings, roster)
+    return sort(poll, roster, now, partitions, (), shards, stamped(poll, [now] * len(readings)))
+
+
 class Meter:
     """The rule over some shards; collects what they say. `restart` goes through the bytes of a snapshot."""
 
@@ -67,12 +80,25 @@ class Meter:
         self.revisions: dict[Key, int] = {}
         self.running: list[dict[str, Any]] = []
         self.late: list[int] = []
+        self.future: list[int] = []
         self.conflicts = 0
         self._offset = 0
 
     def poll(self, readings: Sequence[Reading], now: int = FAR, silences: tuple[Silence, ...] = ()) -> None:
-        dealt = sort(columns(readings, self.roster, self._offset), self.roster, now, self.partitions, silences, len(self.shards))
+        """Readings that are read and were appended at the clock's `now`."""
+        poll = columns(readings, self.roster, self._offset)
         self._offset += len(readings)
+        self._take(poll, now, silences, [now] * len(readings))
+
+    def replay(self, log: Sequence[tuple[int, int, Reading]], now: int) -> None:
+        """Of a log some (offset, the clock when it was appended, reading), read at the clock's `now`."""
+        poll = columns([reading for _, _, reading in log], self.roster)
+        poll.offset[:] = [offset for offset, _, _ in log]
+        self._take(poll, now, (), [clock for _, clock, _ in log])
+
+    def _take(self, poll: Columns, now: int, silences: tuple[Silence, ...], clocks: Sequence[int]) -> None:
+        dealt = sort(poll, self.roster, now, self.partitions, silences, len(self.shards), stamped(poll, clocks))
+        self.future += poll.offset[dealt.reasons == FUTURE].tolist()
         for shard, part in zip(self.shards, dealt.parts, strict=True):
             step, keys = take_step(shard, part, self.roster), shard.keys
             for rows, revisions in zip(step.rows, step.revisions, strict=True):

@@ -9,7 +9,6 @@ import pytest
 from pipelines.records import Tick
 from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_earlier import Earlier, overtake, overtake_groups
-from pipelines.rules.quarter_intake import sort
 from pipelines.rules.quarter_rejects import SUBJECT, Reject, RejectRule
 from pipelines.rules.quarter_roster import Rosters
 from schemas.clock import FrozenClock
@@ -18,7 +17,7 @@ from schemas.telemetry import Level
 from schemas.units import from_ms
 from tests.builders import T0, configuration
 from tests.rules.grouping import END, Groups, news, row
-from tests.rules.metering import FAR, START, Meter, columns, minutes, roster
+from tests.rules.metering import FAR, START, Meter, dealt, minutes, roster
 from tests.rules.reference_quarter_hours import QUARTER, Reading
 
 
@@ -43,8 +42,8 @@ class TestChangedTiming:
             meter.roster = roster({"a"}, provisional_every=interval)
             for _ in range(8):
                 now += minutes(1)
-                dealt = sort(columns([Reading("a", now, 1.0)], meter.roster), meter.roster, now, (0,), (), 1)
-                rounds.append(take_step(meter.shards[0], dealt.parts[0], meter.roster).provisional)
+                found = dealt([Reading("a", now, 1.0)], meter.roster, now)
+                rounds.append(take_step(meter.shards[0], found.parts[0], meter.roster).provisional)
         assert [sum(rounds[first : first + 8]) for first in (0, 8, 16)] == [8, 4, 8]
 
     def test_coverage_is_right_where_nothing_is_interpolated(self) -> None:
@@ -90,9 +89,9 @@ class TestRowsWhoseQuarterHasLeft:
     def test_no_other_quarters_revision_is_touched(self) -> None:
         meter = Meter(roster({"a", "b"}), partitions=(0,))
         readings = [Reading(asset, START + minutes(minute), power=1000.0) for minute in range(200) for asset in "ab"]
-        dealt = sort(columns(readings, meter.roster), meter.roster, FAR, (0,), (), 1)
+        found = dealt(readings, meter.roster, FAR)
         shard = meter.shards[0]
-        step = take_step(shard, dealt.parts[0], meter.roster)
+        step = take_step(shard, found.parts[0], meter.roster)
         before = shard.slots.quarters["revision"].copy()
         overtake(shard, step, Earlier.of(Level.ASSET, [said(Level.ASSET, "a", START, 7)]))
         assert (shard.slots.quarters["revision"] == before).all()

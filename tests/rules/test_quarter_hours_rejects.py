@@ -19,7 +19,7 @@ from pipelines.rules.quarter_roster import Rosters
 from schemas.clock import FrozenClock
 from schemas.outbound import DeadLetter
 from tests.builders import T0, configuration
-from tests.rules.metering import START, Meter, columns, minutes, roster
+from tests.rules.metering import START, Meter, columns, dealt, minutes, roster, stamped
 from tests.rules.reference_quarter_hours import Reading
 
 QUIET = timedelta(seconds=10)
@@ -48,9 +48,9 @@ def at(minute: float, asset: str = "a", **values: Any) -> Reading:
 )
 def test_verdicts(reading: Reading, reason: int) -> None:
     known = roster({"a"}, max_w=100.0)
-    dealt = sort(columns([reading], known), known, START, (0,), (), 2)
-    assert REASONS[dealt.reasons[0]] == REASONS[reason]
-    assert sum(len(part.readings) for part in dealt.parts) == (reason == q.GOOD)
+    found = dealt([reading], known, START, shards=2)
+    assert REASONS[found.reasons[0]] == REASONS[reason]
+    assert sum(len(part.readings) for part in found.parts) == (reason == q.GOOD)
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
@@ -66,13 +66,11 @@ def test_arriving_and_archived_readings_are_judged_alike(readings: list[tuple[in
     instants, bits, places = np.array(at, np.int64), np.array(present, np.uint8), np.array(asset, np.int32)
     powers = np.array(values, np.float64).reshape(-1, 4).T
     kinds, size = np.array(bad, np.bool_), len(at)
-    arrived = sort(
-        Columns(
-            places, instants, np.zeros(size, np.int8), bits, tuple(np.ascontiguousarray(column) for column in powers), kinds,
-            np.zeros(size, np.bool_), np.zeros(size, np.int32), np.arange(size),
-        ),
-        known, START, (0,), (), 2,
-    ).reasons  # fmt: skip
+    columns = Columns(
+        places, instants, np.zeros(size, np.int8), bits, tuple(np.ascontiguousarray(column) for column in powers), kinds,
+        np.zeros(size, np.bool_), np.zeros(size, np.int32), np.arange(size),
+    )  # fmt: skip
+    arrived = sort(columns, known, START, (0,), (), 2, stamped(columns, [START] * size)).reasons
     limits = np.where(places < 2, 100.0, np.nan)
     archived = q.verdicts(instants, bits, dict(zip(BITS, powers, strict=True)), places < 2, limits, kinds, START + minutes(2))
     assert arrived.tolist() == archived.tolist()
@@ -82,7 +80,7 @@ def test_a_nan_that_was_sent_is_no_absent_value() -> None:
     known = roster({"a"})
     sent = columns([at(0, power=1.0)], known)
     sent.values[0][0] = math.nan
-    assert sort(sent, known, START, (0,), (), 1).reasons.tolist() == [q.NON_FINITE]
+    assert sort(sent, known, START, (0,), (), 1, stamped(sent, [START])).reasons.tolist() == [q.NON_FINITE]
 
 
 def test_bad_readings_change_no_row() -> None:
@@ -100,9 +98,9 @@ def test_bad_readings_change_no_row() -> None:
 
 def test_a_reading_from_the_future_does_not_move_time() -> None:
     known = roster({"a"})
-    dealt = sort(columns([at(0, power=1.0), at(5, power=1.0), at(1, power=1.0)], known), known, START, (0,), (), 1)
-    assert dealt.parts[0].newest.tolist() == [START + minutes(1)]
-    assert dealt.parts[0].before.tolist() == [0, START]
+    found = dealt([at(0, power=1.0), at(5, power=1.0), at(1, power=1.0)], known, START)
+    assert found.parts[0].newest.tolist() == [START + minutes(1)]
+    assert found.parts[0].before.tolist() == [0, START]
 
 
 def test_a_reading_its_meter_calls_bad_says_that_time_has_passed() -> None:
@@ -114,9 +112,10 @@ def test_a_reading_its_meter_calls_bad_says_that_time_has_passed() -> None:
 
 def test_every_shard_hears_of_time() -> None:
     known = roster({"a"})
-    dealt = sort(columns([at(0, power=1.0)], known), known, START, (0, 1), (), 3)
-    assert [part.newest.tolist() for part in dealt.parts] == [[START]] * 3
-    assert sorted(len(part.readings) for part in dealt.parts) == [0, 0, 1]
+    found = dealt([at(0, power=1.0)], known, START, (0, 1), 3)
+    assert [part.newest.tolist() for part in found.parts] == [[START]] * 3
+    assert [part.clocks.newest().tolist() for part in found.parts] == [[START]] * 3
+    assert sorted(len(part.readings) for part in found.parts) == [0, 0, 1]
 
 
 def test_runs_within_a_poll_are_one() -> None:

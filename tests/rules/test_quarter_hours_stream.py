@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.rules.quarter_hours import MeterTiming
+from pipelines.rules.quarter_state import Silence
 from tests.rules.metering import START, Meter, differences, minutes, roster
 from tests.rules.reference_quarter_hours import MINUTE, QUARTER, Reading, Reference
 
@@ -188,7 +189,9 @@ class TestClosing:
         meter = Meter(roster({"a"}))
         meter.poll([at(0, power=60.0), at(16.5, power=60.0)], now=START + minutes(15.9))
         assert meter.rows == {}
-        meter.poll([], now=START + minutes(16))
+        meter.poll([], now=START + minutes(17))
+        assert meter.rows == {}
+        meter.poll([], now=START + minutes(16), silences=(Silence(0, START + minutes(16), START + minutes(16)),))
         assert meter.rows.keys() == {("a", 0, START)}
 
     def test_partitions_do_not_close_each_other(self) -> None:

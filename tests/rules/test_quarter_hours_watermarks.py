@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.rules.append_times import Clocks, Stamps
 from pipelines.rules.quarter_arrivals import met
 from pipelines.rules.quarter_closing import cut_of
 from pipelines.rules.quarter_hours import MeterTiming
@@ -19,10 +20,14 @@ LATENESS, IDLE = 60_000, 10_000
 T = 1_000_000_000
 
 
+NOTHING = np.zeros(0, np.int64)
+
+
 def see(times: Watermarks, partition: int, newest: int) -> None:
+    """Readings up to an instant, appended when the clock read no more than it did before."""
     by_partition = np.zeros(2, np.int64)
     by_partition[partition] = newest
-    times.see(by_partition)
+    times.see(by_partition, NOTHING)
 
 
 def spoken(newest: int = T) -> Watermarks:
@@ -33,7 +38,9 @@ def spoken(newest: int = T) -> Watermarks:
 
 
 def watermark(times: Watermarks, now: int) -> int:
-    times.advance(now, LATENESS)
+    """Of partition 0, after a message that is no reading was appended at the clock's `now`."""
+    times.see(NOTHING, np.array([now]))
+    times.advance(LATENESS)
     return times.of(0)
 
 
@@ -90,7 +97,7 @@ def test_a_reading_after_silence_begins_the_count_anew() -> None:
 
 def test_a_partition_that_never_spoke_has_none_but_holds_up_nobody_for_ever() -> None:
     times = spoken()
-    times.advance(T, LATENESS)
+    watermark(times, T)
     assert (times.of(1), times.slowest(LATENESS), times.fastest()) == (0, 0, T - LATENESS)
     times.silent(1, T, T + 5_000, IDLE)
     assert times.slowest(LATENESS) == 0
@@ -102,32 +109,78 @@ def test_nothing_is_known_of_no_partitions() -> None:
     assert (Watermarks().slowest(LATENESS), Watermarks().fastest(), Watermarks().of(3)) == (0, 0, 0)
 
 
-def met_by(times: Watermarks, before: Ints, now: int) -> list[int]:
-    """The watermarks that readings of one asset meet, as a shard asks for them."""
+def test_a_partition_ahead_of_the_clock_goes_on_with_the_clock_that_finds_it_silent() -> None:
+    times = spoken(T + 90_000)
+    assert watermark(times, T) == T - LATENESS
+    times.silent(0, T + 1000, T + 3000, IDLE)
+    times.advance(LATENESS)
+    assert times.of(0) == T + 3000 - LATENESS
+    times.advance(LATENESS)  # that other partitions speak moves nothing here
+    assert times.of(0) == T + 3000 - LATENESS
+
+
+def test_a_brokers_clock_that_is_set_back_takes_nothing_back() -> None:
+    times = spoken(T + 90_000)
+    assert watermark(times, T) == watermark(times, T - 5000) == T - LATENESS
+    assert times.clock.tolist() == [T, 0]
+
+
+def test_an_earlier_snapshot_does_not_know_the_clock() -> None:
+    times, columns = Watermarks(), dict(vars(spoken()))
+    del columns["clock"]
+    times.restore(columns)
+    times.advance(LATENESS)
+    assert times.of(0) == 0
+    assert watermark(times, T) == T - LATENESS
+
+
+def test_clocks_are_by_partition_and_never_fall_in_one() -> None:
+    partition, offset, clock = np.array([3, 0, 3, 0, 3]), np.array([7, 2, 8, 5, 20]), np.array([T, T + 5, T - 1, T + 6, T + 2])
+    clocks = Clocks.of(Stamps(np.arange(5), partition, offset, clock))
+    assert clocks.bound.tolist() == [0, 2, 2, 2, 5]
+    assert clocks.offset.tolist() == [2, 5, 7, 8, 20]
+    assert clocks.at.tolist() == [T + 5, T + 6, T, T, T + 2]
+    assert clocks.newest().tolist() == [T + 6, 0, 0, T + 2]
+    nothing = Clocks.of(Stamps(NOTHING, NOTHING, NOTHING, NOTHING))
+    assert (nothing.bound.tolist(), nothing.newest().tolist()) == ([0], [])
+
+
+def met_by(times: Watermarks, before: Ints, clocks: Clocks, first: int) -> list[int]:
+    """The watermarks that readings of one asset meet, as a shard asks for them; their offsets begin with `first`."""
     nobody, met_at, cuts = np.zeros(len(before), np.int32), np.zeros(len(before), np.int64), np.zeros(len(before), np.int64)
-    met(nobody, np.zeros(1, np.int32), nobody, before, times.newest, times.watermark, now, LATENESS, MeterTiming().horizon, met_at, cuts)
+    met(
+        nobody, np.zeros(1, np.int32), nobody, np.arange(first, first + len(before)), before, times.newest, times.clock, times.watermark,
+        clocks.bound, clocks.offset, clocks.at, LATENESS, MeterTiming().horizon, met_at, cuts,
+    )  # fmt: skip
     assert cuts.tolist() == [int(cut_of(np.int64(mark), MeterTiming())) for mark in met_at.tolist()]
     return met_at.tolist()
 
 
+def one_partition(offset: Ints, clock: Ints) -> Clocks:
+    return Clocks.of(Stamps(np.arange(len(offset)), np.zeros(len(offset), np.int64), offset, clock))
+
+
 @settings(derandomize=True, max_examples=60, deadline=None)  # the first example may have to compile
-@given(st.lists(st.integers(0, 100), min_size=1, max_size=30), st.data())
-def test_each_reading_meets_the_watermark_a_poll_of_its_own_would_have_shown_it(instants: list[int], data: st.DataObject) -> None:
-    at, now = np.array(instants) * 10_000 + T, T + 600_000
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(-5, 100)), min_size=1, max_size=30), st.data())
+def test_each_reading_meets_the_watermark_a_poll_of_its_own_would_have_shown_it(log: list[tuple[int, int]], data: st.DataObject) -> None:
+    at, clock = (np.array(column) * 10_000 + T for column in zip(*log, strict=True))
     cut = data.draw(st.integers(0, len(at)))
     one, many = Watermarks(), Watermarks()
     one.know((0,))
     many.know((0,))
     expected: list[int] = []
-    for instant in at.tolist():
-        expected += met_by(one, np.zeros(1, np.int64), now)
-        one.see(np.array([instant]))
-        one.advance(now, LATENESS)
+    for place, (instant, now) in enumerate(zip(at.tolist(), clock.tolist(), strict=True)):
+        expected += met_by(one, np.zeros(1, np.int64), one_partition(np.array([place]), np.array([now])), place)
+        one.see(np.array([instant]), np.array([now]))
+        one.advance(LATENESS)
     found: list[int] = []
-    for poll in (at[:cut], at[cut:]):
-        found += met_by(many, np.concatenate((np.zeros(min(1, len(poll)), np.int64), np.maximum.accumulate(poll)[:-1])), now)
-        many.see(np.array([poll.max(initial=0)]))
-        many.advance(now, LATENESS)
+    for first, poll in ((0, slice(0, cut)), (cut, slice(cut, None))):
+        instants = at[poll]
+        clocks = one_partition(np.arange(first, first + len(instants)), clock[poll])
+        before = np.concatenate((np.zeros(min(1, len(instants)), np.int64), np.maximum.accumulate(instants)[:-1]))
+        found += met_by(many, before, clocks, first)
+        many.see(np.array([instants.max(initial=0)]), clocks.newest())
+        many.advance(LATENESS)
     assert found == expected
     assert one.of(0) == many.of(0)
 
