@@ -32,7 +32,7 @@ from pipelines.telemetry_counts import counting
 from schemas.clock import Clock, wall_seconds
 from schemas.telemetry import Level
 from schemas.topics import TELEMETRY
-from schemas.units import from_ms, to_ms
+from schemas.units import from_ms
 from sinks.errors import Misconfigured, Unavailable
 
 EDITION_WITHIN_S = 10.0
@@ -152,7 +152,7 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
         number, news = value
         self._shard = self._shard or GroupShard(number)  # the engine does not tell a logic its key
         now, outs = self._clock.now(), list[Outs]()
-        found = self._shard.step(news, self._rosters.current(), to_ms(now))
+        found = self._shard.step(news, self._rosters.current())
         if (earlier := self._before.of(number, news.shards)) is not None:
             overtake_groups(self._shard, found, earlier)
         for some in found:

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.config import Configuration
+from pipelines.rules.configuration import changes_between, configuration_of, merged
+from schemas.config import ConfigChange, Configuration
 
 T0 = datetime(2026, 10, 20, 10, 0, tzinfo=UTC)
 
@@ -24,3 +25,16 @@ def configuration(**changes: Any) -> Configuration:
         "groups": [{"partner_id": "vector", "group_id": "VEC-0001", "scope_id": "mg-1"}],
     }
     return Configuration.model_validate({**plain, **changes})
+
+
+class Applied:
+    """Configurations applied one after the other: each knows what held before, as one that was read from the broker does."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, ConfigChange] = {}
+
+    def apply(self, wanted: Configuration, at: datetime) -> Configuration:
+        """The configuration in force once exactly this was applied at an instant."""
+        changes = changes_between(self._changes, wanted, prune=True, by="test", at=at)
+        self._changes = merged(self._changes, changes)
+        return configuration_of(self._changes)

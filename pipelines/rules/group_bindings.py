@@ -1,11 +1,13 @@
-"""Who belongs to which scope in which quarter, as the configuration changes under a running flow (semantics 2).
+"""Who belongs to which scope in which quarter, as the configuration says it and the changes that led to it (semantics 2).
 
 A first binding has no beginning unless `valid_from` says so; a later change takes effect at the next whole quarter, and
 until then, and for revisions of the quarters before, the old binding holds. `valid_from` and `valid_to` are instants of
-their own: a change of them alone holds for any quarter that can still be told.
+their own: a change of them alone holds for any quarter that can still be told. All of it follows from the changes, nothing
+from when a process learns of them: a restart, at whatever time, comes to the same (1.11).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
@@ -13,6 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from pipelines.rules.quarter_readings import Ints
+from schemas.config import EarlierBinding
 from schemas.intervals import QUARTER_MS
 from schemas.topology import Asset, Group
 from schemas.units import to_ms
@@ -42,15 +45,27 @@ def among(known: Ints, marks: Ints) -> Ints:
 class Binding(NamedTuple):
     """`name` (an asset or group) belongs to `scope` in the quarters that start within [begin, end), instants in ms.
 
-    `meter` says that it is the scope's connection meter; `floor` is when this binding took effect.
+    `meter` says that it is the scope's connection meter.
     """
 
     name: str
     scope: str
     meter: bool
-    floor: int
     begin: int
     end: int
+
+
+class Past(NamedTuple):
+    """What `name` was bound to by a change of before, in the quarters that start within [begin, end), whole ones; `scope` None: to
+    nothing. Of them it belonged to the scope in those within [valid_from, valid_to)."""
+
+    name: str
+    scope: str | None
+    meter: bool
+    begin: int
+    end: int
+    valid_from: int
+    valid_to: int
 
 
 Said = tuple[str, str, bool, int, int]
@@ -60,9 +75,7 @@ Said = tuple[str, str, bool, int, int]
 def assets_said(assets: Iterable[Asset]) -> Iterator[Said]:
     """The bindings of assets, as their configuration has them."""
     for asset in assets:
-        begin = 0 if asset.valid_from is None else to_ms(asset.valid_from)
-        end = FOREVER if asset.valid_to is None else to_ms(asset.valid_to)
-        yield asset.id, asset.scope_id, asset.connection_meter, begin, end
+        yield asset.id, asset.scope_id, asset.connection_meter, *_valid(asset.valid_from, asset.valid_to)
 
 
 def groups_said(groups: Iterable[Group]) -> Iterator[Said]:
@@ -71,35 +84,40 @@ def groups_said(groups: Iterable[Group]) -> Iterator[Said]:
         yield group.group_id, group.scope_id, False, 0, FOREVER
 
 
-class Bindings:
-    """The bindings to some scopes: those in force, and those that held before and still matter."""
+class Before:
+    """What held before, of the assets or groups whose binding ever changed.
 
-    def __init__(self) -> None:
-        self.current: dict[str, Binding] = {}
-        self.past: list[Binding] = []
-        self.known: Ints | None = None
-        """The marks, in order, of all that had a binding to any scope when a configuration was last followed; None before."""
+    `past` are their former bindings; `since` is when the present one of each took effect (ms).
+    """
 
-    def follow(self, said: Iterable[Said], known: Ints, now: int, gone: int) -> None:
-        """A configuration is in force at the clock's `now` (ms): `said` is what it says of these scopes, `known` are the
-        marks, in order, of all it binds to any scope. What held only before `gone` is forgotten."""
-        effect = -(-now // QUARTER_MS) * QUARTER_MS
-        before, self.current = self.current, {}
-        for name, scope, meter, begin, end in said:
-            old = before.get(name)
-            if old is not None and (old.scope, old.meter) == (scope, meter):
-                floor = old.floor
-                del before[name]
-            else:
-                floor = effect if old is not None or self._was_bound(name) else 0
-            self.current[name] = Binding(name, scope, meter, floor, max(begin, floor), end)
-        ended = [old._replace(end=min(old.end, effect)) for old in before.values()]
-        self.past = [one for one in (*self.past, *ended) if one.begin < one.end and one.end > gone]
-        self.known = known
+    def __init__(self, earlier: Iterable[tuple[str, Sequence[EarlierBinding]]]) -> None:
+        self.past: list[Past] = []
+        self.since: dict[str, int] = {}
+        found: dict[str, list[EarlierBinding]] = {}
+        for name, some in earlier:
+            found.setdefault(name, []).extend(some)
+        for name, ended in found.items():
+            begin = 0
+            for one in sorted(ended, key=lambda one: one.until):
+                end = -(-to_ms(one.until) // QUARTER_MS) * QUARTER_MS
+                if end > begin:  # what held for less than a quarter never took effect
+                    self.past.append(Past(name, one.scope_id, one.connection_meter, begin, end, *_valid(one.valid_from, one.valid_to)))
+                begin = max(begin, end)
+            self.since[name] = begin
 
-    def _was_bound(self, name: str) -> bool:
-        return self.known is not None and bool(among(self.known, marks_of([name]))[0] >= 0)
+    def bindings(self, said: Iterable[Said], mine: Callable[[str], bool], gone: int) -> list[Binding]:
+        """All bindings to some scopes that matter, in an order that depends on nothing but them.
 
-    def all(self) -> list[Binding]:
-        """All bindings that matter, in an order that depends on nothing but them."""
-        return sorted((*self.past, *self.current.values()), key=lambda one: (one.scope, one.name, one.begin))
+        `said` is what the configuration says of these scopes, `mine` tells which they are; what held only before `gone` (ms)
+        is left out.
+        """
+        found = [Binding(name, scope, meter, max(begin, self.since.get(name, 0)), end) for name, scope, meter, begin, end in said]
+        for one in self.past:
+            begin, end = max(one.begin, one.valid_from), min(one.end, one.valid_to)
+            if one.scope is not None and begin < end and end > gone and mine(one.scope):
+                found.append(Binding(one.name, one.scope, one.meter, begin, end))
+        return sorted(found, key=lambda one: (one.scope, one.name, one.begin))
+
+
+def _valid(begin: datetime | None, end: datetime | None) -> tuple[int, int]:
+    return 0 if begin is None else to_ms(begin), FOREVER if end is None else to_ms(end)

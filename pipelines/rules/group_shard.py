@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rules.group_bindings import Bindings, assets_said, groups_said, scope_hash
+from pipelines.rules.group_bindings import Binding, assets_said, groups_said, scope_hash
 from pipelines.rules.group_members import Scopes, Seats
 from pipelines.rules.group_news import GroupNews, GroupRows, Members
 from pipelines.rules.group_quarters import Kept, Quarter
@@ -30,19 +30,19 @@ class GroupShard:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.assets, self.groups = Bindings(), Bindings()
         self.seats = Seats()
         self.quarters: dict[int, Quarter] = {}
         self.told: dict[int, tuple[int, int, int]] = {}
         """By telemetry shard: up to when nobody is waited for, up to when nothing can change (ms), and its last round."""
         self.overdue = self.gone = self.ticked = 0
         self._roster: Roster | None = None
-        self._scopes = Scopes([], [], self.seats)
+        self._bound: tuple[list[Binding], list[Binding]] = ([], [])
+        self._scopes = Scopes(*self._bound, self.seats)
 
-    def step(self, news: GroupNews, roster: Roster, now: int) -> list[GroupRows]:
-        """Take in news, by the configuration in force at the clock's `now` (ms), and say which rows follow."""
+    def step(self, news: GroupNews, roster: Roster) -> list[GroupRows]:
+        """Take in news, by the configuration in force, and say which rows follow."""
         if roster is not self._roster:
-            self._follow(roster, news.shards, now)
+            self._follow(roster, news.shards)
         self._keep(news.rows, running=False)
         self._keep(news.running, running=True)
         touched = self._settle(news)
@@ -56,17 +56,21 @@ class GroupShard:
         self._forget(news.shards)
         return out
 
-    def _follow(self, roster: Roster, shards: int, now: int) -> None:
-        self._roster = roster
-        mine = [scope for scope in roster.by_scope if scope_hash(scope) % shards == self.number]
-        self.assets.follow((said for scope in mine for said in assets_said(roster.by_scope[scope])), roster.known_assets, now, self.gone)
-        bound = [scope for scope in roster.groups if scope_hash(scope) % shards == self.number]
-        self.groups.follow((said for scope in bound for said in groups_said(roster.groups[scope])), roster.known_groups, now, self.gone)
-        self._bind()
-
-    def _bind(self) -> None:
+    def _follow(self, roster: Roster, shards: int) -> None:
         """Make what follows from the bindings: everything that can still change is summed again."""
-        self._scopes = Scopes(self.assets.all(), self.groups.all(), self.seats)
+        roster.tell_apart()
+        self._roster = roster
+
+        def mine(scope: str) -> bool:
+            return scope_hash(scope) % shards == self.number
+
+        assets = (said for scope, some in roster.by_scope.items() if mine(scope) for said in assets_said(some))
+        groups = (said for scope, some in roster.groups.items() if mine(scope) for said in groups_said(some))
+        self._bound = (
+            roster.assets_before.bindings(assets, mine, self.gone),
+            roster.groups_before.bindings(groups, mine, self.gone),
+        )
+        self._scopes = Scopes(*self._bound, self.seats)
         self._leave()
         for quarter in self.quarters.values():
             quarter.look_again(self._scopes)
@@ -79,7 +83,7 @@ class GroupShard:
             held = self.seats.kept(bound)
             for quarter in self.quarters.values():
                 quarter.move(held)
-            self._scopes = Scopes(self.assets.all(), self.groups.all(), self.seats)
+            self._scopes = Scopes(*self._bound, self.seats)
 
     def _keep(self, members: Members, *, running: bool) -> None:
         """Put rows where they belong; those of quarters that are gone are not taken: what else the row was made of is no longer known."""

@@ -3,12 +3,12 @@
 import pickle
 from typing import Any
 
-from pipelines.rules.group_bindings import Binding, Bindings
 from pipelines.rules.group_quarters import Kept, Quarter
 from pipelines.rules.group_shard import GroupShard
 
-VERSION = 2
-"""1 was a state of its own for each scope, and did not say so."""
+VERSION = 3
+"""1 was a state of its own for each scope, and did not say so; 2 had the bindings too, which the configuration tells now."""
+_READ = (2, VERSION)
 
 _SEATS = ("marks", "settled", "place", "since")
 _KEPT = ("numbers", "samples", "marks")
@@ -21,8 +21,6 @@ def dump(shard: GroupShard) -> bytes:
         "number": shard.number,
         "until": (shard.overdue, shard.gone, shard.ticked),
         "told": shard.told,
-        "assets": _bindings(shard.assets),
-        "groups": _bindings(shard.groups),
         "seats": [getattr(shard.seats, name) for name in _SEATS],
         "quarters": {start: (_kept(one.final), _kept(one.running), one.said) for start, one in shard.quarters.items()},
     }
@@ -33,7 +31,7 @@ def load(snapshot: bytes) -> GroupShard:
     """The shard of a snapshot; ValueError, with the cure, for one of another version."""
     state = pickle.loads(snapshot)  # noqa: S301 - our own recovery store
     version = state.get("version", 1)
-    if version != VERSION:
+    if version not in _READ:
         raise ValueError(
             f"the telemetry flow's recovery store has groups of version {version}, this program reads version {VERSION}; "
             "move the store away: the flow then reads again what Kafka holds and writes the same rows"
@@ -41,7 +39,6 @@ def load(snapshot: bytes) -> GroupShard:
     shard = GroupShard(state["number"])
     shard.overdue, shard.gone, shard.ticked = state["until"]
     shard.told = state["told"]
-    shard.assets, shard.groups = _bound(state["assets"]), _bound(state["groups"])
     for name, column in zip(_SEATS, state["seats"], strict=True):
         setattr(shard.seats, name, column)
     shard.seats.sort()
@@ -51,19 +48,6 @@ def load(snapshot: bytes) -> GroupShard:
         _fill(quarter.running, running)
         quarter.said = said
     return shard
-
-
-def _bindings(bindings: Bindings) -> Any:
-    """In columns: of thousands of small tuples, each costs a microsecond."""
-    return bindings.known, *(list(zip(*some, strict=True)) for some in (bindings.current.values(), bindings.past))
-
-
-def _bound(state: Any) -> Bindings:
-    bindings = Bindings()
-    bindings.known, current, past = state
-    bindings.current = {one.name: one for one in map(Binding._make, zip(*current, strict=True))}
-    bindings.past = [*map(Binding._make, zip(*past, strict=True))]
-    return bindings
 
 
 def _kept(kept: Kept) -> Any:

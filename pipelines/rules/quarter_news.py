@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rules.group_bindings import among, marks_of
+from pipelines.rules.group_bindings import among, marks_of, scope_hash
 from pipelines.rules.group_news import GroupNews, Members
 from pipelines.rules.quarter_closing import cut_of
 from pipelines.rules.quarter_hours import ROW
 from pipelines.rules.quarter_keys import Keys
 from pipelines.rules.quarter_readings import Flags, Ints
-from pipelines.rules.quarter_roster import Roster
+from pipelines.rules.quarter_roster import Roster, shard_of
 from pipelines.rules.quarter_state import Part, Shard, Step
 from schemas.intervals import QUARTER_MS
 
@@ -63,12 +63,12 @@ class Teller:
     def tell(self, shard: Shard, part: Part, roster: Roster, step: Step) -> list[tuple[int, GroupNews]]:
         """The group shards that hear something of this step, and what."""
         told, keys, timing = self.told, shard.keys, roster.timing
-        if roster is not self._roster:
-            self._follow(roster, part)
-        if not roster.groups and not told.former:
-            return []
         slowest = shard.times.slowest(timing.lateness)
         frozen = int(cut_of(np.int64(slowest), timing))
+        if roster is not self._roster:
+            self._follow(roster, part, frozen)
+        if not roster.groups and not told.former:
+            return []
         if told.former and frozen >= told.former_until:
             told.former, self._assets = {}, []
         self._know(keys)
@@ -90,8 +90,9 @@ class Teller:
                 news.append((number, GroupNews(part.shard, part.shards, final, live, marks, ends, told.overdue, frozen, tick)))
         return news
 
-    def _follow(self, roster: Roster, part: Part) -> None:
-        """Another configuration: what is not done in its quarters goes to the group shards of both."""
+    def _follow(self, roster: Roster, part: Part, frozen: int) -> None:
+        """Another configuration: what is not done in its quarters goes to the group shards of both, and to those of the bindings
+        that its changes say held before. `frozen` is as in the news."""
         told, self._roster = self.told, roster
         mine = np.flatnonzero(roster.hashes % part.shards == part.shard)
         mine = mine[np.argsort(roster.marks[mine])]
@@ -102,6 +103,11 @@ class Teller:
             mark = int(told.marks[place])
             told.former[mark] = told.former.get(mark, 0) | 1 << int(told.shards[place])
             told.former_until = part.now // QUARTER_MS * QUARTER_MS + 2 * QUARTER_MS  # they may learn of it a quarter later
+        for asset, scope, until in roster.heard_before:
+            if until > frozen and shard_of(asset, part.shards) == part.shard:
+                mark = int(marks_of([asset])[0])
+                told.former[mark] = told.former.get(mark, 0) | 1 << scope_hash(scope) % part.shards
+                told.former_until = max(told.former_until, until)
         told.marks, told.shards = marks, shards
         told.absent = told.overdue = 0  # some hear it for the first time
         self._again, self._assets = True, []

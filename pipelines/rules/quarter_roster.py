@@ -1,7 +1,7 @@
 """What the metering engine needs of the configuration: who is measured, and whose energy groups report (semantics 1.8, 2)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
@@ -9,11 +9,11 @@ from zlib import crc32
 
 import numpy as np
 
-from pipelines.rules.group_bindings import marks_of, scope_hash
+from pipelines.rules.group_bindings import FOREVER, Before, marks_of, scope_hash
 from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_readings import Floats, Ints
 from schemas.clock import Clock
-from schemas.config import Configuration
+from schemas.config import Configuration, EarlierBinding
 from schemas.topology import Asset, Group, bound
 
 EDITIONS = 16
@@ -31,12 +31,14 @@ def _hash(asset_id: str) -> int:
 
 @dataclass(frozen=True)
 class Roster:
-    """A configuration's assets by id, each scope's assets, the groups of scopes that have any, and the timing in force."""
+    """A configuration's assets by id, each scope's assets, the groups of scopes that have any, the timing in force, and what was
+    bound otherwise `earlier` (`Configuration.earlier`)."""
 
     assets: dict[str, Asset]
     by_scope: dict[str, list[Asset]]
     groups: dict[str, list[Group]]
     timing: MeterTiming
+    earlier: Mapping[str, tuple[EarlierBinding, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Configuration, clock: Clock) -> "Roster":
@@ -47,7 +49,7 @@ class Roster:
             by_scope.setdefault(asset.scope_id, []).append(asset)
         for group in config.groups:
             groups.setdefault(group.scope_id, []).append(group)
-        return cls({asset.id: asset for asset in config.assets}, by_scope, groups, MeterTiming.of(config.timing, clock))
+        return cls({asset.id: asset for asset in config.assets}, by_scope, groups, MeterTiming.of(config.timing, clock), config.earlier)
 
     def max_w(self, asset_id: str) -> float | None:
         """The asset's `max_w`; None where it has none or is unknown."""
@@ -79,20 +81,35 @@ class Roster:
         """What stands for each asset in the news for groups."""
         return marks_of(self.assets)
 
-    @cached_property
-    def known_assets(self) -> Ints:
-        """The marks of all assets, in order. Raises ValueError where two have the same, which is not to be expected ever."""
+    def tell_apart(self) -> None:
+        """Raises ValueError where two assets have the same mark, which is not to be expected ever."""
         order = np.argsort(self.marks)
         same = np.flatnonzero(np.diff(self.marks[order]) == 0)
         if len(same):
             first, second = (self.ids[order[same[0] + each]] for each in (0, 1))
             raise ValueError(f"assets {first!r} and {second!r} cannot be told apart by their digests; one of them needs another id")
-        return self.marks[order]
 
     @cached_property
-    def known_groups(self) -> Ints:
-        """The marks of all groups, in order."""
-        return np.sort(marks_of(group.group_id for groups in self.groups.values() for group in groups))
+    def assets_before(self) -> Before:
+        """What assets were bound to before, removed ones too."""
+        return Before((key.split("/", 1)[1], some) for key, some in self.earlier.items() if key.startswith("assets/"))
+
+    @cached_property
+    def groups_before(self) -> Before:
+        """What groups were bound to before, removed ones too."""
+        return Before((key.split("/", 2)[2], some) for key, some in self.earlier.items() if key.startswith("groups/"))
+
+    @cached_property
+    def heard_before(self) -> list[tuple[str, str, int]]:
+        """Whose energy groups of other scopes than its present one reported, and up to when (ms): assets with those scopes."""
+        ended: dict[str, int] = {}
+        for group in self.groups_before.past:
+            if group.scope is not None:
+                ended[group.scope] = max(group.end, ended.get(group.scope, 0))
+        ended |= dict.fromkeys(self.groups, FOREVER)
+        found = [(one.name, one.scope, min(one.end, ended[one.scope])) for one in self.assets_before.past if one.scope in ended]
+        left = (scope for scope in ended if scope not in self.groups)
+        return found + [(asset.id, scope, ended[scope]) for scope in left for asset in self.by_scope.get(scope, ())]
 
     @cached_property
     def _scopes(self) -> Ints:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from schemas.clock import FrozenClock
 from schemas.config import Configuration
 from schemas.telemetry import Level, QuarterHour
 from sinks.errors import Misconfigured
-from tests.builders import T0, configuration
+from tests.builders import T0, Applied, configuration
 from tests.flows.polls import MINUTE, Topic, reading
 from tests.flows.test_telemetry import final, rows, timed
 from tests.outs import each
@@ -29,14 +30,27 @@ SCOPES = ["north", "south", "hill"]
 MOVED = "a00"
 
 
-def sites(moved_to: str = "north") -> Configuration:
-    """Twelve assets in three scopes, each with a group; one of them may have moved."""
+def sites(moved_to: str = "north", meter: str = "", groups: dict[str, str] | None = None) -> Configuration:
+    """Twelve assets in three scopes, each with a group; one of them may have moved, one be its scope's meter, groups be on other scopes."""
     assets = [
-        {"id": asset, "scope_id": moved_to if asset == MOVED else SCOPES[number % 3], "category": "STORAGE"}
+        {
+            "id": asset, "scope_id": moved_to if asset == MOVED else SCOPES[number % 3], "category": "STORAGE",
+            "connection_meter": asset == meter,
+        }
         for number, asset in enumerate(ASSETS)
-    ]
-    groups = [{"partner_id": "vector", "group_id": f"G-{scope}", "scope_id": scope} for scope in SCOPES]
-    return configuration(scopes=[{"id": scope} for scope in SCOPES], circuits=[], assets=assets, groups=groups)
+    ]  # fmt: skip
+    bound = {f"G-{scope}": scope for scope in SCOPES} if groups is None else groups
+    plain = [{"partner_id": "vector", "group_id": group, "scope_id": scope} for group, scope in bound.items()]
+    return configuration(scopes=[{"id": scope} for scope in SCOPES], circuits=[], assets=assets, groups=plain)
+
+
+CHANGES = {
+    "an asset moves": (sites(), sites("south")),
+    "a meter is installed": (sites(), sites(meter=ASSETS[3])),
+    "a group moves": (sites(groups={"G-1": "north"}), sites(groups={"G-1": "south"})),
+    "a group goes": (sites(), sites(groups={"G-north": "north"})),
+    "an asset moves with its group": (sites(groups={"G-1": "north"}), sites("south", groups={"G-1": "south"})),
+}
 
 
 def a_day_in_short(hours: float = 1.0) -> list[Poll]:
@@ -53,10 +67,12 @@ def a_day_in_short(hours: float = 1.0) -> list[Poll]:
 
 
 class Changing:
-    """A view of the configuration in which one asset moves at an instant of the clock."""
+    """A view of the configuration in which something changes at an instant of the clock."""
 
-    def __init__(self, clock: FrozenClock, at: datetime | None) -> None:
-        self._clock, self._at, self._before, self._after = clock, at, sites(), sites("south")
+    def __init__(self, clock: FrozenClock, at: datetime | None, what: str = "an asset moves") -> None:
+        applied, (before, after) = Applied(), CHANGES[what]
+        self._clock, self._at = clock, at
+        self._before, self._after = applied.apply(before, T0 - timedelta(days=1)), applied.apply(after, at or T0)
 
     def current(self) -> Configuration:
         return self._before if self._at is None or self._clock.now() < self._at else self._after
@@ -76,8 +92,9 @@ class Played:
 
 
 def run(
-    polls: list[Poll], moves_at: datetime | None = None, kills: tuple[int, ...] = (), folder: Path | None = None, *, files: bool = False
-) -> list[Out]:
+    polls: list[Poll], moves_at: datetime | None = None, kills: tuple[int, ...] = (), folder: Path | None = None, *, files: bool = False,
+    what: str = "an asset moves",
+) -> list[Out]:  # fmt: skip
     """What the flow writes that is killed before the polls at these places, and goes on from its last snapshot each time."""
     items: list[Any] = list(polls)
     for place in sorted(kills, reverse=True):
@@ -88,7 +105,7 @@ def run(
         init_db_dir(folder, 1)
     for _ in range(len(kills) + 1):
         flow = telemetry_flow(
-            polls=source, out=TestingSink(out), clock=clock, config=Changing(clock, moves_at),
+            polls=source, out=TestingSink(out), clock=clock, config=Changing(clock, moves_at, what),
             closed=folder / "closed" if folder is not None and files else None,
         )  # fmt: skip
         recovery = None if folder is None else RecoveryConfig(str(folder))
@@ -147,6 +164,31 @@ def test_a_kill_anywhere_changes_no_row_of_a_group(
     polls, moves_at = a_day_in_short(0.75), T0 + 20 * MINUTE
     assert final(run(polls, moves_at, kills, tmp_path, files=files)) == final(run(polls, moves_at))
     assert any(tmp_path.glob("closed/1*")) == files
+
+
+@pytest.mark.parametrize(
+    ("kill", "what"),
+    [*((kill, "an asset moves") for kill in (None, 3, 17, 31, 40)), *((kill, what) for kill in (None, 17) for what in CHANGES)],
+)
+def test_a_change_takes_effect_when_it_was_made_whenever_a_life_learns_of_it(tmp_path: Path, kill: int | None, what: str) -> None:
+    """The flow is down, or has not begun, when something changes; the rows are those of a run that was there."""
+    polls, moves_at, later = a_day_in_short(0.75), T0 + 20 * MINUTE, T0 + timedelta(hours=2)
+    undisturbed = run(polls, moves_at, what=what)
+    before, after = polls[: kill or 0], [replace(poll, now=max(poll.now, later)) for poll in polls[kill or 0 :]]
+    out = run([*before, *after], moves_at, () if kill is None else (kill,), None if kill is None else tmp_path, what=what)
+    assert final(out) == final(undisturbed)
+
+
+def test_rows_of_an_asset_name_the_scope_it_was_bound_to_in_their_quarter() -> None:
+    """The quarter in which it moves is still the old scope's; late readings revise one from before under the old one, too."""
+    polls, moves_at = a_day_in_short(0.75), T0 + 20 * MINUTE
+    topic = Topic(4)
+    late = replace(topic.poll(T0, [reading(MOVED, 10.5, power_w=9_000.0)]), now=polls[38].now)
+    out = run([*polls[:38], late, *polls[38:]], moves_at)
+    told = {(row.start, row.revision): row.scope_id for row in rows(out, Level.ASSET) if row.id == MOVED}
+    assert told == {
+        (T0, 1): "north", (T0 + 15 * MINUTE, 1): "north", (T0, 2): "north", (T0 + 30 * MINUTE, 1): "south",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])

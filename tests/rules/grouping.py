@@ -17,7 +17,7 @@ from schemas.config import Configuration
 from schemas.intervals import QUARTER, QUARTER_MS
 from schemas.telemetry import Level, Method, QuarterHour
 from schemas.units import Phase, from_ms, to_ms
-from tests.builders import T0, configuration
+from tests.builders import T0, Applied, configuration
 from tests.outs import each
 
 START = to_ms(T0)
@@ -69,15 +69,24 @@ class Groups:
     """The group shard of one scope; `restart` goes through the bytes of a snapshot."""
 
     def __init__(self, config: Configuration | None = None, shards: int = 1, scope: str = "mg-1") -> None:
-        self.config, self.shards = config or configuration(), shards
-        self.clock = FrozenClock(T0)
+        self.shards, self.clock, self._applied = shards, FrozenClock(T0), Applied()
+        self.config = config or configuration()
         self._rosters = Rosters(lambda: self.config, self.clock)
         self.shard = GroupShard(scope_hash(scope) % shards)
+
+    @property
+    def config(self) -> Configuration:
+        """The configuration in force; set it to apply another one at the clock's instant."""
+        return self._config
+
+    @config.setter
+    def config(self, wanted: Configuration) -> None:
+        self._config = self._applied.apply(wanted, self.clock.now())
 
     def take(self, item: GroupNews) -> list[QuarterHour]:
         """What follows from news."""
         now = self.clock.now()
-        found = [group_outs(some, now) for some in self.shard.step(item, self._rosters.current(), to_ms(now))]
+        found = [group_outs(some, now) for some in self.shard.step(item, self._rosters.current())]
         return [out.value for out in each(found) if isinstance(out.value, QuarterHour)]
 
     def hear(self, *rows: QuarterHour, **more: Any) -> list[QuarterHour]:

@@ -235,6 +235,32 @@ class TestBindings:
         assert [one.import_wh for one in groups.hear(row("load"), row("pv"), settled=["load", "pv"])] == [100.0]
         assert [one.import_wh for one in groups.hear(row("load", 1), row("pv", 1), settled=["load", "pv"], until=LATER)] == [200.0]
 
+    def test_what_comes_back_counts_from_then_on(self) -> None:
+        groups = Groups(sum_scope())
+        for at, config in ((0.5, configuration(assets=sum_scope().model_dump()["assets"][:1])), (1.5, sum_scope())):
+            groups.clock.set(instant(at))
+            groups.config = config
+        rows = [row(name, n) for n in (0, 1, 2) for name in ("load", "pv")]
+        found = groups.hear(*rows, settled=["load", "pv"], until=END + 2 * QUARTER_MS)
+        assert [(one.import_wh, one.missing_members) for one in found] == [(200.0, 0), (100.0, 0), (200.0, 0)]
+
+    def test_an_asset_that_changes_twice_before_anybody_looks_counts_where_it_was(self) -> None:
+        def config(scope: str) -> Configuration:
+            assets = [
+                {"id": "load", "scope_id": "mg-1", "category": "CONSUMPTION"},
+                {"id": "pv", "scope_id": scope, "category": "GENERATION"},
+            ]
+            return configuration(scopes=[{"id": "mg-1"}, {"id": "b"}, {"id": "c"}], circuits=[], assets=assets)
+
+        groups = Groups(config("b"))
+        for at, scope in ((0.5, "mg-1"), (1.5, "c")):
+            groups.clock.set(instant(at))
+            groups.config = config(scope)
+        groups.clock.set(instant(9))
+        rows = [row(name, n) for n in (0, 1, 2) for name in ("load", "pv")]
+        found = groups.hear(*rows, settled=["load", "pv"], until=END + 2 * QUARTER_MS)
+        assert [one.import_wh for one in found] == [100.0, 200.0, 100.0]
+
     def test_a_first_binding_has_no_beginning(self) -> None:
         groups = Groups(configuration(assets=[{"id": "load", "scope_id": "mg-1", "category": "CONSUMPTION"}]))
         groups.clock.set(instant(0.5))
@@ -297,6 +323,14 @@ class TestSnapshot:
         state = pickle.loads(dump(groups.shard))
         with pytest.raises(ValueError, match=rf"version 99, .*version {VERSION}; move the store away"):
             load(pickle.dumps(state | {"version": 99}))
+
+    def test_one_that_has_bindings_too_is_read_without_them(self) -> None:
+        groups = Groups()
+        groups.hear(row("mg-1-grid"))
+        before = pickle.loads(dump(groups.shard)) | {"version": 2, "assets": (None, [("mg-1-grid",)], []), "groups": (None, [], [])}
+        groups.shard = load(pickle.dumps(before))
+        (found,) = groups.hear(settled=["mg-1-grid"])
+        assert found.import_wh == 100.0
 
     def test_state_of_before_there_were_versions_is_refused(self) -> None:
         before = {"quarters": {}, "settled": {}, "phases": {}, "overdue": 0, "frozen": {}, "gone": 0, "ticks": {}, "ticked": 0}
