@@ -108,9 +108,9 @@ FLOW_WORDS = """Every worker of the telemetry flow (`worker` is its number in a 
 `derms.flow-reports`, what it has counted since it was started, how long its stages took and how far it is; `derms
 status --partitions` and `/api/v1/status` show the same. What it counts: `readings` by outcome (`taken`, or why not),
 `messages` that are `unreadable`, `rows` written of assets and `revisions` among them, `group_rows`, readings
-`repeated`, `conflicts` among these, `late` ones, `strays` (assets on a second partition), `dead_letters`. Its stages:
-`poll`, `decode`, `aggregate`, `groups`, `write` (until the broker has acknowledged), `snapshot`. Counters begin at 0
-when a worker is started again.
+`repeated`, `conflicts` among these, `late` ones, `strays` (assets on a second partition), `behind_groups` (rows of
+assets that came when their groups' rows were done), `dead_letters`. Its stages: `poll`, `decode`, `aggregate`,
+`groups`, `write` (until the broker has acknowledged), `snapshot`. Counters begin at 0 when a worker is started again.
 
 Worth an alert: `derms_flow_watermark_delay_seconds` above a few minutes (it goes on growing when nobody works),
 `derms_flow_lag_messages` that does not fall, `derms_flow_report_age_seconds` above 30, any increase of

@@ -20,6 +20,7 @@ from pipelines.rules.group_news import GroupNews
 from pipelines.rules.group_shard import GroupShard
 from pipelines.rules.group_snapshot import dump as dump_groups
 from pipelines.rules.group_snapshot import load as load_groups
+from pipelines.rules.group_words import Behind
 from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_earlier import Earlier, overtake, overtake_groups
 from pipelines.rules.quarter_news import Teller, Told
@@ -126,8 +127,8 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
             raise _refused(error) from error
 
 
-class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
-    """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out."""
+class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Out | Outs, bytes]):
+    """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out, and what people should know."""
 
     def __init__(
         self,
@@ -141,17 +142,17 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
         self._rosters, self._clock, self._count = rosters, clock, counting(meters)
         self._files = None if closed is None else Segments(closed, lambda size: meters.passed("snapshot", size))
         kept = {} if resume is None else pickle.loads(resume)  # noqa: S301 - our own recovery store
-        self._before = _Before(Level.GROUP, written, kept.get("saved_at"))
+        self._before, self._behind = _Before(Level.GROUP, written, kept.get("saved_at")), Behind()
         try:
             self._shard = None if resume is None else load_groups(_state(self._files, kept) or resume)
         except ValueError as error:
             raise _refused(error) from error
 
-    def on_item(self, value: tuple[int, GroupNews]) -> tuple[Iterable[Outs], bool]:
+    def on_item(self, value: tuple[int, GroupNews]) -> tuple[Iterable[Out | Outs], bool]:
         """Take news in, by the configuration this worker knows now."""
         number, news = value
         self._shard = self._shard or GroupShard(number)  # the engine does not tell a logic its key
-        now, outs = self._clock.now(), list[Outs]()
+        now, outs = self._clock.now(), list[Out | Outs]()
         found = self._shard.step(news, self._rosters.current())
         if (earlier := self._before.of(number, news.shards)) is not None:
             overtake_groups(self._shard, found, earlier)
@@ -159,6 +160,9 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Outs, bytes]):
             outs.append(group_outs(some, now))
             if some.revisions[0]:
                 self._count("group_rows", len(some.groups))
+        if self._shard.passed:
+            self._count("behind_groups", sum(self._shard.passed.values()))
+            outs += self._behind.told(self._shard.passed, now)
         return outs, op.StatefulLogic.RETAIN
 
     def snapshot(self) -> bytes:

@@ -88,6 +88,12 @@ class Scopes:
         """The ids of the groups bound to a scope in the quarter from `start` (ms)."""
         return [one.name for one in self._groups.get(self.names[scope], ()) if one.begin <= start < one.end]
 
+    def bound(self, scope: int, seats: Ints, start: int) -> int:
+        """How many of these seats are bound to a scope in the quarter from `start` (ms); none where no group is."""
+        members = slice(self.first[scope], self.first[scope + 1])
+        here = (self.begin[members] <= start) & (start < self.end[members]) & np.isin(self.seats[members], seats)
+        return int(np.count_nonzero(here)) if self.groups(scope, start) else 0
+
     def with_seats(self, seats: Ints, of_all: int) -> Flags:
         """By scope: whether any of these seats (of so many) has a member there, in whatever quarter."""
         if len(self._one) < of_all + 1:  # the last entry is nobody's

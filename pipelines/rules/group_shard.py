@@ -15,11 +15,15 @@ from pipelines.rules.group_news import GroupNews, GroupRows, Members
 from pipelines.rules.group_quarters import Kept, Quarter
 from pipelines.rules.quarter_readings import Flags, Ints
 from pipelines.rules.quarter_roster import Roster
+from schemas.intervals import QUARTER_MS
 
 _SPARE = 64
 """So many seats nobody is bound to may stay, and a quarter of all: news may know an asset before the configuration does here."""
 _OVERDUE, _FROZEN, _TICK = range(3)
 """The columns of what telemetry shards told."""
+
+MOST_MS = 24 * 3_600_000
+"""Beyond the correction horizon, quarters of so long are kept for partitions that are behind the others; fewer only in time."""
 
 _Line = tuple[int, str, str, int]
 """Which row, the group, its scope, the revision."""
@@ -35,6 +39,8 @@ class GroupShard:
         self.told: dict[int, tuple[int, int, int]] = {}
         """By telemetry shard: up to when nobody is waited for, up to when nothing can change (ms), and its last round."""
         self.overdue = self.gone = self.ticked = 0
+        self.passed: dict[tuple[str, int], int] = {}
+        """How many final rows of members came for quarters that were gone, by scope with a group and start (ms), in the last step."""
         self._roster: Roster | None = None
         self._bound: tuple[list[Binding], list[Binding]] = ([], [])
         self._scopes = Scopes(*self._bound, self.seats)
@@ -43,6 +49,7 @@ class GroupShard:
         """Take in news, by the configuration in force, and say which rows follow."""
         if roster is not self._roster:
             self._follow(roster, news.shards)
+        self.passed = {}
         self._keep(news.rows, running=False)
         self._keep(news.running, running=True)
         touched = self._settle(news)
@@ -53,7 +60,7 @@ class GroupShard:
             if due.any():
                 out += self._final(quarter, due)
         out += self._round(news.shards)
-        self._forget(news.shards)
+        self._forget(news.shards, roster.timing.horizon)
         return out
 
     def _follow(self, roster: Roster, shards: int) -> None:
@@ -86,16 +93,19 @@ class GroupShard:
             self._scopes = Scopes(*self._bound, self.seats)
 
     def _keep(self, members: Members, *, running: bool) -> None:
-        """Put rows where they belong; those of quarters that are gone are not taken: what else the row was made of is no longer known."""
+        """Put rows where they belong; those of quarters that are gone are not taken, but told of: what else the groups' rows were made
+        of is no longer known."""
         if not len(members.rows):
             return
         seats = self.seats.of(members.marks)
         places = self.seats.places(seats, members.phases)
         starts = members.rows["start"]
         for start in {*starts.tolist()}:
-            if start < self.gone:
-                continue
             mine = np.flatnonzero(starts == start)
+            if start < self.gone:
+                if not running:
+                    self._pass_by(start, seats[mine])
+                continue
             if start not in self.quarters:
                 self.quarters[start] = Quarter(start)
                 self.quarters[start].look_again(self._scopes)
@@ -103,6 +113,11 @@ class GroupShard:
             (quarter.running if running else quarter.final).put(places[mine], members.rows[mine], len(self.seats.since), running=running)
             if not running:
                 self._mark(quarter, places[mine], seats[mine])
+
+    def _pass_by(self, start: int, seats: Ints) -> None:
+        for scope in np.flatnonzero(self._scopes.with_seats(seats, len(self.seats.marks)) & self._scopes.reporting).tolist():
+            if count := self._scopes.bound(scope, seats, start):
+                self.passed[self._scopes.names[scope], start] = count
 
     def _mark(self, quarter: Quarter, places: Ints, seats: Ints) -> None:
         """The scopes of these seats have changed in this quarter; in later ones too, where a phase is met for the first time."""
@@ -170,8 +185,14 @@ class GroupShard:
                 ],
             )
 
-    def _forget(self, shards: int) -> None:
+    def _forget(self, shards: int, horizon: int) -> None:
+        """Quarters that cannot change any more leave; and the first of those nobody is waited for, where they are more than can be
+        kept for a partition that is far behind, or stands still."""
         self.gone = max(self.gone, self._least(_FROZEN, shards))
+        kept = sorted(start for start in self.quarters if start >= self.gone)
+        for start in kept[: max(0, len(kept) - (MOST_MS + horizon) // QUARTER_MS)]:
+            if start + QUARTER_MS <= self.overdue:
+                self.gone = start + QUARTER_MS
         for start in [start for start in self.quarters if start < self.gone]:
             del self.quarters[start]
 

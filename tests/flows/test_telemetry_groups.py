@@ -18,6 +18,7 @@ from pipelines.rules.group_bindings import scope_hash
 from pipelines.telemetry import SHARDS, telemetry_flow
 from schemas.clock import FrozenClock
 from schemas.config import Configuration
+from schemas.connection import Event
 from schemas.telemetry import Level, QuarterHour
 from sinks.errors import Misconfigured
 from tests.builders import T0, Applied, configuration
@@ -189,6 +190,27 @@ def test_rows_of_an_asset_name_the_scope_it_was_bound_to_in_their_quarter() -> N
     assert told == {
         (T0, 1): "north", (T0 + 15 * MINUTE, 1): "north", (T0, 2): "north", (T0 + 30 * MINUTE, 1): "south",
     }  # fmt: skip
+
+
+def test_a_partition_far_behind_has_its_rows_and_its_scopes_hear_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.rules.group_shard.MOST_MS", 0)
+    topic, slow, hours = Topic(2), "a03", 5
+    now = T0 + hours * 60 * MINUTE
+    swift = [asset for asset in ASSETS if asset != slow]
+    ahead = [
+        topic.poll(now, [reading(asset, at, power_w=60.0) for asset in swift], [reading(slow, 0, power_w=60.0)][at:])
+        for at in range(hours * 60)
+    ]
+    behind = [topic.poll(now, [], [reading(slow, at, power_w=60.0)]) for at in range(1, hours * 60)]
+    out = run([*ahead, *behind, topic.silence(now, now + timedelta(minutes=20))])
+    quarters = {(row.id, row.start): row for row in rows(out, Level.ASSET)}
+    assert {start for asset, start in quarters if asset == slow} == {start for asset, start in quarters if asset == swift[0]}
+    last = groups_of(out)
+    told = {start: (row.revision, row.missing_members) for (group, start), row in last.items() if group == "G-north"}
+    assert [told[T0 + quarter * 15 * MINUTE] for quarter in range(hours * 4)] == [(1, 1)] * 15 + [(2, 0)] * 4 + [(1, 0)]
+    (event,) = {one.value.event_id: one.value for one in out if isinstance(one.value, Event)}.values()
+    assert (event.kind, event.subject_id) == ("groups_behind", "north")
+    assert "derms telemetry repair --from 2026-10-20T00:00:00.000Z --to 2026-10-21T00:00:00.000Z" in event.words
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])

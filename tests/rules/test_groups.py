@@ -168,6 +168,66 @@ class TestForgetting:
         assert (found.import_wh, found.missing_members, found.coverage) == (2450.0, 0, 1.0)
 
 
+class TestFarBehind:
+    """One telemetry shard's partition is days behind, or stands still: it holds up what can change, but not what is kept."""
+
+    DAYS = 3 * 96
+
+    def caught_up(self) -> Groups:
+        """`load` is up to date, `pv` speaks of the first quarter only; nothing can be forgotten for it."""
+        groups = Groups(sum_scope(), shards=2)
+        groups.hear(row("pv"), shard=1, settled=["pv"])
+        for quarter in range(self.DAYS):
+            end = END + quarter * QUARTER_MS
+            groups.hear(row("load", quarter), settled=["load"], until=end, overdue_until=end)
+            groups.hear(shard=1, overdue_until=end)
+        return groups
+
+    def test_quarters_are_bounded(self) -> None:
+        kept = self.caught_up().quarters()
+        assert kept == list(range(self.DAYS - 100, self.DAYS))
+
+    def test_its_rows_within_what_is_kept_revise_the_groups(self) -> None:
+        groups = self.caught_up()
+        (found,) = groups.hear(row("pv", self.DAYS - 50), shard=1, settled=["pv"], until=END)
+        assert (found.start, found.import_wh, found.revision, found.missing_members) == (instant(self.DAYS - 50), 200.0, 2, 0)
+        assert groups.shard.passed == {}
+
+    def test_those_from_before_are_told_of_and_never_make_a_row_of_less(self) -> None:
+        groups = self.caught_up()
+        for _ in range(2):
+            assert groups.hear(row("pv", 1), row("pv", 2), live=[running("pv", 3)], shard=1, settled=["pv"], until=LATER) == []
+            assert groups.shard.passed == {("mg-1", START + number * QUARTER_MS): 1 for number in (1, 2)}
+            groups.restart()
+        groups.hear(row("load", self.DAYS))
+        assert groups.shard.passed == {}
+
+    def test_rows_of_scopes_without_a_group_then_are_nobodys_loss(self) -> None:
+        groups = Groups(sum_scope(valid_from=instant(2)))
+        groups.hear(frozen_until=END + 3 * QUARTER_MS)
+        groups.hear(row("pv", 1), row("pv", 2), row("stranger", 2))
+        assert groups.shard.passed == {("mg-1", START + 2 * QUARTER_MS): 1}
+
+    def test_what_is_not_overdue_yet_stays(self) -> None:
+        groups = Groups(sum_scope(), shards=2)
+        for quarter in range(self.DAYS):
+            groups.hear(row("load", quarter), settled=["load"], until=END + quarter * QUARTER_MS)
+        assert len(groups.quarters()) == self.DAYS
+
+    def test_where_all_but_one_are_far_behind_nothing_is_lost(self) -> None:
+        """A backlog of days in all partitions but one that had little."""
+        groups = Groups(sum_scope(), shards=2)
+        ahead = END + self.DAYS * QUARTER_MS
+        for shard in (0, 1):
+            groups.hear(row("other", self.DAYS), shard=shard, overdue_until=ahead)
+        for quarter in range(200):
+            end = END + quarter * QUARTER_MS
+            found = groups.hear(row("load", quarter), row("pv", quarter), settled=["load", "pv"], until=end, frozen_until=end - QUARTER_MS)
+            groups.hear(shard=1, frozen_until=end - QUARTER_MS)
+            assert [(one.start, one.import_wh, one.missing_members) for one in found] == [(instant(quarter), 200.0, 0)]
+        assert len(groups.quarters()) == 2
+
+
 class TestProvisional:
     def test_a_round_is_one_row_once_all_telemetry_shards_have_told(self) -> None:
         groups = Groups(sum_scope(), shards=2)

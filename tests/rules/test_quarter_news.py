@@ -16,7 +16,7 @@ from schemas.clock import FrozenClock
 from schemas.config import Configuration
 from schemas.intervals import QUARTER_MS
 from tests.builders import T0
-from tests.rules.metering import START, columns, minutes
+from tests.rules.metering import START, columns, minutes, stamped
 from tests.rules.reference_quarter_hours import Reading
 
 END = START + QUARTER_MS
@@ -49,7 +49,7 @@ class Desk:
         at = START + minutes(now)
         polled = columns([Reading(asset, START + minutes(minute), power=60.0) for asset, minute in readings], self.roster)
         silences = (Silence(0, at - minutes(1), at),) if silent else ()
-        part = sort(polled, self.roster, at, (0,), silences, SHARDS).parts[self.number]
+        part = sort(polled, self.roster, at, (0,), silences, SHARDS, stamped(polled, [at] * len(readings))).parts[self.number]
         step = take_step(self.shard, part, self.roster)
         return dict(self.teller.tell(self.shard, part, self.roster, step))
 
