@@ -51,7 +51,7 @@ def telemetry_lanes(kafka: KafkaSettings) -> int:
 class Wiring:
     """The settings, clock, views and stop event that all flows of a process share; `open` closes with the process's flows.
 
-    `worker` is the process's number among those that run the same flows.
+    `worker` is the process's number among the `workers` that run the same flows.
     """
 
     settings: Settings
@@ -61,6 +61,7 @@ class Wiring:
     connections: ConnectionsView
     secrets: Secrets
     worker: int = 0
+    workers: int = 1
     metered: list[Meters] = field(default_factory=list)
     open: ExitStack = field(default_factory=ExitStack)
 
@@ -116,8 +117,9 @@ class Wiring:
 
 
 def _telemetry(w: Wiring) -> Dataflow:
+    from pipelines.beside import Beside, threads_for
     from pipelines.compiled import prepare  # numpy and numba, only in the processes of the data plane
-    from pipelines.earlier_rows import EarlierRows
+    from pipelines.earlier_rows import EarlierRows, still_open
     from pipelines.telemetry import telemetry_flow
 
     keep_heap()
@@ -127,8 +129,11 @@ def _telemetry(w: Wiring) -> Dataflow:
     out = w.out("telemetry", many=True, meters=meters)  # no flow waits for the end of what it writes (`EarlierRows` does, and knows)
     data, life = w.settings.data, w.settings.incarnation
     closed = None if data is None else closed_quarters(data, life)
-    written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life))
-    return telemetry_flow(polls=polls, out=out, clock=w.clock, config=SettledView(w.config), closed=closed, written=written, meters=meters)
+    written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life), partial(still_open, w.config))
+    beside = Beside(threads_for(w.workers))
+    return telemetry_flow(
+        polls=polls, out=out, clock=w.clock, config=SettledView(w.config), closed=closed, written=written, meters=meters, beside=beside
+    )
 
 
 def _lifecycle(w: Wiring) -> Dataflow:
@@ -231,9 +236,9 @@ BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
 
 
 @contextmanager
-def flows(names: Iterable[str], settings: Settings, stop: threading.Event, worker: int = 0) -> Iterator[list[Dataflow]]:
+def flows(names: Iterable[str], settings: Settings, stop: threading.Event, worker: int = 0, workers: int = 1) -> Iterator[list[Dataflow]]:
     """The named flows, wired, for as long as the context lasts; entered once the views have been read to their ends. `worker` is
-    the process's number in its cluster.
+    the process's number in its cluster, of `workers`.
 
     Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
     """
@@ -242,7 +247,7 @@ def flows(names: Iterable[str], settings: Settings, stop: threading.Event, worke
     clock = clock_of(settings)
     config, connections = ConfigView(settings.kafka, clock), ConnectionsView(settings.kafka, clock)
     secrets = Secrets.from_base64(settings.secret.get_secret_value())
-    wired = Wiring(settings, clock, stop, config, connections, secrets, worker)
+    wired = Wiring(settings, clock, stop, config, connections, secrets, worker, workers)
     with wired.open:
         for view in (config, connections):
             wired.open.callback(view.stop)

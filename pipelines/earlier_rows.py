@@ -1,7 +1,7 @@
 """The quarter-hour rows that are on Kafka already when a flow starts again: those since its last snapshot (semantics 1.11)."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 from io import BytesIO
@@ -11,7 +11,9 @@ import fastavro
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelines.rules.quarter_earlier import Earlier
+from pipelines.views import View
 from schemas.clock import wall_seconds
+from schemas.config import Configuration
 from schemas.errors import Undecodable
 from schemas.telemetry import Level, QuarterHour
 from schemas.topics import QUARTER_HOURS
@@ -27,32 +29,52 @@ log = logging.getLogger(__name__)
 SKEW = timedelta(seconds=30)
 """So far the broker's clock, by which records are dated, may be from ours."""
 SPREAD = timedelta(seconds=15)
-"""So far the snapshots of shards may be apart for one reading to do for all."""
+"""So long a shard may take for its snapshot, in which rows are written that are not in it."""
+TOGETHER = timedelta(minutes=10)
+"""Snapshots of shards further apart are not of one moment: the earlier shard has heard nothing since, and written nothing."""
 LOOK_BACK = timedelta(hours=2)
-"""How long before its recovery store was made a flow may have written rows that can still change: a store may be moved away."""
+"""How long before its recovery store was made a flow may have written rows that can still change, at least: a store may be moved away."""
 WITHIN_S = 30.0
 _MOST = 10_000
 
 
-class EarlierRows:
-    """Reads them when the first shard asks, once a process: from then on only this life writes.
+def still_open(config: View[Configuration]) -> timedelta:
+    """How old a row may be that can still change (semantics 1.9, 1.10; with room for a quarter, and for what is waited for)."""
+    timing = config.current().timing
+    return timing.correction_horizon + timing.lateness + timing.register_wait + timing.report_deadline + timedelta(minutes=30)
 
-    `begun` is when the recovery store was made: a shard without a snapshot has its rows from a little before that.
+
+class EarlierRows:
+    """Reads them when the first shard asks, once a process: of its own rows each shard has written none before it asks.
+
+    `begun` is when the recovery store was made: where no shard has a snapshot, it has the rows from `look_back` before that. What is
+    read is bounded by that, or by what was written since the last snapshot of the process: not by when a shard last had something
+    to say, nor by when it was first there.
     """
 
-    def __init__(self, settings: KafkaSettings, begun: datetime) -> None:
-        self._settings, self._begun = settings, begun
-        self._since: datetime | None = None
-        self._made: dict[Level, Earlier] = {}
+    def __init__(self, settings: KafkaSettings, begun: datetime, look_back: Callable[[], timedelta] = lambda: LOOK_BACK) -> None:
+        self._settings, self._begun, self._look_back = settings, begun, look_back
+        self._restored: list[datetime] = []
+        self._made: dict[Level, Earlier] | None = None
 
-    def of(self, level: Level, since: datetime | None) -> Earlier:
-        """The final rows written since a snapshot (wall time; None: there is none). Blocks while they are read; raises `Unavailable`."""
-        if self._since is None or (since is not None and since < self._since):
-            self._since = self._begun - LOOK_BACK if since is None else since - SPREAD
-            self._made = Earlier.by_level(self._rows(self._since - SKEW))
+    def restored(self, saved_at: datetime) -> None:
+        """A shard of this process goes on from a snapshot of that time (wall). To be told before the first item."""
+        self._restored.append(saved_at)
+
+    def of(self, level: Level) -> Earlier:
+        """The final rows written since the last snapshot. Blocks while they are read; raises `Unavailable`."""
+        if self._made is None:
+            since = self._since()
+            self._made = Earlier.by_level(self._rows(since - SKEW))
             count = sum(len(made.places) for made in self._made.values())
-            log.info("rows of %d quarters have been written since %s", count, self._since.isoformat(timespec="seconds"))
+            log.info("rows of %d quarters have been written since %s", count, since.isoformat(timespec="seconds"))
         return self._made[level]
+
+    def _since(self) -> datetime:
+        if not self._restored:
+            return self._begun - max(LOOK_BACK, self._look_back())
+        last = max(self._restored)
+        return min(one for one in self._restored if one >= last - TOGETHER) - SPREAD
 
     @cached_property
     def _newest(self) -> tuple[bytes, Any]:

@@ -1,7 +1,8 @@
 """Rows of an earlier life: what comes again after a kill, cut into other polls, is numbered after them (semantics 1.11)."""
 
+import pickle
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +16,15 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import run_main
 
-from pipelines.earlier_rows import EarlierRows
+from pipelines.earlier_rows import LOOK_BACK, SKEW, SPREAD, EarlierRows
+from pipelines.meters import Meters
 from pipelines.records import Out, Outs, Poll, Run
-from pipelines.rules.group_news import GROUP_ROW
+from pipelines.rules.group_news import GROUP_ROW, GroupNews
 from pipelines.rules.quarter_earlier import Earlier
 from pipelines.rules.quarter_hours import METHODS, ROW
+from pipelines.rules.quarter_roster import Rosters
 from pipelines.telemetry import telemetry_flow
+from pipelines.telemetry_shards import GroupLogic, ShardLogic
 from pipelines.views import FixedView
 from schemas.clock import FrozenClock
 from schemas.telemetry import Level, Method, QuarterHour
@@ -28,7 +32,7 @@ from schemas.topics import QUARTER_HOURS
 from schemas.units import Phase, to_ms
 from sinks.kafka import create_topics
 from sinks.settings import KafkaSettings
-from tests.builders import T0
+from tests.builders import T0, configuration
 from tests.kafka.driving import publish
 from tests.outs import each
 from tests.soak.load import PARTITIONS, Load, Plan, load
@@ -163,7 +167,10 @@ class _Before(EarlierRows):
     def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
         self._there = list(rows)
 
-    def of(self, level: Level, since: datetime | None) -> Earlier:
+    def restored(self, saved_at: datetime) -> None:
+        """Whenever: all are there."""
+
+    def of(self, level: Level) -> Earlier:
         return Earlier.of(level, self._there)
 
 
@@ -206,17 +213,63 @@ def test_without_reading_back_a_higher_number_of_less_would_hold(tmp_path: Path)
     assert lives(tmp_path, *LIVES["from a snapshot"], reading_back=False).miscounted(LOAD) != []
 
 
+class _Asked(EarlierRows):
+    """Keeps from when on rows were read."""
+
+    asked: list[datetime]
+
+    def _rows(self, since: datetime) -> Iterator[dict[str, Any]]:
+        self.asked = [*getattr(self, "asked", []), since]
+        yield from plain(row(3))
+
+
+class TestHowFarBack:
+    BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+    SAVED = datetime(2026, 11, 1, tzinfo=UTC)
+    LEAST = SAVED - SPREAD - SKEW
+
+    def asked(self, *restored: datetime, horizon: timedelta = timedelta(hours=1)) -> datetime:
+        before = _Asked(KafkaSettings(), self.BEGUN, lambda: horizon)
+        for saved_at in restored:
+            before.restored(saved_at)
+        for level in Level:
+            before.of(level)
+        (since,) = before.asked
+        return since
+
+    def test_to_the_first_snapshot_of_those_of_one_moment(self) -> None:
+        assert self.asked(self.SAVED + timedelta(seconds=40), self.SAVED, self.SAVED + timedelta(seconds=3)) == self.LEAST
+
+    def test_a_group_shard_that_heard_nothing_for_months_does_not_have_them_read(self) -> None:
+        assert self.asked(self.SAVED - timedelta(days=90), self.SAVED) == self.LEAST
+
+    def test_nor_does_one_that_is_new_in_an_old_store(self, tmp_path: Path) -> None:
+        """The first group, configured months after the store was made."""
+        before, clock = _Asked(KafkaSettings(), self.BEGUN), FrozenClock(T0)
+        meters, rosters = Meters("telemetry", clock=clock), Rosters(configuration, clock)
+        first = ShardLogic(None, rosters, None, meters)
+        saved_at = pickle.loads(first.snapshot())["saved_at"]
+        ShardLogic(first.snapshot(), rosters, None, meters, before)
+        GroupLogic(None, rosters, clock, meters, None, before).on_item((0, GroupNews(0, 1)))
+        assert saved_at - SPREAD - SKEW <= before.asked[0] <= datetime.now(UTC) - SPREAD - SKEW
+
+    def test_without_any_snapshot_to_what_could_still_change_when_the_store_was_made(self) -> None:
+        assert self.asked() == self.BEGUN - LOOK_BACK - SKEW
+        assert self.asked(horizon=timedelta(days=1)) == self.BEGUN - timedelta(days=1) - SKEW
+
+
 def test_the_rows_since_a_snapshot_are_read_from_the_broker(kafka_settings: KafkaSettings) -> None:
     create_topics(kafka_settings, [QUARTER_HOURS])
     begun = datetime.now(UTC)
     before = EarlierRows(kafka_settings, begun)
+    before.restored(begun)
     some = (row(1), row(2, import_wh=2.0), row(1, id="b"), row(0, provisional=True))
     publish(kafka_settings, *((QUARTER_HOURS, one.id, one) for one in some))
     publish(kafka_settings, (QUARTER_HOURS, "g", row(4, level=Level.GROUP, id="g", method=Method.SUM)), (QUARTER_HOURS, "x", b"garbage"))
-    assets, groups = before.of(Level.ASSET, begun), before.of(Level.GROUP, None)
+    assets, groups = before.of(Level.ASSET), before.of(Level.GROUP)
     assert {place[0]: int(assets.revisions[index]) for place, index in assets.places.items()} == {"a": 2, "b": 1}
     assert [place[0] for place in groups.places] == ["g"]
     publish(kafka_settings, (QUARTER_HOURS, "a", row(9)))
-    assert before.of(Level.ASSET, begun).revisions.max() == 2  # what this life wrote is no earlier life's
+    assert before.of(Level.ASSET).revisions.max() == 2  # what this life wrote is no earlier life's
     if not kafka_settings.embedded:  # which knows times less well, and gives more than asked for
-        assert EarlierRows(kafka_settings, begun + timedelta(hours=3)).of(Level.ASSET, None).places == {}
+        assert EarlierRows(kafka_settings, begun + timedelta(hours=3)).of(Level.ASSET).places == {}

@@ -29,5 +29,7 @@ def test_the_last_row_of_a_large_batch_is_among_them(kafka_settings: KafkaSettin
         producer.send_all(QUARTER_HOURS, ids, raws)
         producer.flush()
         written += count
-    found = EarlierRows(kafka_settings, begun).of(Level.ASSET, begun + timedelta(seconds=1))
+    before = EarlierRows(kafka_settings, begun)
+    before.restored(begun + timedelta(seconds=1))
+    found = before.of(Level.ASSET)
     assert len(found.places) == written
