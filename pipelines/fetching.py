@@ -2,7 +2,8 @@
 
 import gc
 from array import array
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, groupby
 from typing import Any, NamedTuple
@@ -16,13 +17,15 @@ from schemas.units import from_ms, to_ms
 
 _VALUE: Callable[[Any], Any] = Message.value
 _OFFSET: Callable[[Any], Any] = Message.offset
-_TIMESTAMP: Callable[[Any], tuple[int, int]] = Message.timestamp
-_STRIDE = 16
-"""Where append times differ, one message in so many is asked first: producers' batches mostly have more, and one time each."""
+
+GRAIN_MS = 1_000
+"""Append times are taken up to the next whole second of the clock: it is no matter for what they are for, and thousands have the same."""
+_FEW = 8
+"""Where so many messages, on average, have the same time or more, the places where it changes are looked for; else all are asked."""
 _NOT_SAID = -1
 
 _Stamps = list[tuple[int, int]]
-"""Append times (wall, ms; or `_NOT_SAID`) and how many messages have each, in order."""
+"""Append times (wall, in grains; or `_NOT_SAID`) and how many messages have each, in order."""
 
 SLICE = 1_000
 """So many messages are taken at once: as many as stay in the processor's cache until their values have been taken out of them."""
@@ -52,19 +55,21 @@ def fetch(lane: Lane, most: int, wait_s: float, clock: Clock) -> Fetched:
     A record without a value is an empty payload. Each run says what `clock` read when the broker appended its records; where
     the topic has its producers' timestamps instead of the broker's, what it reads now: a producer may write there what it likes.
     """
+    grain = max(1, int(GRAIN_MS / max(1.0, clock.speed)))  # wall ms
     with _uncollected():
-        shares = _read(lane, most, wait_s)
-    payloads, runs, now = list[bytes](), list[Run](), to_ms(clock.now())
+        shares = _read(lane, most, wait_s, grain)
+    payloads, runs = list[bytes](), list[Run]()
+    every = {stamp for share in shares.values() for stamp, _ in share.stamps}
+    read = {stamp: to_ms(clock.now() if stamp == _NOT_SAID else clock.at_wall(from_ms(stamp * grain))) for stamp in every}
     for part, share in sorted(shares.items()):
-        appended = _appended(share.stamps, clock, now)
-        runs.append(Run(part[1], len(payloads), len(share.values), _joined(share.offsets), appended))
+        runs.append(Run(part[1], len(payloads), len(share.values), _joined(share.offsets), _appended(share.stamps, read)))
         payloads += share.values
     if not all(payloads):
         payloads = [payload or b"" for payload in payloads]
     return Fetched(payloads, tuple(runs), tuple(shares), sum(map(len, payloads)))
 
 
-def _read(lane: Lane, most: int, wait_s: float) -> dict[Part, _Share]:
+def _read(lane: Lane, most: int, wait_s: float, grain: int) -> dict[Part, _Share]:
     """The records by partition, taken by the slice: a few messages stay in the processor's cache."""
     shares = dict[Part, _Share]()
     left, deadline = most, wall_seconds() + wait_s
@@ -74,7 +79,7 @@ def _read(lane: Lane, most: int, wait_s: float) -> dict[Part, _Share]:
             share = shares.setdefault(part, _Share())
             share.values.extend(map(_VALUE, messages))
             share.offsets.append(_offsets(messages))
-            share.stamps += _stamps(messages)
+            share.stamps += _stamps(messages, grain)
             got += len(messages)
         left -= got
         if got < wanted:
@@ -82,37 +87,37 @@ def _read(lane: Lane, most: int, wait_s: float) -> dict[Part, _Share]:
     return shares
 
 
-def _stamps(messages: list[Any]) -> _Stamps:
-    """Their append times. All records of a batch have the same: where the ends of a stretch agree, nobody between is asked.
+def _stamps(messages: list[Any], grain: int) -> _Stamps:
+    """Their append times, which rise: where the ends of a stretch agree, nobody between is asked.
 
-    So a broker's clock that was set back and caught up again within a stretch goes unnoticed.
+    So a broker's clock that was set back, and has caught up by the end of the stretch, may go unnoticed.
     """
-    first, last = messages[0].timestamp(), messages[-1].timestamp()
-    if first == last or (first[0] != TIMESTAMP_LOG_APPEND_TIME and last[0] != TIMESTAMP_LOG_APPEND_TIME):
-        return [(_said(first), len(messages))]
-    found, begin = _Stamps(), first
-    for place in range(0, len(messages), _STRIDE):
-        after = place + _STRIDE
-        end = messages[after].timestamp() if after < len(messages) else last
-        if begin == end:
-            found.append((_said(begin), min(_STRIDE, len(messages) - place)))
-        else:
-            found += [(_said(stamp), len(list(same))) for stamp, same in groupby(messages[place:after], _TIMESTAMP)]
-        begin = end
+
+    def stamp(message: Any) -> int:
+        kind, ms = message.timestamp()
+        return -(-ms // grain) if kind == TIMESTAMP_LOG_APPEND_TIME else _NOT_SAID
+
+    first, last = stamp(messages[0]), stamp(messages[-1])
+    if first == last:
+        return [(first, len(messages))]
+    if first == _NOT_SAID or not 0 < last - first < len(messages) // _FEW:
+        return [(same, len(list(some))) for same, some in groupby(messages, stamp)]
+    found, place = _Stamps(), 0
+    while place < len(messages):
+        here = stamp(messages[place])
+        after = bisect_right(messages, here, place, key=stamp)
+        found.append((here, after - place))
+        place = after
     return found
 
 
-def _said(timestamp: tuple[int, int]) -> int:
-    return timestamp[1] if timestamp[0] == TIMESTAMP_LOG_APPEND_TIME else _NOT_SAID
-
-
-def _appended(stamps: _Stamps, clock: Clock, now: int) -> Appended:
+def _appended(stamps: _Stamps, read: Mapping[int, int]) -> Appended:
     """What the clock read then, equal neighbours as one."""
     first, at, place, before = list[int](), list[int](), 0, None
     for stamp, count in stamps:
         if stamp != before:
             first.append(place)
-            at.append(now if stamp == _NOT_SAID else to_ms(clock.at_wall(from_ms(stamp))))
+            at.append(read[stamp])
         place, before = place + count, stamp
     return Appended(first, at)
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipelines.records import Mark, Poll, Run
+from pipelines.records import UNSAID, Appended, Mark, Poll, Run
 from schemas.telemetry import Measurement, MeasurementBatch
+from schemas.units import to_ms
 from sinks.codec import encode
 from tests.builders import T0
 
@@ -24,8 +25,18 @@ class Topic:
         self.partitions = tuple(range(partitions))
         self._offsets = dict.fromkeys(self.partitions, 0)
 
-    def poll(self, now: datetime, *runs: Iterable[Measurement | MeasurementBatch | bytes], marks: Sequence[Mark] = ()) -> Poll:
-        """A poll at the clock's `now` with one run for each partition, in order; a run of bytes is taken as it is."""
+    def poll(
+        self,
+        now: datetime,
+        *runs: Iterable[Measurement | MeasurementBatch | bytes],
+        marks: Sequence[Mark] = (),
+        appended: datetime | None = None,
+    ) -> Poll:
+        """A poll at the clock's `now` with one run for each partition, in order; a run of bytes is taken as it is.
+
+        `appended` is what the clock read when the broker appended all of it, where the broker says so.
+        """
+        clock = UNSAID if appended is None else Appended([0], [to_ms(appended)])
         payloads: list[bytes] = []
         made: list[Run] = []
         for partition, run in zip(self.partitions, runs, strict=False):
@@ -33,7 +44,7 @@ class Topic:
             first = self._offsets[partition]
             self._offsets[partition] += len(raw)
             if raw:
-                made.append(Run(partition, len(payloads), len(raw), range(first, first + len(raw))))
+                made.append(Run(partition, len(payloads), len(raw), range(first, first + len(raw)), clock))
             payloads += raw
         return Poll(payloads, tuple(made), tuple(marks), self.partitions, now)
 

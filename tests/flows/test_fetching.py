@@ -4,7 +4,7 @@ appended, and garbage looked for as before."""
 import gc
 from datetime import timedelta
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import patch
 
 import pytest
 import time_machine
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines import fetching
 from pipelines.fetching import fetch
 from schemas.clock import FrozenClock, ScaledClock
-from schemas.units import to_ms
+from schemas.units import from_ms, to_ms
 from tests.builders import T0
 
 TOPIC = "derms.telemetry"
@@ -78,7 +78,7 @@ def test_offsets_are_a_range_where_none_is_left_out() -> None:
 
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 60), st.integers(0, 3)), max_size=12),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 60), st.sampled_from([0, 1, 5, 400, 1000, 2500])), max_size=12),
     st.integers(0, 3),
     st.integers(1, 200),
     st.sampled_from([1, 240]),
@@ -86,14 +86,16 @@ def test_offsets_are_a_range_where_none_is_left_out() -> None:
 def test_every_message_has_the_clock_at_which_it_was_appended(
     batches: list[tuple[int, int, int]], before: int, most: int, speed: int
 ) -> None:
-    """The first few batches came `before` the topic was set to the broker's times."""
+    """Up to the next second of the clock; the first few batches came `before` the topic was set to the broker's times."""
     wall, begun, offsets, messages = to_ms(T0), T0 - timedelta(hours=1), [0, 0, 0], []
     clock, expected = ScaledClock(T0, begun, speed), dict[tuple[int, int], int | None]()
+    grain = {1: 1000, 240: 4}[speed]
     for number, (partition, count, passed) in enumerate(batches):
         wall += passed
         for _ in range(count):
             messages.append(message(partition, offsets[partition], b"x", None if number < before else wall))
-            expected[partition, offsets[partition]] = None if number < before else to_ms(T0) + speed * (wall - to_ms(begun))
+            up = -(-wall // grain) * grain
+            expected[partition, offsets[partition]] = None if number < before else to_ms(T0) + speed * (up - to_ms(begun))
             offsets[partition] += 1
     lane, found = FakeLane(messages), dict[tuple[int, int], int]()
     with pytest.MonkeyPatch.context() as patched, time_machine.travel(begun + timedelta(hours=2), tick=False):
@@ -108,16 +110,23 @@ def test_every_message_has_the_clock_at_which_it_was_appended(
     assert found == {place: now if at is None else at for place, at in expected.items()}
 
 
-def test_of_messages_that_were_appended_together_only_a_few_are_asked() -> None:
-    def asked(messages: list[Any]) -> int:
-        with patch.object(fetching, "_TIMESTAMP", Mock(side_effect=Message.timestamp)) as between:
-            (run,) = fetch(FakeLane(messages), 10_000, 0.0, CLOCK).runs  # type: ignore[arg-type]
-        assert len(run.appended.first) == len({each.timestamp()[1] for each in messages if each.timestamp()[0] == 2} or {None})
-        return between.call_count
+@pytest.mark.parametrize(("every_ms", "at_most"), [(None, 2), (0, 2), (20, 20 * 12), (60_000, 1002)])
+def test_of_messages_of_the_same_second_only_few_are_asked(every_ms: int | None, at_most: int) -> None:
+    asked = list[int]()
 
-    assert asked([message(0, offset, b"x", 5) for offset in range(2000)]) == 0
-    assert asked([message(0, offset, b"x") for offset in range(2000)]) == 0
-    assert asked([message(0, offset, b"x", offset // 100) for offset in range(1000)]) <= 10 * fetching._STRIDE
+    class Told:
+        def __init__(self, of: Any) -> None:
+            self.value, self.offset, self.partition, self._of = of.value, of.offset, of.partition, of
+
+        def timestamp(self) -> Any:
+            asked.append(self._of.offset())
+            return self._of.timestamp()
+
+    messages = [message(0, offset, b"x", None if every_ms is None else offset * every_ms) for offset in range(1000)]
+    with patch.object(fetching, "_VALUE", lambda one: one.value()):
+        (run,) = fetch(FakeLane([Told(one) for one in messages]), 10_000, 0.0, ScaledClock(T0, from_ms(0))).runs  # type: ignore[arg-type]
+    assert len(asked) <= at_most
+    assert len(run.appended.first) == len({-(-offset * (every_ms or 0) // 1000) for offset in range(1000)})
 
 
 def test_it_waits_for_more_only_as_long_as_it_may_and_stops_when_nothing_more_comes() -> None:

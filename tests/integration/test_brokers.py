@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 from confluent_kafka import Producer as Client
 
+from pipelines.fetching import GRAIN_MS
 from pipelines.operators import read_records
 from pipelines.records import Out, Poll, Record, Unreadable
 from pipelines.sources import PayloadSource, RecordSource
 from schemas.clock import SystemClock
 from schemas.connection import Event
 from schemas.topics import COMPLIANCE, EVENTS, INBOUND, TELEMETRY
+from schemas.units import to_ms
 from sinks.errors import Misconfigured
 from sinks.kafka import Follower, KafkaSink, Positions, RawRecord, create_topics, topic_name
 from sinks.kafka_clients import producer_config
@@ -49,6 +51,29 @@ def test_records_come_decoded_and_in_order_within_a_partition(kafka_settings: Ka
         assert mine == list(range(len(mine)))
     assert {record.topic for record in found} == {"derms.events"}
     assert found[0].key == str(words(found)[0])
+
+
+class _TenMinutesOn(SystemClock):
+    """A clock that has moved on when records are read."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(minutes=10)
+
+
+def test_payloads_come_with_the_clock_at_which_the_broker_appended_them(kafka_settings: KafkaSettings, closing: Register):
+    create_topics(kafka_settings, [TELEMETRY])
+    before = to_ms(CLOCK.now())
+    publish(kafka_settings, *((TELEMETRY, f"a{number}", b"%d" % number) for number in range(50)))
+    after, clock = to_ms(CLOCK.now()), _TenMinutesOn()
+    source = PayloadSource(kafka_settings, TELEMETRY, clock=clock, stop=threading.Event(), group="derms-test")
+    polls: list[Poll] = drive(
+        closing(source.build_part("in", "lane-000", None)), lambda found: sum(len(poll.payloads) for poll in found) == 50
+    )
+    runs = [run for poll in polls for run in poll.runs]
+    assert all(run.appended.first[0] == 0 for run in runs)
+    # The embedded broker has its producers' times, which are not asked; then it counts when they are read.
+    earliest, latest = (before + 600_000, to_ms(clock.now())) if kafka_settings.embedded else (before, after + GRAIN_MS)
+    assert all(earliest <= at <= latest for run in runs for at in run.appended.at)
 
 
 def test_garbage_stands_beside_what_is_good(kafka_settings: KafkaSettings, closing: Register):
