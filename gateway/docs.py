@@ -25,6 +25,10 @@ INTERNAL = {"DERMS_INCARNATION", "DERMS_KAFKA__EMBEDDED", "DERMS_CLICKHOUSE__PAT
 def topics_page() -> str:
     """The table of topics."""
     lines = ["# Topics\n", "Values are Avro in single-object encoding; the schemas are in `schemas/avsc/`. Keys are UTF-8 strings.\n"]
+    lines += [
+        "Record timestamps are the broker's (`message.timestamp.type=LogAppendTime`): what was measured when is in the values, and by when "
+        "the broker appended it a reading is judged ([the metering engine](metering.md)).\n"
+    ]
     lines += ["| topic | key | values | partitions | kept |", "| --- | --- | --- | --- | --- |"]
     for topic in TOPICS:
         kept = "for ever" if topic.retention is None else f"{topic.retention.days} days"
