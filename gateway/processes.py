@@ -47,7 +47,8 @@ def run_flows(
     from gateway.composition import flows, layout_of
 
     host = Host(stop, place, epoch_s)
-    with flows(names, settings, stop, 0 if place is None else place.index) as built:
+    worker, workers = (0, 1) if place is None else (place.index, len(place.addresses))
+    with flows(names, settings, stop, worker, workers) as built:
         for flow in built:
             store = None
             if flow.flow_id not in STATELESS:

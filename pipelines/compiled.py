@@ -40,8 +40,8 @@ def prepare() -> None:
     shard, group = ShardLogic(None, rosters, None, meters), GroupLogic(None, rosters, clock, meters)
     for poll in _polls():
         for part in intake.take(poll).parts:
-            for found in shard.on_item(part)[0]:
-                for number, news in found.news:
+            for due in shard.on_item(part)[0]:
+                for number, news in due.result().news:
                     group.on_item((number, news))
 
 

@@ -1,6 +1,7 @@
 """Parts of a dataflow that are timed: any function, stateful logic or sink, as stages of the flow's meters."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import TypeVar
 
@@ -24,20 +25,23 @@ def timed(meters: Meters, stage: str, work: Callable[[X], Y]) -> Callable[[X], Y
 
 
 class MeteredLogic(op.StatefulLogic[X, Y, bytes]):
-    """A logic whose items are runs of `stage`; its snapshots are runs of `snapshot`, with their size."""
+    """A logic whose items are runs of `stage` (None: it times them itself); its snapshots are runs of `snapshot`, with their size."""
 
-    def __init__(self, logic: op.StatefulLogic[X, Y, bytes], meters: Meters, stage: str) -> None:
+    def __init__(self, logic: op.StatefulLogic[X, Y, bytes], meters: Meters, stage: str | None) -> None:
         self._logic, self._meters, self._stage = logic, meters, stage
 
     def on_item(self, value: X) -> tuple[Iterable[Y], bool]:
         """The logic's, timed."""
-        with self._meters.timed(self._stage):
+        with self._timed():
             return self._logic.on_item(value)
 
     def on_notify(self) -> tuple[Iterable[Y], bool]:
         """The logic's, timed."""
-        with self._meters.timed(self._stage):
+        with self._timed():
             return self._logic.on_notify()
+
+    def _timed(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._stage is None else self._meters.timed(self._stage)
 
     def on_eof(self) -> tuple[Iterable[Y], bool]:
         """The logic's."""

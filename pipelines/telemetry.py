@@ -11,6 +11,7 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+from pipelines.beside import Beside
 from pipelines.earlier_rows import EarlierRows
 from pipelines.merging import each_merged
 from pipelines.metered import MeteredLogic, timed
@@ -46,6 +47,7 @@ def telemetry_flow(
     meters: Meters | None = None,
     closed: Path | None = None,
     written: EarlierRows | None = None,
+    beside: Beside | None = None,
 ) -> Dataflow:
     """Reads `Poll`s of derms.telemetry; writes `QuarterHour` (key asset or group), `LateMeasurement` (key asset),
     `DeadLetter` (key origin topic) and `Event` (key scope).
@@ -53,7 +55,8 @@ def telemetry_flow(
     Timers are the polls: a source brings one about every second, with marks for silent partitions. Raises
     `TooManyDeadLetters` past the limit. Every worker must see the same configuration. `closed` is a directory beside the
     recovery store for quarters that are closed; without it they are part of every snapshot. `written` knows the rows an earlier
-    life wrote since its last snapshot, so that what comes again is not numbered below them. `meters` hear what is counted, what
+    life wrote since its last snapshot, so that what comes again is not numbered below them. `beside` are the threads in which a
+    worker's shards take their parts, side by side; without it they do one after the other. `meters` hear what is counted, what
     stages take and how far event time has come.
     """
     rosters, meters = Rosters(config.current, clock), meters or Meters("telemetry", clock=clock)
@@ -64,9 +67,9 @@ def telemetry_flow(
 
     parts = op.flat_map("deal", taken, _dealt)
     quarters = op.stateful(
-        "quarters", parts, lambda resume: MeteredLogic(ShardLogic(resume, rosters, closed, meters, written), meters, "aggregate")
+        "quarters", parts, lambda resume: MeteredLogic(ShardLogic(resume, rosters, closed, meters, written, beside), meters, None)
     )
-    steps = op.map("quarters_value", quarters, lambda pair: pair[1])
+    steps = op.map("quarters_value", quarters, lambda pair: pair[1].result())
     assets = op.flat_map("assets", steps, lambda one: one.outs)
 
     news = op.flat_map("news", steps, _news)
