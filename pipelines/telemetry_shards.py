@@ -12,6 +12,7 @@ from uuid import uuid4
 import bytewax.operators as op
 import numpy as np
 
+from pipelines.beside import Beside, Due
 from pipelines.earlier_rows import EarlierRows
 from pipelines.meters import Meters
 from pipelines.quarter_rows import AssetRows, group_outs
@@ -52,30 +53,53 @@ class Found:
     news: list[tuple[int, GroupNews]]
 
 
-class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
-    """A telemetry shard: parts of polls in. Nothing is emitted at the end of input."""
+class ShardLogic(op.StatefulLogic[Part, Due[Found], bytes]):
+    """A telemetry shard: parts of polls in, what follows from each out. Nothing is emitted at the end of input."""
 
     def __init__(
-        self, resume: bytes | None, rosters: Rosters, closed: Path | None, meters: Meters, written: EarlierRows | None = None
+        self,
+        resume: bytes | None,
+        rosters: Rosters,
+        closed: Path | None,
+        meters: Meters,
+        written: EarlierRows | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self._files = None if closed is None else Segments(closed, lambda size: meters.passed("snapshot", size))
         self._shard, told, since = Shard(), Told(), None
         if resume is not None:
             self._shard, told, since = self._loaded(resume)
         self._before = _Before(Level.ASSET, written, since)
-        self._rosters, self._count = rosters, counting(meters)
+        self._rosters, self._meters, self._count = rosters, meters, counting(meters)
+        self._beside = beside or Beside()
+        self._due: Due[Found] | None = None
         meters.follow(TELEMETRY.name, self._watermarks)
         self._teller, self._rows = Teller(told), AssetRows()
 
-    def on_item(self, value: Part) -> tuple[Iterable[Found], bool]:
-        """Take a part in. Raises `Unavailable` where this worker does not learn of the configuration it was made by."""
+    def on_item(self, value: Part) -> tuple[Iterable[Due[Found]], bool]:
+        """Take a part in, after the ones before it, perhaps in another thread; waits for the one before.
+
+        Raises `Unavailable` where this worker does not learn of the configuration it was made by.
+        """
         roster = self._roster(value.edition)
-        step = take_step(self._shard, value, roster)
-        if (earlier := self._before.of(value.shard, value.shards)) is not None:
-            overtake(self._shard, step, earlier)
-        found = Found(self._outs(value, roster, step), self._teller.tell(self._shard, value, roster, step))
-        self._tell(step)
-        return ([found] if found.outs or found.news else []), op.StatefulLogic.RETAIN
+        earlier = self._before.of(value.shard, value.shards)
+        self._wait()
+        self._due = self._beside.do(lambda: self._taken(value, roster, earlier))
+        return [self._due], op.StatefulLogic.RETAIN
+
+    def _wait(self) -> None:
+        """Raises what the work under way raises."""
+        if self._due is not None:
+            self._due.result()
+
+    def _taken(self, part: Part, roster: Roster, earlier: Earlier | None) -> Found:
+        with self._meters.timed("aggregate"):
+            step = take_step(self._shard, part, roster)
+            if earlier is not None:
+                overtake(self._shard, step, earlier)
+            found = Found(self._outs(part, roster, step), self._teller.tell(self._shard, part, roster, step))
+            self._tell(step)
+            return found
 
     def _outs(self, part: Part, roster: Roster, step: Step) -> list[Out | Outs]:
         keys, now = self._shard.keys, from_ms(part.now)
@@ -114,6 +138,7 @@ class ShardLogic(op.StatefulLogic[Part, Found, bytes]):
 
     def snapshot(self) -> bytes:
         """The state by value, or the name of the file that has it; blocks while it and closed quarters are stored."""
+        self._wait()
         state = dump(self._shard, None if self._files is None else self._files.put)
         kept = _kept(self._files, self._shard.number, state, self._shard.segments.values())
         return pickle.dumps(kept | {"told": vars(self._teller.told), "saved_at": datetime.now(UTC)}, protocol=5)
