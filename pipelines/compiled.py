@@ -42,7 +42,7 @@ def prepare() -> None:
         for part in intake.take(poll).parts:
             for due in shard.on_item(part)[0]:
                 for number, news in due.result().news:
-                    group.on_item((number, news))
+                    group.on_batch([(number, news)])
 
 
 def _polls() -> list[Poll]:

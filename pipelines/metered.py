@@ -1,7 +1,6 @@
 """Parts of a dataflow that are timed: any function, stateful logic or sink, as stages of the flow's meters."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import TypeVar
 
@@ -25,23 +24,18 @@ def timed(meters: Meters, stage: str, work: Callable[[X], Y]) -> Callable[[X], Y
 
 
 class MeteredLogic(op.StatefulLogic[X, Y, bytes]):
-    """A logic whose items are runs of `stage` (None: it times them itself); its snapshots are runs of `snapshot`, with their size."""
+    """A logic whose snapshots are runs of the stage `snapshot`, with their size; its work it times itself."""
 
-    def __init__(self, logic: op.StatefulLogic[X, Y, bytes], meters: Meters, stage: str | None) -> None:
-        self._logic, self._meters, self._stage = logic, meters, stage
+    def __init__(self, logic: op.StatefulLogic[X, Y, bytes], meters: Meters) -> None:
+        self._logic, self._meters = logic, meters
 
     def on_item(self, value: X) -> tuple[Iterable[Y], bool]:
-        """The logic's, timed."""
-        with self._timed():
-            return self._logic.on_item(value)
+        """The logic's."""
+        return self._logic.on_item(value)
 
     def on_notify(self) -> tuple[Iterable[Y], bool]:
-        """The logic's, timed."""
-        with self._timed():
-            return self._logic.on_notify()
-
-    def _timed(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._stage is None else self._meters.timed(self._stage)
+        """The logic's."""
+        return self._logic.on_notify()
 
     def on_eof(self) -> tuple[Iterable[Y], bool]:
         """The logic's."""
@@ -53,10 +47,42 @@ class MeteredLogic(op.StatefulLogic[X, Y, bytes]):
 
     def snapshot(self) -> bytes:
         """The logic's, timed and measured."""
-        with self._meters.timed("snapshot") as timing:
-            state = self._logic.snapshot()
-            timing.size = len(state)
-        return state
+        return _measured(self._logic.snapshot, self._meters)
+
+
+class MeteredBatchLogic(op.StatefulBatchLogic[X, Y, bytes]):
+    """The same for a logic that takes what comes together at once: each time is a run of `stage`."""
+
+    def __init__(self, logic: op.StatefulBatchLogic[X, Y, bytes], meters: Meters, stage: str) -> None:
+        self._logic, self._meters, self._stage = logic, meters, stage
+
+    def on_batch(self, values: list[X]) -> tuple[Iterable[Y], bool]:
+        """The logic's, timed."""
+        with self._meters.timed(self._stage):
+            return self._logic.on_batch(values)
+
+    def on_notify(self) -> tuple[Iterable[Y], bool]:
+        """The logic's."""
+        return self._logic.on_notify()
+
+    def on_eof(self) -> tuple[Iterable[Y], bool]:
+        """The logic's."""
+        return self._logic.on_eof()
+
+    def notify_at(self) -> datetime | None:
+        """The logic's."""
+        return self._logic.notify_at()
+
+    def snapshot(self) -> bytes:
+        """The logic's, timed and measured."""
+        return _measured(self._logic.snapshot, self._meters)
+
+
+def _measured(snapshot: Callable[[], bytes], meters: Meters) -> bytes:
+    with meters.timed("snapshot") as timing:
+        state = snapshot()
+        timing.size = len(state)
+    return state
 
 
 class _Writing(StatelessSinkPartition[X]):

@@ -1,12 +1,12 @@
 """The one adapter between pure rules and the engine: a keyed state machine with timers on the clock."""
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow, Stream
+from bytewax.dataflow import Dataflow, Stream, operator
 from bytewax.inputs import Source
 from bytewax.operators import KeyedStream
 
@@ -76,6 +76,14 @@ def run_rule(step_id: str, stream: KeyedStream[I], rule: Rule[Any, I, O], clock:
     paired = op.map(f"{step_id}_pair", stream, lambda pair: (pair[0], pair))
     emitted = op.stateful(step_id, paired, lambda resume: _Keyed(rule, clock, resume))
     return op.map(f"{step_id}_value", emitted, lambda pair: pair[1])
+
+
+@operator
+def stateful_together(
+    step_id: str, up: KeyedStream[I], builder: Callable[[bytes | None], op.StatefulBatchLogic[I, O, bytes]]
+) -> KeyedStream[O]:
+    """As `bytewax.operators.stateful`, and with the same place in the recovery store, for a logic that takes what comes at once."""
+    return op.stateful_batch("stateful_batch", up, builder)
 
 
 def read_records(flow: Dataflow, source: Source[Iterable[Record]], clock: Clock, step_id: str = "in") -> tuple[Stream[Record], Stream[Out]]:

@@ -14,9 +14,9 @@ from bytewax.outputs import Sink
 from pipelines.beside import Beside
 from pipelines.earlier_rows import EarlierRows
 from pipelines.merging import each_merged
-from pipelines.metered import MeteredLogic, timed
+from pipelines.metered import MeteredBatchLogic, MeteredLogic, timed
 from pipelines.meters import Meters
-from pipelines.operators import run_rule
+from pipelines.operators import run_rule, stateful_together
 from pipelines.records import Out, Outs, Poll
 from pipelines.rules.group_news import GroupNews
 from pipelines.rules.quarter_rejects import RejectRule
@@ -67,14 +67,14 @@ def telemetry_flow(
 
     parts = op.flat_map("deal", taken, _dealt)
     quarters = op.stateful(
-        "quarters", parts, lambda resume: MeteredLogic(ShardLogic(resume, rosters, closed, meters, written, beside), meters, None)
+        "quarters", parts, lambda resume: MeteredLogic(ShardLogic(resume, rosters, closed, meters, written, beside), meters)
     )
     steps = op.map("quarters_value", quarters, lambda pair: pair[1].result())
     assets = op.flat_map("assets", steps, lambda one: one.outs)
 
     news = op.flat_map("news", steps, _news)
-    told = op.stateful(
-        "groups", news, lambda resume: MeteredLogic(GroupLogic(resume, rosters, clock, meters, closed, written), meters, "groups")
+    told = stateful_together(
+        "groups", news, lambda resume: MeteredBatchLogic(GroupLogic(resume, rosters, clock, meters, closed, written), meters, "groups")
     )
     groups = op.map("groups_value", told, lambda pair: pair[1])
 

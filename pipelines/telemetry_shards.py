@@ -152,8 +152,11 @@ class ShardLogic(op.StatefulLogic[Part, Due[Found], bytes]):
             raise _refused(error) from error
 
 
-class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Out | Outs, bytes]):
-    """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out, and what people should know."""
+class GroupLogic(op.StatefulBatchLogic[tuple[int, GroupNews], Out | Outs, bytes]):
+    """A group shard: news of telemetry shards in, each with this shard's number; rows of groups out, and what people should know.
+
+    News that come together, as those of one poll do, are one step: a group whose members live in several shards is summed once.
+    """
 
     def __init__(
         self,
@@ -173,13 +176,13 @@ class GroupLogic(op.StatefulLogic[tuple[int, GroupNews], Out | Outs, bytes]):
         except ValueError as error:
             raise _refused(error) from error
 
-    def on_item(self, value: tuple[int, GroupNews]) -> tuple[Iterable[Out | Outs], bool]:
+    def on_batch(self, values: list[tuple[int, GroupNews]]) -> tuple[Iterable[Out | Outs], bool]:
         """Take news in, by the configuration this worker knows now."""
-        number, news = value
+        number, news = values[0][0], [one for _, one in values]
         self._shard = self._shard or GroupShard(number)  # the engine does not tell a logic its key
         now, outs = self._clock.now(), list[Out | Outs]()
         found = self._shard.step(news, self._rosters.current())
-        if (earlier := self._before.of(number, news.shards)) is not None:
+        if (earlier := self._before.of(number, news[0].shards)) is not None:
             overtake_groups(self._shard, found, earlier)
         for some in found:
             outs.append(group_outs(some, now))

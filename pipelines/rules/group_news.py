@@ -1,5 +1,6 @@
 """What a telemetry shard tells a group shard, and what that answers: packed columns, no object a row (semantics 2)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +32,14 @@ class Members:
     rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, ROW))
     marks: Ints = field(default_factory=_no_ints)
     phases: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+
+
+def together(some: Iterable[Members]) -> Members:
+    """All their rows, in order."""
+    there = [one for one in some if len(one.rows)]
+    if len(there) < 2:
+        return there[0] if there else Members()
+    return Members(*(np.concatenate([getattr(one, name) for one in there]) for name in ("rows", "marks", "phases")))
 
 
 @dataclass(frozen=True, slots=True)

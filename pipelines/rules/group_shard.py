@@ -4,14 +4,14 @@ A group shard keeps some scopes. What their members did arrives as `GroupNews` f
 them; a group's row follows once nothing more is waited for, and again when its content changes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.rules.group_bindings import Binding, assets_said, groups_said, scope_hash
 from pipelines.rules.group_members import Scopes, Seats
-from pipelines.rules.group_news import GroupNews, GroupRows, Members
+from pipelines.rules.group_news import GroupNews, GroupRows, Members, together
 from pipelines.rules.group_quarters import Kept, Quarter
 from pipelines.rules.quarter_readings import Flags, Ints
 from pipelines.rules.quarter_roster import Roster
@@ -45,23 +45,25 @@ class GroupShard:
         self._bound: tuple[list[Binding], list[Binding]] = ([], [])
         self._scopes = Scopes(*self._bound, self.seats)
 
-    def step(self, news: GroupNews, roster: Roster) -> list[GroupRows]:
-        """Take in news, by the configuration in force, and say which rows follow."""
+    def step(self, news: Sequence[GroupNews], roster: Roster) -> list[GroupRows]:
+        """Take in news that came together, by the configuration in force, and say which rows follow from all of them: first final
+        ones, then provisional ones."""
+        shards = news[0].shards
         if roster is not self._roster:
-            self._follow(roster, news.shards)
+            self._follow(roster, shards)
         self.passed = {}
-        self._keep(news.rows, running=False)
-        self._keep(news.running, running=True)
-        touched = self._settle(news)
+        self._keep(together(one.rows for one in news), running=False)
+        self._keep(together(one.running for one in news), running=True)
+        touched = self._settle(news, shards)
         out: list[GroupRows] = []
         for start in sorted(self.quarters):
             quarter = self.quarters[start]
             due = quarter.changed | (quarter.open & touched)
             if due.any():
                 out += self._final(quarter, due)
-        out += self._round(news.shards)
-        self._forget(news.shards, roster.timing.horizon)
-        return out
+        found = [*_joined(out), *self._round(shards)]
+        self._forget(shards, roster.timing.horizon)
+        return found
 
     def _follow(self, roster: Roster, shards: int) -> None:
         """Make what follows from the bindings: everything that can still change is summed again."""
@@ -130,14 +132,15 @@ class GroupShard:
                 if later.start > quarter.start:
                     later.changed |= known
 
-    def _settle(self, news: GroupNews) -> Flags:
+    def _settle(self, news: Sequence[GroupNews], shards: int) -> Flags:
         """The scopes whose members closed quarters, or all, when those waited for in vain are waited for no longer."""
-        seats = self.seats.of(news.settled)
-        np.maximum.at(self.seats.settled, seats, news.until)
-        told = self.told.get(news.shard, (0, 0, 0))
-        said = (news.overdue_until, news.frozen_until, news.tick)
-        self.told[news.shard] = (max(told[0], said[0]), max(told[1], said[1]), max(told[2], said[2]))
-        overdue = self._least(_OVERDUE, news.shards)
+        seats = self.seats.of(np.concatenate([one.settled for one in news]))
+        np.maximum.at(self.seats.settled, seats, np.concatenate([one.until for one in news]))
+        for one in news:
+            told = self.told.get(one.shard, (0, 0, 0))
+            said = (one.overdue_until, one.frozen_until, one.tick)
+            self.told[one.shard] = (max(told[0], said[0]), max(told[1], said[1]), max(told[2], said[2]))
+        overdue = self._least(_OVERDUE, shards)
         if overdue > self.overdue:
             self.overdue = overdue
             return self._scopes.reporting
@@ -202,3 +205,11 @@ def _written(rows: NDArray[np.void], lines: list[_Line]) -> list[GroupRows]:
         return []
     index, groups, scopes, revisions = zip(*lines, strict=True)
     return [GroupRows(list(groups), list(scopes), rows[list(index)], np.array(revisions, np.int32))]
+
+
+def _joined(some: list[GroupRows]) -> list[GroupRows]:
+    """All in one, if there are any: what it costs to write them is mostly paid once."""
+    if len(some) < 2:
+        return some
+    rows, revisions = np.concatenate([one.rows for one in some]), np.concatenate([one.revisions for one in some])
+    return [GroupRows([group for one in some for group in one.groups], [scope for one in some for scope in one.scopes], rows, revisions)]

@@ -250,7 +250,7 @@ class TestHowFarBack:
         first = ShardLogic(None, rosters, None, meters)
         saved_at = pickle.loads(first.snapshot())["saved_at"]
         ShardLogic(first.snapshot(), rosters, None, meters, before)
-        GroupLogic(None, rosters, clock, meters, None, before).on_item((0, GroupNews(0, 1)))
+        GroupLogic(None, rosters, clock, meters, None, before).on_batch([(0, GroupNews(0, 1))])
         assert saved_at - SPREAD - SKEW <= before.asked[0] <= datetime.now(UTC) - SPREAD - SKEW
 
     def test_without_any_snapshot_to_what_could_still_change_when_the_store_was_made(self) -> None:

@@ -86,9 +86,9 @@ def measured(assets: int, scopes: int, partitions: int = 16) -> Found:
     groups = [GroupShard(number) for number in range(SHARDS)]
     began = time.thread_time()
     for group in groups:
-        group.step(GroupNews(0, SHARDS), roster)
+        group.step([GroupNews(0, SHARDS)], roster)
     followed = time.thread_time()
-    out = [some for number, one in news for some in groups[number].step(one, roster)]
+    out = [some for number, one in news for some in groups[number].step([one], roster)]
     stepped = time.thread_time()
     for some in out:
         group_outs(some, T0)

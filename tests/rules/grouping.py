@@ -83,10 +83,10 @@ class Groups:
     def config(self, wanted: Configuration) -> None:
         self._config = self._applied.apply(wanted, self.clock.now())
 
-    def take(self, item: GroupNews) -> list[QuarterHour]:
-        """What follows from news."""
+    def take(self, *items: GroupNews) -> list[QuarterHour]:
+        """What follows from news that come together."""
         now = self.clock.now()
-        found = [group_outs(some, now) for some in self.shard.step(item, self._rosters.current())]
+        found = [group_outs(some, now) for some in self.shard.step(items, self._rosters.current())]
         return [out.value for out in each(found) if isinstance(out.value, QuarterHour)]
 
     def hear(self, *rows: QuarterHour, **more: Any) -> list[QuarterHour]:

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.rules.group_snapshot import VERSION, dump, load
 from schemas.config import Configuration
-from schemas.intervals import QUARTER_MS
+from schemas.intervals import QUARTER, QUARTER_MS
 from schemas.telemetry import Level, Method
 from schemas.units import Phase
 from tests.builders import T0, configuration
@@ -416,3 +416,18 @@ def test_news_of_an_asset_nobody_knows_is_kept_for_when_it_is_known() -> None:
     groups.config = sum_scope()
     (found,) = groups.hear(row("load"), settled=["load"])
     assert found.import_wh == 200.0
+
+
+def test_news_that_come_together_are_summed_once_whoever_is_waited_for() -> None:
+    """Where nobody is waited for any more, as in a backlog, each shard's rows alone would be a revision of the group."""
+    late = {"until": LATER, "overdue_until": LATER}
+    parts = [
+        news(row(each), row(each, 1), settled=[each], shard=shard, shards=2, **late) for shard, each in enumerate(("load", "pv"))
+    ]  # fmt: skip
+    together, apart = Groups(sum_scope(), shards=2), Groups(sum_scope(), shards=2)
+    found = together.take(*parts)
+    assert [(one.start, one.import_wh, one.missing_members, one.revision) for one in found] == [
+        (T0, 200.0, 0, 1), (T0 + QUARTER, 200.0, 0, 1)
+    ]  # fmt: skip
+    last = {one.start: one for part in parts for one in apart.take(part)}
+    assert [(one.start, one.import_wh, one.missing_members) for one in last.values()] == [(T0, 200.0, 0), (T0 + QUARTER, 200.0, 0)]

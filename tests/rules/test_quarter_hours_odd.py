@@ -103,7 +103,7 @@ class TestRowsWhoseQuarterHasLeft:
         groups = Groups()
         ids = [asset.id for asset in groups.config.assets]
         item = news(*[row(each) for each in ids], settled=ids, until=END + 10 * QUARTER, overdue_until=END, frozen_until=END)
-        found = groups.shard.step(item, groups._rosters.current())
+        found = groups.shard.step([item], groups._rosters.current())
         assert not groups.shard.quarters
         overtake_groups(groups.shard, found, Earlier.of(Level.GROUP, [said(Level.GROUP, found[0].groups[0], START, 2)]))
         assert found[0].revisions.tolist() == [3]
