@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
@@ -28,6 +28,9 @@ from sinks.heap import keep_heap
 from sinks.kafka import KafkaSink, Producer
 from sinks.secrets import Secrets
 from sinks.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from pipelines.ahead import Ahead
 
 VIEWS_WITHIN_S = 15.0
 NEWS_MS, HISTORY_MS = 100, 500
@@ -96,7 +99,9 @@ class Wiring:
         self.open.callback(reporter.stop)
         reporter.start()
 
-    def readings(self, flow: str, lanes: int = 1, fetch_wait_ms: int = NEWS_MS, meters: Meters | None = None) -> PayloadSource:
+    def readings(
+        self, flow: str, lanes: int = 1, fetch_wait_ms: int = NEWS_MS, meters: Meters | None = None, ahead: "Ahead | None" = None
+    ) -> PayloadSource:
         """Telemetry, one item a poll of a lane."""
         return PayloadSource(
             self.settings.kafka,
@@ -107,6 +112,7 @@ class Wiring:
             lanes=lanes,
             fetch_wait_ms=fetch_wait_ms,
             meters=meters,
+            ahead=ahead,
         )
 
     def out(self, flow: str, *, many: bool = False, meters: Meters | None = None) -> Sink[Any]:
@@ -117,6 +123,7 @@ class Wiring:
 
 
 def _telemetry(w: Wiring) -> Dataflow:
+    from pipelines.ahead import Ahead
     from pipelines.beside import Beside, threads_for
     from pipelines.compiled import prepare  # numpy and numba, only in the processes of the data plane
     from pipelines.earlier_rows import EarlierRows, still_open
@@ -125,15 +132,17 @@ def _telemetry(w: Wiring) -> Dataflow:
     keep_heap()
     prepare()
     lanes, meters = telemetry_lanes(w.settings.kafka), w.meters("telemetry")
-    polls = w.readings("telemetry", lanes, meters=meters)
+    threads = threads_for(w.workers)
+    ahead = Ahead() if threads > 1 else None
+    polls = w.readings("telemetry", lanes, meters=meters, ahead=ahead)
     out = w.out("telemetry", many=True, meters=meters)  # no flow waits for the end of what it writes (`EarlierRows` does, and knows)
     data, life = w.settings.data, w.settings.incarnation
     closed = None if data is None else closed_quarters(data, life)
     written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life), partial(still_open, w.config))
-    beside = Beside(threads_for(w.workers))
     return telemetry_flow(
-        polls=polls, out=out, clock=w.clock, config=SettledView(w.config), closed=closed, written=written, meters=meters, beside=beside
-    )
+        polls=polls, out=out, clock=w.clock, config=SettledView(w.config), closed=closed, written=written, meters=meters,
+        beside=Beside(threads), ahead=ahead,
+    )  # fmt: skip
 
 
 def _lifecycle(w: Wiring) -> Dataflow:

@@ -1,9 +1,10 @@
 """Polls of several lanes as one: what a poll costs beside its readings is then paid once for all lanes of a worker."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
-from typing import TypeVar
+from itertools import accumulate, chain
+from typing import TypeVar, overload
 
 from pipelines.records import Appended, Poll, Run
 from schemas.units import to_ms
@@ -37,12 +38,43 @@ def _one(polls: Sequence[Poll]) -> Poll:
         runs += [_judged(replace(run, first=run.first + before), poll) for run in poll.runs]
         before += len(poll.payloads)
     return Poll(
-        payloads=list(chain.from_iterable(poll.payloads for poll in polls)),
+        payloads=_Payloads([poll.payloads for poll in polls]),
         runs=tuple(runs),
         marks=tuple(chain.from_iterable(poll.marks for poll in polls)),
         partitions=tuple(sorted(set(chain.from_iterable(poll.partitions for poll in polls)))),
         now=max(poll.now for poll in polls),
+        decoded=tuple(chain.from_iterable(poll.decoded for poll in polls)) if all(map(_known, polls)) else (),
     )
+
+
+def _known(poll: Poll) -> bool:
+    return bool(poll.decoded) or not poll.payloads
+
+
+class _Payloads(Sequence[bytes]):
+    """Lists of payloads as one, without copying them: what has been decoded ahead is hardly looked at any more."""
+
+    def __init__(self, lists: list[Sequence[bytes]]) -> None:
+        self._lists = lists
+        self._begins = [0, *accumulate(map(len, lists))]
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[bytes]: ...
+    def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
+        if isinstance(place, slice):
+            return list(self)[place]
+        if not 0 <= place < len(self):
+            raise IndexError("no such payload")
+        which = bisect_right(self._begins, place) - 1
+        return self._lists[which][place - self._begins[which]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable(self._lists)
+
+    def __len__(self) -> int:
+        return self._begins[-1]
 
 
 def _judged(run: Run, poll: Poll) -> Run:

@@ -13,7 +13,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -32,6 +32,9 @@ from sinks.codec import decode
 from sinks.errors import Misconfigured
 from sinks.kafka import EMBEDDED_FETCH_WAIT_MS, RawRecord, raw_record
 from sinks.settings import KafkaSettings
+
+if TYPE_CHECKING:  # numpy and numba are for the processes of the data plane only
+    from pipelines.ahead import Ahead
 
 X = TypeVar("X")
 
@@ -70,16 +73,15 @@ class _LanePart(StatefulSourcePartition[X, State], Generic[X]):
                 self._sleep_s = REOPEN_S
                 return []
             self._opened()
-        item = self._take()
-        return [] if item is None else [item]
+        return self._take()
 
     @abstractmethod
     def _opened(self) -> None:
         """The lane knows its partitions now."""
 
     @abstractmethod
-    def _take(self) -> X | None:
-        """One poll; sets `_sleep_s`."""
+    def _take(self) -> list[X]:
+        """What to emit after one poll; sets `_sleep_s`."""
 
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + timedelta(seconds=self._sleep_s) if self._sleep_s else None
@@ -142,7 +144,7 @@ class _RecordPart(_LanePart[list[Record]]):
         if self._gate is not None:
             self._gate.open()
 
-    def _take(self) -> list[Record] | None:
+    def _take(self) -> list[list[Record]]:
         stretches = self._lane.poll(RECORDS_AT_ONCE, 0)
         if self._gate is not None:
             stretches = self._gate.admit(stretches)
@@ -152,7 +154,7 @@ class _RecordPart(_LanePart[list[Record]]):
         records = [
             record_of(raw_record(self._settings, message), self._topics[part[0]]) for part, messages in stretches for message in messages
         ]
-        return records or None
+        return [records] if records else []
 
 
 class RecordSource(_Source[list[Record]]):
@@ -198,8 +200,12 @@ class RecordSource(_Source[list[Record]]):
 
 
 class _PayloadPart(_LanePart[Poll]):
-    def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock, meters: Meters) -> None:
+    """With `ahead`, what a poll brings is emitted after the next one: meanwhile it is decoded. Till then it counts as not read."""
+
+    def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock, meters: Meters, ahead: "Ahead | None") -> None:
         super().__init__(lane, lanes, stop)
+        self._ahead = ahead
+        self._held: tuple[Poll, dict[Part, int]] | None = None
         self._clock, self._silence = clock, Silence(lane, clock)
         self._meters, self._standing = meters, Standing(lane, meters)
         self._partitions: tuple[int, ...] = ()
@@ -208,10 +214,9 @@ class _PayloadPart(_LanePart[Poll]):
     def _opened(self) -> None:
         self._partitions = tuple(partition for _, partition in self._lane.every)
 
-    def _take(self) -> Poll | None:
+    def _take(self) -> list[Poll]:
         with self._meters.timed("poll") as timing:
             payloads, runs, parts, timing.size = fetch(self._lane, self._most, FILL_S if self._flowing else 0, self._clock)
-        self._lane.emitted(self._lane.parts)
         self._standing.look()
         self._silence.spoke(parts)
         marks = self._silence.marks()
@@ -221,7 +226,15 @@ class _PayloadPart(_LanePart[Poll]):
             # Messages may hold one reading or a thousand: bound a poll by its bytes, too.
             each = timing.size / len(payloads)
             self._most = max(100, min(PAYLOADS_AT_ONCE, int(BYTES_AT_ONCE / max(each, 1.0))))
-        return Poll(payloads, runs, marks, self._partitions, self._clock.now()) if payloads or marks else None
+        decoded = (self._ahead.begin(payloads),) if self._ahead is not None and payloads else ()
+        found, self._held = self._held, (Poll(payloads, runs, marks, self._partitions, self._clock.now(), decoded), dict(self._lane.read))
+        out = [found] if found is not None else []
+        if not decoded:  # nothing to wait for
+            out.append(self._held)
+            self._held = None
+        if out:
+            self._lane.done = out[-1][1]
+        return [poll for poll, _ in out if poll.payloads or poll.marks]
 
 
 class PayloadSource(_Source[Poll]):
@@ -229,7 +242,7 @@ class PayloadSource(_Source[Poll]):
 
     A `Poll` comes whenever there are payloads, and about once a second with marks only, so that event time moves on in
     silence; while the broker does not answer there is none, and time stands still (semantics 1.9). `meters` hear how long
-    polls take and how far each partition lags.
+    polls take and how far each partition lags. With `ahead`, polls come with their payloads decoded, or nearly.
     """
 
     def __init__(
@@ -244,9 +257,10 @@ class PayloadSource(_Source[Poll]):
         lanes: int = 1,
         fetch_wait_ms: int = EMBEDDED_FETCH_WAIT_MS,
         meters: Meters | None = None,
+        ahead: "Ahead | None" = None,
     ) -> None:
         super().__init__(lanes)
-        self._fetch_wait_ms = fetch_wait_ms
+        self._fetch_wait_ms, self._ahead = fetch_wait_ms, ahead
         self._meters = meters or Meters(group, clock=clock)  # which nobody reads
         self._settings, self._topic, self._clock, self._stop = settings, topic, clock, stop
         self._group, self._start = group, start
@@ -259,4 +273,4 @@ class PayloadSource(_Source[Poll]):
             self._settings, [self._topic], self._group, index=index, count=self._lanes, resumed=resumed, start=self._start,
             queued_kbytes=max(QUEUED_KBYTES // self._lanes, LEAST_KBYTES), fetch_wait_ms=self._fetch_wait_ms,
         )  # fmt: skip
-        return _PayloadPart(lane, self._lanes, self._stop, self._clock, self._meters)
+        return _PayloadPart(lane, self._lanes, self._stop, self._clock, self._meters, self._ahead)

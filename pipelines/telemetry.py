@@ -11,6 +11,7 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+from pipelines.ahead import Ahead
 from pipelines.beside import Beside
 from pipelines.earlier_rows import EarlierRows
 from pipelines.merging import each_merged
@@ -48,6 +49,7 @@ def telemetry_flow(
     closed: Path | None = None,
     written: EarlierRows | None = None,
     beside: Beside | None = None,
+    ahead: Ahead | None = None,
 ) -> Dataflow:
     """Reads `Poll`s of derms.telemetry; writes `QuarterHour` (key asset or group), `LateMeasurement` (key asset),
     `DeadLetter` (key origin topic) and `Event` (key scope).
@@ -56,12 +58,14 @@ def telemetry_flow(
     `TooManyDeadLetters` past the limit. Every worker must see the same configuration. `closed` is a directory beside the
     recovery store for quarters that are closed; without it they are part of every snapshot. `written` knows the rows an earlier
     life wrote since its last snapshot, so that what comes again is not numbered below them. `beside` are the threads in which a
-    worker's shards take their parts, side by side; without it they do one after the other. `meters` hear what is counted, what
-    stages take and how far event time has come.
+    worker's shards take their parts, side by side; without it they do one after the other. `ahead` is who decodes for `polls`,
+    if anybody does. `meters` hear what is counted, what stages take and how far event time has come.
     """
     rosters, meters = Rosters(config.current, clock), meters or Meters("telemetry", clock=clock)
     count = counting(meters)
     intake = Intake(rosters, shards, limit or DeadLetterLimit(), count)
+    if ahead is not None:
+        ahead.knowing(intake.known)
     flow = Dataflow("telemetry")
     taken = op.flat_map_batch("decode", op.input("polls", flow, polls), each_merged(timed(meters, "decode", intake.take)))
 

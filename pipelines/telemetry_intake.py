@@ -17,7 +17,7 @@ from schemas.telemetry import Measurement
 from schemas.topics import TELEMETRY
 from schemas.units import from_ms, to_ms
 from sinks.codec import encode
-from sinks.columns import PHASES, QUALITIES, VALUES, Readings, decode_readings
+from sinks.columns import PHASES, QUALITIES, VALUES, Readings, all_readings, decode_readings
 from sinks.known_ids import KnownIds
 
 Count = Callable[[str, int], None]
@@ -72,12 +72,20 @@ class Intake:
         self._rosters, self._shards, self._limit, self._count = rosters, shards, limit, count
         self._known: tuple[Roster, KnownIds] | None = None
 
-    def take(self, poll: Poll) -> Taken:
-        """Decode, judge and deal a poll out. Raises `TooManyDeadLetters` past the limit."""
+    def known(self) -> KnownIds:
+        """The ids of the assets that are configured now."""
+        return self._present()[1]
+
+    def _present(self) -> tuple[Roster, KnownIds]:
         roster = self._rosters.current()
         if self._known is None or self._known[0] is not roster:
             self._known = (roster, KnownIds(roster.ids))
-        readings = decode_readings(poll.payloads, self._known[1])
+        return self._known
+
+    def take(self, poll: Poll) -> Taken:
+        """Decode, judge and deal a poll out. Raises `TooManyDeadLetters` past the limit."""
+        roster, known = self._present()
+        readings = _decoded(poll, known)
         partition, offset = places(poll, readings.payload)
         silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
         sorted_ = sort(
@@ -96,6 +104,14 @@ class Intake:
         if counts[GOOD] + counts[BAD] < len(readings):
             rejects += _rejects(poll, readings, sorted_.reasons, partition, offset)
         return Taken(sorted_.parts, tuple(rejects))
+
+
+def _decoded(poll: Poll, known: KnownIds) -> Readings:
+    """What the poll's payloads say; as was found ahead, if no other assets have been configured since."""
+    if not poll.decoded or any(one.known is not known for one in poll.decoded):
+        return decode_readings(poll.payloads, known)
+    parts = [(one.readings.result(), one.size) for one in poll.decoded]
+    return parts[0][0] if len(parts) == 1 else all_readings(parts, known)
 
 
 def _counts(reasons: NDArray[np.int8]) -> list[int]:
