@@ -14,6 +14,7 @@ from pipelines.lanes import Lane, Part
 from pipelines.records import Appended, Offsets, Run
 from schemas.clock import Clock, wall_seconds
 from schemas.units import from_ms, to_ms
+from sinks.payloads import Payloads
 
 _VALUE: Callable[[Any], Any] = Message.value
 _OFFSET: Callable[[Any], Any] = Message.offset
@@ -32,21 +33,32 @@ SLICE = 1_000
 
 
 class Fetched(NamedTuple):
-    """Payloads and whose they are, as a `Poll` has them; the partitions that brought them; and their bytes together."""
+    """Payloads and whose they are, as a `Poll` has them; and the partitions that brought them."""
 
-    payloads: list[bytes]
+    payloads: Payloads
     runs: tuple[Run, ...]
     parts: tuple[Part, ...]
-    size: int
 
 
 class _Share:
-    """What has been taken of one partition."""
+    """What has been taken of one partition: payloads in pieces, and the size of each."""
 
-    __slots__ = ("offsets", "stamps", "values")
+    __slots__ = ("offsets", "pieces", "sizes", "stamps")
 
     def __init__(self) -> None:
-        self.values, self.offsets, self.stamps = list[bytes](), list[Offsets](), _Stamps()
+        self.pieces, self.sizes = list[bytes](), array("q")
+        self.offsets, self.stamps = list[Offsets](), _Stamps()
+
+    def take(self, messages: list[Any], grain: int) -> None:
+        values = list(map(_VALUE, messages))
+        try:
+            self.pieces.append(b"".join(values))
+        except TypeError:  # records without a value
+            values = [value or b"" for value in values]
+            self.pieces.append(b"".join(values))
+        self.sizes.extend(map(len, values))
+        self.offsets.append(_offsets(messages))
+        self.stamps += _stamps(messages, grain)
 
 
 def fetch(lane: Lane, most: int, wait_s: float, clock: Clock) -> Fetched:
@@ -58,28 +70,24 @@ def fetch(lane: Lane, most: int, wait_s: float, clock: Clock) -> Fetched:
     grain = max(1, int(GRAIN_MS / max(1.0, clock.speed)))  # wall ms
     with _uncollected():
         shares = _read(lane, most, wait_s, grain)
-    payloads, runs = list[bytes](), list[Run]()
+    pieces, sizes, runs = list[bytes](), array("q"), list[Run]()
     every = {stamp for share in shares.values() for stamp, _ in share.stamps}
     read = {stamp: to_ms(clock.now() if stamp == _NOT_SAID else clock.at_wall(from_ms(stamp * grain))) for stamp in every}
     for part, share in sorted(shares.items()):
-        runs.append(Run(part[1], len(payloads), len(share.values), _joined(share.offsets), _appended(share.stamps, read)))
-        payloads += share.values
-    if not all(payloads):
-        payloads = [payload or b"" for payload in payloads]
-    return Fetched(payloads, tuple(runs), tuple(shares), sum(map(len, payloads)))
+        runs.append(Run(part[1], len(sizes), len(share.sizes), _joined(share.offsets), _appended(share.stamps, read)))
+        pieces += share.pieces
+        sizes += share.sizes
+    return Fetched(Payloads.of(pieces, sizes), tuple(runs), tuple(shares))
 
 
 def _read(lane: Lane, most: int, wait_s: float, grain: int) -> dict[Part, _Share]:
-    """The records by partition, taken by the slice: a few messages stay in the processor's cache."""
+    """The records by partition, taken by the slice: a few messages and their values stay in the processor's cache."""
     shares = dict[Part, _Share]()
     left, deadline = most, wall_seconds() + wait_s
     while left > 0:
         wanted, got = min(left, SLICE), 0
         for part, messages in lane.poll(wanted, max(0.0, deadline - wall_seconds())):
-            share = shares.setdefault(part, _Share())
-            share.values.extend(map(_VALUE, messages))
-            share.offsets.append(_offsets(messages))
-            share.stamps += _stamps(messages, grain)
+            shares.setdefault(part, _Share()).take(messages, grain)
             got += len(messages)
         left -= got
         if got < wanted:

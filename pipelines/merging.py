@@ -38,7 +38,7 @@ def _one(polls: Sequence[Poll]) -> Poll:
         runs += [_judged(replace(run, first=run.first + before), poll) for run in poll.runs]
         before += len(poll.payloads)
     return Poll(
-        payloads=_Payloads([poll.payloads for poll in polls]),
+        payloads=_Lists([poll.payloads for poll in polls]),
         runs=tuple(runs),
         marks=tuple(chain.from_iterable(poll.marks for poll in polls)),
         partitions=tuple(sorted(set(chain.from_iterable(poll.partitions for poll in polls)))),
@@ -51,7 +51,7 @@ def _known(poll: Poll) -> bool:
     return bool(poll.decoded) or not poll.payloads
 
 
-class _Payloads(Sequence[bytes]):
+class _Lists(Sequence[bytes]):
     """Lists of payloads as one, without copying them: what has been decoded ahead is hardly looked at any more."""
 
     def __init__(self, lists: list[Sequence[bytes]]) -> None:

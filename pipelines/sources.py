@@ -216,7 +216,8 @@ class _PayloadPart(_LanePart[Poll]):
 
     def _take(self) -> list[Poll]:
         with self._meters.timed("poll") as timing:
-            payloads, runs, parts, timing.size = fetch(self._lane, self._most, FILL_S if self._flowing else 0, self._clock)
+            payloads, runs, parts = fetch(self._lane, self._most, FILL_S if self._flowing else 0, self._clock)
+            timing.size = payloads.size
         self._standing.look()
         self._silence.spoke(parts)
         marks = self._silence.marks()

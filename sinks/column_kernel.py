@@ -5,9 +5,9 @@ which is how the tests watch every index; and without allocating anything, so th
 counting cost four times what the work does.
 
 The rules of the walk: a payload is good if it is a known schema's datum to its last byte. No byte is looked at before
-it is known to lie inside the payload - but for `part`, which may look `PAD` bytes past the end of an id, hence the padding
-behind all. What is legal Avro but never written so (a branch or symbol index of several bytes, a number of more than
-ten) is refused here: whoever asks reads those payloads in another way.
+it is known to lie inside the payload - but for `part`, which may look `PAD` bytes (`sinks.payloads`) past the end of an
+id, hence the padding behind all. What is legal Avro but never written so (a branch or symbol index of several bytes, a
+number of more than ten) is refused here: whoever asks reads those payloads in another way.
 """
 
 from typing import NamedTuple
@@ -22,8 +22,6 @@ Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 Codes = NDArray[np.int8]
 
-PAD = 8
-"""So many bytes must lie behind the last payload or id."""
 HEAD = 10
 STRING, INSTANT, VALUE, ENUM, LONG, FIXED, NO_VALUE, NO_ENUM = range(8)
 """What a step of a layout does: read the id, the instant, a value, a symbol; step over a long or over some bytes, as

@@ -20,6 +20,7 @@ from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, decode
 from sinks.column_kernel import Columns, walk
 from sinks.column_layouts import Layout, layout_of, table_of
 from sinks.known_ids import Ids, KnownIds, joined
+from sinks.payloads import Payloads
 
 POWER, IMPORT, EXPORT, STORED = 1, 2, 4, 8
 """Bits of `Readings.present`."""
@@ -74,8 +75,7 @@ def decode_readings(payloads: Sequence[bytes], known: KnownIds | None = None) ->
     the ids of the result begin with those, whether they occur or not: what is configured is found fastest that way.
     """
     known = known or _NOBODY
-    raw = joined(payloads)
-    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
+    raw, sizes = _bytes(payloads)
     columns, rows, refused = _walked(raw, sizes)
     asset = np.empty(rows, np.int32)
     others = known.find(raw, columns.id_at, columns.id_size, asset)
@@ -95,6 +95,13 @@ def decode_readings(payloads: Sequence[bytes], known: KnownIds | None = None) ->
         broken=[],
     )
     return _slowly(readings, payloads, refused, known) if refused else readings
+
+
+def _bytes(payloads: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Them one behind the other, and the size of each."""
+    if isinstance(payloads, Payloads):
+        return np.frombuffer(payloads.raw, np.uint8), np.frombuffer(payloads.sizes, np.int64)
+    return joined(payloads), np.fromiter(map(len, payloads), np.int64, len(payloads))
 
 
 def all_readings(parts: Sequence[tuple[Readings, int]], known: KnownIds) -> Readings:

@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sinks.column_kernel import PAD, Bytes, Ints, Places, Words, loop, part
+from sinks.column_kernel import Bytes, Ints, Places, Words, loop, part
+from sinks.payloads import PAD
 
 _ONE, _32 = np.uint64(1), np.uint64(32)
 _LOW32 = np.uint64(0xFFFFFFFF)

@@ -58,7 +58,7 @@ def test_what_comes_is_what_was_there(steps: list[tuple[int, int, bytes | None]]
         while lane.messages:
             found = fetch(lane, most, 0.0, CLOCK)  # type: ignore[arg-type]
             assert 0 < len(found.payloads) <= most
-            assert found.size == sum(map(len, found.payloads))
+            assert found.payloads.size == sum(map(len, found.payloads))
             assert [(TOPIC, run.partition) for run in found.runs] == sorted(found.parts)
             for run in found.runs:
                 assert len(run.offsets) == run.count
@@ -135,7 +135,7 @@ def test_it_waits_for_more_only_as_long_as_it_may_and_stops_when_nothing_more_co
     assert len(lane.waits) == 3
     assert all(4 < wait <= 5 for wait in lane.waits)
     empty = fetch(FakeLane([]), 10_000, 0.0, CLOCK)  # type: ignore[arg-type]
-    assert (empty.payloads, empty.runs, empty.parts, empty.size) == ([], (), (), 0)
+    assert (list(empty.payloads), empty.runs, empty.parts, empty.payloads.size) == ([], (), (), 0)
 
 
 def test_garbage_is_looked_for_again_afterwards_whatever_happens() -> None:
