@@ -11,7 +11,7 @@ from schemas.units import to_ms
 
 X = TypeVar("X")
 
-PAYLOADS_AT_ONCE = 100_000
+PAYLOADS_AT_ONCE = 200_000
 """A poll with so many payloads is not joined with further ones."""
 
 
