@@ -1,30 +1,28 @@
-"""Payloads decoded ahead: in a thread of its own, while the engine's is busy with what came before.
+"""Polls taken in ahead: decoded, judged and dealt in a thread of their own, while the engine's is busy with what came before.
 
-What bytes say depends on nothing but them, so it does not matter when they are read; everything that depends on time,
-configuration or order is left to the flow.
+What becomes of a poll's readings depends on the poll and the configuration alone, so it does not matter when they are looked at; all
+that has a memory comes later.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
-from pipelines.records import Decoded
-from sinks.columns import decode_readings
-from sinks.known_ids import KnownIds
+from pipelines.records import Poll
 
 
 class Ahead:
     """One thread for all lanes of a worker. For the engine's thread only."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "decode")
-        nobody = KnownIds([])
-        self._known: Callable[[], KnownIds] = lambda: nobody
+        self._pool = ThreadPoolExecutor(1, "ahead")
+        self._prepare: Callable[[Poll], Callable[[], Any]] | None = None
 
-    def knowing(self, known: Callable[[], KnownIds]) -> None:
-        """From now on ask which ids are known."""
-        self._known = known
+    def by(self, prepare: Callable[[Poll], Callable[[], Any]]) -> None:
+        """`prepare` says, in the engine's thread, what is to be done about a poll in this one. Nothing is done before it is known."""
+        self._prepare = prepare
 
-    def begin(self, payloads: Sequence[bytes]) -> Decoded:
-        """Have payloads decoded; they must not be changed. Does not block."""
-        known = self._known()
-        return Decoded(known, len(payloads), self._pool.submit(decode_readings, payloads, known))
+    def begin(self, poll: Poll) -> Poll:
+        """The poll, with what will become of it. Does not block."""
+        return poll if self._prepare is None else replace(poll, taken=self._pool.submit(self._prepare(poll)))

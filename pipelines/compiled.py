@@ -40,7 +40,7 @@ def prepare() -> None:
     shard, group = ShardLogic(None, rosters, None, meters), GroupLogic(None, rosters, clock, meters)
     for poll in _polls():
         for part in intake.take(poll).parts:
-            for due in shard.on_item(part)[0]:
+            for due in shard.on_item((part,))[0]:
                 for number, news in due.result().news:
                     group.on_batch([(number, news)])
 

@@ -13,16 +13,6 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 
 
-def timed(meters: Meters, stage: str, work: Callable[[X], Y]) -> Callable[[X], Y]:
-    """`work`, each call of which is a run of the stage."""
-
-    def run(item: X) -> Y:
-        with meters.timed(stage):
-            return work(item)
-
-    return run
-
-
 class MeteredLogic(op.StatefulLogic[X, Y, bytes]):
     """A logic whose snapshots are runs of the stage `snapshot`, with their size; its work it times itself."""
 

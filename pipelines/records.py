@@ -103,22 +103,13 @@ class Mark:
     now: datetime
 
 
-class Decoded(NamedTuple):
-    """What so many payloads say (`sinks.columns.Readings`), there or on its way; their ids begin with the `known` ones
-    (`sinks.known_ids.KnownIds`). Not typed here, for the flows of the control plane load neither."""
-
-    known: object
-    size: int
-    readings: "Future[Any]"
-
-
 @dataclass(frozen=True, slots=True)
 class Poll:
     """One poll of telemetry: raw payloads of several partitions, never one object a reading (engine.md 2).
 
     `partitions` are all partitions of the topic, also those other lanes read, so that one that never spoke is known. `now` is
     the clock when it was polled: by it rows are written, but readings are judged by when they were appended (see `Run`).
-    `decoded` is what all payloads say, in order, where somebody was asked for it ahead; else empty.
+    `taken` is what becomes of it (`telemetry_intake.Taken`, which control flows do not load), where somebody began ahead.
     """
 
     payloads: Sequence[bytes]
@@ -126,4 +117,4 @@ class Poll:
     marks: tuple[Mark, ...]
     partitions: tuple[int, ...]
     now: datetime
-    decoded: tuple[Decoded, ...] = ()
+    taken: "Future[Any] | None" = None

@@ -200,7 +200,7 @@ class RecordSource(_Source[list[Record]]):
 
 
 class _PayloadPart(_LanePart[Poll]):
-    """With `ahead`, what a poll brings is emitted after the next one: meanwhile it is decoded. Till then it counts as not read."""
+    """With `ahead`, what a poll brings is emitted after the next one: meanwhile it is taken in. Till then it counts as not read."""
 
     def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock, meters: Meters, ahead: "Ahead | None") -> None:
         super().__init__(lane, lanes, stop)
@@ -227,10 +227,12 @@ class _PayloadPart(_LanePart[Poll]):
             # Messages may hold one reading or a thousand: bound a poll by its bytes, too.
             each = timing.size / len(payloads)
             self._most = max(100, min(PAYLOADS_AT_ONCE, int(BYTES_AT_ONCE / max(each, 1.0))))
-        decoded = (self._ahead.begin(payloads),) if self._ahead is not None and payloads else ()
-        found, self._held = self._held, (Poll(payloads, runs, marks, self._partitions, self._clock.now(), decoded), dict(self._lane.read))
+        poll = Poll(payloads, runs, marks, self._partitions, self._clock.now())
+        if self._ahead is not None and payloads:
+            poll = self._ahead.begin(poll)
+        found, self._held = self._held, (poll, dict(self._lane.read))
         out = [found] if found is not None else []
-        if not decoded:  # nothing to wait for
+        if poll.taken is None:  # nothing to wait for
             out.append(self._held)
             self._held = None
         if out:
@@ -243,7 +245,7 @@ class PayloadSource(_Source[Poll]):
 
     A `Poll` comes whenever there are payloads, and about once a second with marks only, so that event time moves on in
     silence; while the broker does not answer there is none, and time stands still (semantics 1.9). `meters` hear how long
-    polls take and how far each partition lags. With `ahead`, polls come with their payloads decoded, or nearly.
+    polls take and how far each partition lags. With `ahead`, polls have been taken in when they come, or nearly.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from schemas.telemetry import Measurement
 from schemas.topics import TELEMETRY
 from schemas.units import from_ms, to_ms
 from sinks.codec import encode
-from sinks.columns import PHASES, QUALITIES, VALUES, Readings, all_readings, decode_readings
+from sinks.columns import PHASES, QUALITIES, VALUES, Readings, decode_readings
 from sinks.known_ids import KnownIds
 
 Count = Callable[[str, int], None]
@@ -72,20 +73,19 @@ class Intake:
         self._rosters, self._shards, self._limit, self._count = rosters, shards, limit, count
         self._known: tuple[Roster, KnownIds] | None = None
 
-    def known(self) -> KnownIds:
-        """The ids of the assets that are configured now."""
-        return self._present()[1]
+    def take(self, poll: Poll) -> Taken:
+        """Decode, judge and deal a poll out. Raises `TooManyDeadLetters` past the limit."""
+        return self.prepare(poll)()
 
-    def _present(self) -> tuple[Roster, KnownIds]:
+    def prepare(self, poll: Poll) -> Callable[[], Taken]:
+        """What is to be done about a poll, in any thread, by the configuration of now: `take` it. One at a time, in order."""
         roster = self._rosters.current()
         if self._known is None or self._known[0] is not roster:
             self._known = (roster, KnownIds(roster.ids))
-        return self._known
+        return partial(self._take, poll, *self._known)
 
-    def take(self, poll: Poll) -> Taken:
-        """Decode, judge and deal a poll out. Raises `TooManyDeadLetters` past the limit."""
-        roster, known = self._present()
-        readings = _decoded(poll, known)
+    def _take(self, poll: Poll, roster: Roster, known: KnownIds) -> Taken:
+        readings = decode_readings(poll.payloads, known)
         partition, offset = places(poll, readings.payload)
         silences = tuple(Silence(mark.partition, to_ms(mark.since), to_ms(mark.now)) for mark in poll.marks)
         sorted_ = sort(
@@ -104,14 +104,6 @@ class Intake:
         if counts[GOOD] + counts[BAD] < len(readings):
             rejects += _rejects(poll, readings, sorted_.reasons, partition, offset)
         return Taken(sorted_.parts, tuple(rejects))
-
-
-def _decoded(poll: Poll, known: KnownIds) -> Readings:
-    """What the poll's payloads say; as was found ahead, if no other assets have been configured since."""
-    if not poll.decoded or any(one.known is not known for one in poll.decoded):
-        return decode_readings(poll.payloads, known)
-    parts = [(one.readings.result(), one.size) for one in poll.decoded]
-    return parts[0][0] if len(parts) == 1 else all_readings(parts, known)
 
 
 def _counts(reasons: NDArray[np.int8]) -> list[int]:

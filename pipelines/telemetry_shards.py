@@ -28,7 +28,7 @@ from pipelines.rules.quarter_news import Teller, Told
 from pipelines.rules.quarter_out import late_readings, oddities, strays
 from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_snapshot import dump, load
-from pipelines.rules.quarter_state import Part, Shard, Step
+from pipelines.rules.quarter_state import Part, Shard, Step, joined_parts
 from pipelines.segments import Segments
 from pipelines.telemetry_counts import counting
 from schemas.clock import Clock, wall_seconds
@@ -45,6 +45,10 @@ _GROUPS = 1000
 """Group shards' files are numbered from here on."""
 
 
+Parts = tuple[Part, ...]
+"""A shard's parts of polls that can be taken for one (`quarter_state.joined_parts`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a telemetry shard's step leads to: messages, and news by group shard."""
@@ -53,8 +57,8 @@ class Found:
     news: list[tuple[int, GroupNews]]
 
 
-class ShardLogic(op.StatefulLogic[Part, Due[Found], bytes]):
-    """A telemetry shard: parts of polls in, what follows from each out. Nothing is emitted at the end of input."""
+class ShardLogic(op.StatefulLogic[Parts, Due[Found], bytes]):
+    """A telemetry shard: its parts of polls in, those that came together as one; what follows out, nothing at the end of input."""
 
     def __init__(
         self,
@@ -76,13 +80,13 @@ class ShardLogic(op.StatefulLogic[Part, Due[Found], bytes]):
         meters.follow(TELEMETRY.name, self._watermarks)
         self._teller, self._rows = Teller(told), AssetRows()
 
-    def on_item(self, value: Part) -> tuple[Iterable[Due[Found]], bool]:
-        """Take a part in, after the ones before it, perhaps in another thread; waits for the one before.
+    def on_item(self, value: Parts) -> tuple[Iterable[Due[Found]], bool]:
+        """Take parts in, after the ones before them, perhaps in another thread; waits for the ones before.
 
-        Raises `Unavailable` where this worker does not learn of the configuration it was made by.
+        Raises `Unavailable` where this worker does not learn of the configuration they were made by.
         """
-        roster = self._roster(value.edition)
-        earlier = self._before.of(value.shard, value.shards)
+        roster = self._roster(value[0].edition)
+        earlier = self._before.of(value[0].shard, value[0].shards)
         self._wait()
         self._due = self._beside.do(lambda: self._taken(value, roster, earlier))
         return [self._due], op.StatefulLogic.RETAIN
@@ -92,8 +96,9 @@ class ShardLogic(op.StatefulLogic[Part, Due[Found], bytes]):
         if self._due is not None:
             self._due.result()
 
-    def _taken(self, part: Part, roster: Roster, earlier: Earlier | None) -> Found:
+    def _taken(self, parts: Parts, roster: Roster, earlier: Earlier | None) -> Found:
         with self._meters.timed("aggregate"):
+            part = joined_parts(parts)
             step = take_step(self._shard, part, roster)
             if earlier is not None:
                 overtake(self._shard, step, earlier)

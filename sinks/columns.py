@@ -104,33 +104,6 @@ def _bytes(payloads: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int
     return joined(payloads), np.fromiter(map(len, payloads), np.int64, len(payloads))
 
 
-def all_readings(parts: Sequence[tuple[Readings, int]], known: KnownIds) -> Readings:
-    """The readings of several runs of payloads as those of one; each comes with its number of payloads, and with these `known` ids."""
-    shift, base, others = list[int](), 0, dict[str, int]()
-    assets = []
-    for readings, count in parts:
-        shift.append(base)
-        base += count
-        strange = readings.ids[len(known.ids) :]
-        asset = readings.asset
-        if strange:
-            place = np.array([len(known.ids) + others.setdefault(each, len(others)) for each in strange], np.int32)
-            asset = asset.copy()
-            asset[asset >= len(known.ids)] = place[asset[asset >= len(known.ids)] - len(known.ids)]
-        assets.append(asset)
-
-    def column(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(readings, name) for readings, _ in parts])
-
-    return Readings(
-        ids=Ids(known.ids, list(others)) if others else known.ids,
-        asset=np.concatenate(assets),
-        **{name: column(name) for name in ("measured_at", *VALUES, "present", "phase", "quality")},
-        payload=np.concatenate([readings.payload + np.int32(first) for (readings, _), first in zip(parts, shift, strict=True)]),
-        broken=[(index + first, reason) for (readings, _), first in zip(parts, shift, strict=True) for index, reason in readings.broken],
-    )
-
-
 def _walked(raw: NDArray[np.uint8], sizes: NDArray[np.int64]) -> tuple[Columns, int, list[int]]:
     """What the compiled walk reads, how many rows of it, and the payloads it does not take."""
     columns = _columns(len(sizes) + len(raw) // _BYTES_A_READING)

@@ -4,6 +4,7 @@ So what they are and what event time they meet depends on the log alone, not on 
 polls. Instants are ms.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,14 @@ class Clocks:
         bound = np.searchsorted(partition, np.arange(int(partition[-1]) + 2 if len(partition) else 1))
         reached = np.maximum.accumulate(position(partition, stamps.at[order]))
         return Clocks(bound, stamps.offset[order], instant_of(reached))
+
+    @staticmethod
+    def joined(some: "Sequence[Clocks]") -> "Clocks":
+        """Those of polls of which no two have messages of one partition."""
+        partition = np.concatenate([np.repeat(np.arange(len(one.bound) - 1), np.diff(one.bound)) for one in some])
+        order = np.argsort(partition, kind="stable")
+        bound = np.searchsorted(partition[order], np.arange(max(len(one.bound) for one in some)))
+        return Clocks(bound, np.concatenate([one.offset for one in some])[order], np.concatenate([one.at for one in some])[order])
 
     def newest(self) -> Ints:
         """The last reading of each partition; 0 where there is none."""

@@ -5,7 +5,10 @@ Readings wait in a buffer until their partition's watermark has passed them, the
 order of instants; `quarter_closing` makes rows of those.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +64,28 @@ class Part:
     partition: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     offset: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     before: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def joined_parts(parts: Sequence[Part]) -> Part:
+    """One shard's parts of several polls as that of one: polls of one edition, no two of which have readings of one partition,
+    and none has readings of a partition of whose silence an earlier one says."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    newest = np.zeros(max(len(part.newest) for part in parts), np.int64)
+    for part in parts:
+        newest[: len(part.newest)] = np.maximum(newest[: len(part.newest)], part.newest)
+    some = [part for part in parts if len(part.readings)] or [first]
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in some])
+
+    return Part(
+        first.shard, first.shards, first.edition, max(part.now for part in parts),
+        tuple(sorted(set(chain.from_iterable(part.partitions for part in parts)))),
+        newest, Clocks.joined([part.clocks for part in parts]), tuple(chain.from_iterable(part.silences for part in parts)),
+        column("readings"), column("phase"), column("partition"), column("offset"), column("before"),
+    )  # fmt: skip
 
 
 @dataclass

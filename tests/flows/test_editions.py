@@ -54,7 +54,7 @@ def test_a_part_waits_for_the_configuration_it_was_made_by(asked: int) -> None:
     before, after = sites("b", "c"), sites("a", "b", "c")
     view = Late(before, after, asked)
     shard = logic(view)
-    shard.on_item(part_by(after, "c", "a"))
+    shard.on_item((part_by(after, "c", "a"),))
     assert view.left < 0
     assert assets_of(shard) == ["a", "c"]
 
@@ -64,7 +64,7 @@ def test_one_that_never_comes_ends_the_worker_in_words(monkeypatch: pytest.Monke
     view = Late(sites("b", "c"), sites("b", "c"), 0)
     shard = logic(view)
     with pytest.raises(Unavailable, match=r"not seen the configuration another one works by within 0\.05 s"):
-        shard.on_item(part_by(sites("a", "b", "c"), "a"))
+        shard.on_item((part_by(sites("a", "b", "c"), "a"),))
     assert view.left < -2  # it looked again and again
     assert shard._shard.keys.assets == []
 
@@ -74,7 +74,7 @@ def test_parts_of_a_configuration_of_before_are_taken_by_that() -> None:
     before, after = sites("b", "c"), sites("a", "b", "c")
     view = Late(before, after, 1)
     shard = logic(view)
-    shard.on_item(part_by(before, "b"))
-    shard.on_item(part_by(after, "a"))
-    shard.on_item(part_by(before, "c"))
+    shard.on_item((part_by(before, "b"),))
+    shard.on_item((part_by(after, "a"),))
+    shard.on_item((part_by(before, "c"),))
     assert assets_of(shard) == ["b", "a", "c"]
