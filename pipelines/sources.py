@@ -43,7 +43,7 @@ RECORDS_AT_ONCE = 1_000
 PAYLOADS_AT_ONCE = 20_000
 """The most in a poll. Larger ones cost a reading less in the flow where there are many assets, and more in the caches."""
 BYTES_AT_ONCE = 2 * 1024 * 1024
-QUEUED_KBYTES = 32 * 1024
+QUEUED_KBYTES = 16 * 1024
 """How much is fetched ahead in all lanes together: more costs memory and, by the processor's caches, time."""
 LEAST_KBYTES = 2 * 1024
 FILL_S = 0.005
