@@ -35,5 +35,6 @@ class Beside:
 
 
 def threads_for(processes: int, processors: int | None = None) -> int:
-    """How many threads each of so many processes on this machine should have: all together no more than it has processors."""
-    return max(1, min(MOST, (processors or os.cpu_count() or 1) // max(1, processes)))
+    """How many threads each of so many processes on this machine should have: all together no more than processors are
+    theirs to use."""
+    return max(1, min(MOST, (processors or len(os.sched_getaffinity(0))) // max(1, processes)))

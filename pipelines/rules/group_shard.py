@@ -22,8 +22,11 @@ _SPARE = 64
 _OVERDUE, _FROZEN, _TICK = range(3)
 """The columns of what telemetry shards told."""
 
-MOST_MS = 24 * 3_600_000
-"""Beyond the correction horizon, quarters of so long are kept for partitions that are behind the others; fewer only in time."""
+LEAST_MS = 24 * 3_600_000
+"""Beyond the correction horizon, quarters of so long are kept for partitions that are behind the others, whatever they take."""
+MOST_ROWS, MOST_QUARTERS = 500_000, 2_000
+"""More are kept while they have room for no more rows of members than that (about 100 bytes each), up to so many quarters: partitions
+of few assets, which are read by the message as others are, get the further ahead in a backlog the fewer they are."""
 
 _Line = tuple[int, str, str, int]
 """Which row, the group, its scope, the revision."""
@@ -193,7 +196,8 @@ class GroupShard:
         kept for a partition that is far behind, or stands still."""
         self.gone = max(self.gone, self._least(_FROZEN, shards))
         kept = sorted(start for start in self.quarters if start >= self.gone)
-        for start in kept[: max(0, len(kept) - (MOST_MS + horizon) // QUARTER_MS)]:
+        most = max((LEAST_MS + horizon) // QUARTER_MS, min(MOST_QUARTERS, MOST_ROWS // max(1, len(self.seats.since))))
+        for start in kept[: max(0, len(kept) - most)]:
             if start + QUARTER_MS <= self.overdue:
                 self.gone = start + QUARTER_MS
         for start in [start for start in self.quarters if start < self.gone]:

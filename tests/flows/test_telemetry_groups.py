@@ -192,8 +192,27 @@ def test_rows_of_an_asset_name_the_scope_it_was_bound_to_in_their_quarter() -> N
     }  # fmt: skip
 
 
+def test_a_backlog_of_days_whose_partitions_hold_more_and_less_comes_to_the_same() -> None:
+    """Lanes are read by the message: where a partition has few assets, it is days ahead before the others' first day is read."""
+    end, steps = T0 + timedelta(days=4), range(0, 4 * 1440, 15)
+    few = [reading("a00", at, power_w=60.0) for at in steps]
+    many = [reading(asset, at, power_w=60.0) for at in steps for asset in ASSETS if asset != "a00"]
+
+    def told(at_once: int) -> dict[Any, Any]:
+        topic, polls = Topic(2), list[Poll]()
+        for first in range(max(len(few), len(many)) // at_once + 1):
+            polls.append(topic.poll(end, few[first * at_once :][:at_once], many[first * 96 :][:96]))
+        out = run([*polls, topic.silence(end, end + timedelta(minutes=20))])
+        return {place: (row.import_wh, row.missing_members) for place, row in groups_of(out).items()}
+
+    in_step, by_the_message = told(96 // (len(ASSETS) - 1)), told(96)
+    assert len(in_step) >= 2 * 4 * 96 - 2
+    assert by_the_message == in_step
+
+
 def test_a_partition_far_behind_has_its_rows_and_its_scopes_hear_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.rules.group_shard.MOST_MS", 0)
+    monkeypatch.setattr("pipelines.rules.group_shard.LEAST_MS", 0)
+    monkeypatch.setattr("pipelines.rules.group_shard.MOST_ROWS", 0)
     topic, slow, hours = Topic(2), "a03", 5
     now = T0 + hours * 60 * MINUTE
     swift = [asset for asset in ASSETS if asset != slow]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.rules import group_shard
 from pipelines.rules.group_snapshot import VERSION, dump, load
 from schemas.config import Configuration
 from schemas.intervals import QUARTER, QUARTER_MS
@@ -172,6 +173,17 @@ class TestFarBehind:
     """One telemetry shard's partition is days behind, or stands still: it holds up what can change, but not what is kept."""
 
     DAYS = 3 * 96
+
+    @pytest.fixture(autouse=True)
+    def _no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As where the scopes have many members."""
+        monkeypatch.setattr(group_shard, "MOST_ROWS", 0)
+
+    def test_where_they_take_little_more_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(group_shard, "MOST_ROWS", 2 * 150)
+        assert self.caught_up().quarters() == list(range(self.DAYS - 150, self.DAYS))
+        monkeypatch.setattr(group_shard, "MOST_QUARTERS", 120)
+        assert self.caught_up().quarters() == list(range(self.DAYS - 120, self.DAYS))
 
     def caught_up(self) -> Groups:
         """`load` is up to date, `pv` speaks of the first quarter only; nothing can be forgotten for it."""
