@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from pipelines.places import places, stamps
 from pipelines.records import Poll
 from pipelines.rules.quarter_intake import Columns, rejected, sort
+from pipelines.rules.quarter_parts import Part, Silence
 from pipelines.rules.quarter_rejects import BAD, GOOD, NO_MINUTE, REASONS, Reject, collapsed
 from pipelines.rules.quarter_roster import Roster, Rosters
-from pipelines.rules.quarter_state import Part, Silence
 from schemas.telemetry import Measurement
 from schemas.topics import TELEMETRY
 from schemas.units import from_ms, to_ms

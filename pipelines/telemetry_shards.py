@@ -26,9 +26,10 @@ from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_earlier import Earlier, overtake, overtake_groups
 from pipelines.rules.quarter_news import Teller, Told
 from pipelines.rules.quarter_out import late_readings, oddities, strays
+from pipelines.rules.quarter_parts import Part, joined_parts
 from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_snapshot import dump, load
-from pipelines.rules.quarter_state import Part, Shard, Step, joined_parts
+from pipelines.rules.quarter_state import Shard, Step
 from pipelines.segments import Segments
 from pipelines.telemetry_counts import counting
 from schemas.clock import Clock, wall_seconds

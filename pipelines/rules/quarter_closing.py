@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pipelines.rules.quarter_arrivals import STEP_MS
 from pipelines.rules.quarter_hours import Inside, Judged, MeterTiming, assembled, judged, tolerant
 from pipelines.rules.quarter_minutes import in_order
+from pipelines.rules.quarter_parts import Part
 from pipelines.rules.quarter_power import PowerEnergy
 from pipelines.rules.quarter_readings import EXPORT, IMPORT, Flags, Ints, Table, joined, position
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_slots import Slots
 from pipelines.rules.quarter_standing import standing
-from pipelines.rules.quarter_state import Part, Shard, Step
+from pipelines.rules.quarter_state import Shard, Step
 from pipelines.rules.quarter_written import digests
 from schemas.intervals import QUARTER_MS
 

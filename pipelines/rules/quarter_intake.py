@@ -7,10 +7,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipelines.rules.append_times import Clocks, Stamps
+from pipelines.rules.quarter_parts import Part, Silence
 from pipelines.rules.quarter_readings import ESTIMATED, EXPORT, IMPORT, POWER, STORED, Flags, Floats, Ints, Records, no_readings
 from pipelines.rules.quarter_rejects import ABOVE, ABSURD, ANCIENT, BAD, EMPTY, FUTURE, GOOD, NON_FINITE, UNKNOWN
 from pipelines.rules.quarter_roster import Roster
-from pipelines.rules.quarter_state import Part, Silence
 
 
 @dataclass(frozen=True, slots=True)

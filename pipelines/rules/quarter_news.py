@@ -11,9 +11,10 @@ from pipelines.rules.group_news import GroupNews, Members
 from pipelines.rules.quarter_closing import cut_of
 from pipelines.rules.quarter_hours import ROW
 from pipelines.rules.quarter_keys import Keys
+from pipelines.rules.quarter_parts import Part
 from pipelines.rules.quarter_readings import Flags, Ints
 from pipelines.rules.quarter_roster import Roster, shard_of
-from pipelines.rules.quarter_state import Part, Shard, Step
+from pipelines.rules.quarter_state import Shard, Step
 from schemas.intervals import QUARTER_MS
 
 _NEVER = np.iinfo(np.int64).max

@@ -18,8 +18,8 @@ from pipelines.ahead import Ahead
 from pipelines.beside import Beside, threads_for
 from pipelines.merging import merged, together
 from pipelines.records import Appended, Mark, Out, Outs, Poll, Run
+from pipelines.rules.quarter_parts import Part, joined_parts
 from pipelines.rules.quarter_roster import Rosters
-from pipelines.rules.quarter_state import Part, joined_parts
 from pipelines.sources import PayloadSource
 from pipelines.telemetry import telemetry_flow
 from pipelines.telemetry_intake import DeadLetterLimit, Intake, TooManyDeadLetters, uncounted

@@ -3,8 +3,8 @@
 import pytest
 
 from pipelines.meters import Meters
+from pipelines.rules.quarter_parts import Part
 from pipelines.rules.quarter_roster import Rosters
-from pipelines.rules.quarter_state import Part
 from pipelines.telemetry_intake import DeadLetterLimit, Intake, uncounted
 from pipelines.telemetry_shards import ShardLogic
 from schemas.clock import FrozenClock

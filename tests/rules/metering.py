@@ -11,11 +11,12 @@ from pipelines.rules.append_times import Stamps
 from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_hours import CONTENT, METHODS, MeterTiming, judged, rows_of
 from pipelines.rules.quarter_intake import Columns, Sorted, sort
+from pipelines.rules.quarter_parts import Silence
 from pipelines.rules.quarter_readings import BITS, ESTIMATED, VALUES, Table, no_readings
 from pipelines.rules.quarter_rejects import FUTURE
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.quarter_snapshot import dump, load
-from pipelines.rules.quarter_state import Shard, Silence
+from pipelines.rules.quarter_state import Shard
 from schemas.clock import FrozenClock
 from schemas.config import Configuration
 from schemas.units import to_ms

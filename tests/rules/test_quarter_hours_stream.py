@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.rules.quarter_hours import MeterTiming
-from pipelines.rules.quarter_state import Silence
+from pipelines.rules.quarter_parts import Silence
 from tests.rules.metering import START, Meter, differences, minutes, roster
 from tests.rules.reference_quarter_hours import MINUTE, QUARTER, Reading, Reference
 

@@ -10,8 +10,9 @@ from pipelines.rules.group_news import GroupNews
 from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_intake import sort
 from pipelines.rules.quarter_news import Teller, Told
+from pipelines.rules.quarter_parts import Silence
 from pipelines.rules.quarter_roster import Roster
-from pipelines.rules.quarter_state import Shard, Silence
+from pipelines.rules.quarter_state import Shard
 from schemas.clock import FrozenClock
 from schemas.config import Configuration
 from schemas.intervals import QUARTER_MS
