@@ -7,7 +7,7 @@ fleets get the real share of rows (one in about 190 readings) only where a varia
 from tests.benchmarks.readings import EVERY_MS, TAIL_MS, Fleet
 
 SIZES: dict[str, dict[int, int]] = {
-    "ours-singles": {1_000: 4_000_000, 10_000: 4_000_000, 100_000: 10_400_000},
+    "ours-singles": {1_000: 6_000_000, 10_000: 6_000_000, 100_000: 10_400_000},
     "ours-batches": {1_000: 12_000_000, 10_000: 12_000_000, 100_000: 19_600_000},
     "flink": {1_000: 2_000_000, 10_000: 2_000_000, 100_000: 2_000_000},
     "flink-batches": {1_000: 2_000_000, 10_000: 2_000_000, 100_000: 2_000_000},
