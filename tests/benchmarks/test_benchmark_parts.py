@@ -192,7 +192,7 @@ def test_every_size_closes_a_quarter() -> None:
                 fleet = sizes.fleet(group, assets, factor=factor)
                 assert len(fleet.quarters) >= 1
                 assert all(last - first >= 2 for first, last in map(fleet.ticks_of, fleet.quarters.tolist()))
-    assert sizes.readings("streams", 1_000, asked=2_000_000) == 400_000
+    assert sizes.readings("streams", 1_000, asked=3_000_000) == 400_000
 
 
 def test_numbers_asked_for_are_told_with_their_ratio() -> None:
