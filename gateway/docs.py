@@ -114,7 +114,8 @@ status --partitions` and `/api/v1/status` show the same. What it counts: `readin
 `messages` that are `unreadable`, `rows` written of assets and `revisions` among them, `group_rows`, readings
 `repeated`, `conflicts` among these, `late` ones, `strays` (assets on a second partition), `behind_groups` (rows of
 assets that came when their groups' rows were done), `dead_letters`. Its stages: `poll`, `decode`, `aggregate`,
-`groups`, `write` (until the broker has acknowledged), `snapshot`. Counters begin at 0 when a worker is started again.
+`groups`, `write` (until the broker has acknowledged), `snapshot`; `decode` and `aggregate` may run in several threads,
+whose seconds add up. Counters begin at 0 when a worker is started again.
 
 Worth an alert: `derms_flow_watermark_delay_seconds` above a few minutes (it goes on growing when nobody works),
 `derms_flow_lag_messages` that does not fall, `derms_flow_report_age_seconds` above 30, any increase of
