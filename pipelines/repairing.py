@@ -151,29 +151,33 @@ class Repairer:
         return Piece(changes.rows, changes.tally, left_out, max(span[1] for span in spans.values()), len(spans))
 
     def _groups(self, changes: Changes, spans: Mapping[str, Span], roster: Roster, said: Statement) -> None:
-        """Adds the rows of the groups of these assets' scopes."""
+        """Adds the rows of the groups of the scopes these assets belonged to, by who belonged there in each quarter (semantics 2)."""
         of_scope: dict[str, list[Span]] = {}
         for asset, span in spans.items():
-            if (scope := roster.reporting_scope(asset)) is not None:
-                of_scope.setdefault(scope, []).append(span)
-        if not of_scope:
-            return
+            for scope, part in roster.scopes_within(asset, *span):
+                of_scope.setdefault(scope, []).append(part)
         hulls = {scope: (min(first for first, _ in found), max(until for _, until in found)) for scope, found in of_scope.items()}
-        first, until = min(first for first, _ in hulls.values()), max(until for _, until in hulls.values())
-        members = [asset.id for scope in hulls for asset in roster.by_scope[scope]]
-        groups = [group.group_id for scope in hulls for group in roster.groups[scope]]
+        sites = {scope: site for scope, hull in hulls.items() if (site := roster.site(scope, *hull)).groups}
+        if not sites:
+            return
+        first, until = min(hulls[scope][0] for scope in sites), max(hulls[scope][1] for scope in sites)
+        scopes_of: dict[str, set[str]] = {}
+        for scope, site in sites.items():
+            for one in site.assets:
+                scopes_of.setdefault(one.name, set()).add(scope)
+        members, groups = list(scopes_of), list({one.name for site in sites.values() for one in site.groups})
         known = self._history.rows(Level.ASSET, members, max(0, first - _PHASES_MS), until)
         fresh = dict(as_last(changes.rows))
         rows = dict(map(last_of, known)) | fresh
         lasts = dict(map(last_of, self._history.rows(Level.GROUP, groups, first, until)))
         by_scope: dict[str, dict[Place, Any]] = {}
         for place, last in rows.items():
-            if (scope := roster.scope_of(place[0])) is not None:
+            for scope in scopes_of.get(place[0], ()):
                 by_scope.setdefault(scope, {})[place] = last
-        for scope, hull in hulls.items():
-            part = group_changes(scope, hull, by_scope.get(scope, {}), fresh, lasts, said, roster)
-            changes.rows += part.rows
-            changes.tally += part.tally
+        for scope, site in sites.items():
+            written = group_changes(scope, hulls[scope], by_scope.get(scope, {}), fresh, lasts, said, site)
+            changes.rows += written.rows
+            changes.tally += written.tally
 
     def _columns(self, spans: Mapping[str, Span], roster: Roster) -> Columns:
         """All readings the spans' quarters may come from."""

@@ -72,9 +72,9 @@ class Configuration(Item):
 
     @cached_property
     def earlier(self) -> Mapping[str, tuple[EarlierBinding, ...]]:
-        """By `kind/id`, what assets and groups were bound to before, the earliest first: those whose binding ever changed, removed
-        ones too. It comes from the changes that led here, never from a file: a configuration that was only written down has none.
-        No part of what is written or compared.
+        """By `assets/asset_id` and `groups/group_id`, what they were bound to before, the earliest first: those whose binding ever
+        changed, removed ones too. It comes from the changes that led here, never from a file: a configuration that was only written
+        down has none. No part of what is written or compared.
         """
         return {}
 
@@ -158,6 +158,11 @@ def problems(configuration: Configuration) -> Iterator[str]:
             yield f"assets[{index}].connection_meter: scope {asset.scope_id!r} already has the connection meter {other!r}"
         if asset.valid_from and asset.valid_to and asset.valid_to <= asset.valid_from:
             yield f"assets[{index}].valid_to: must be after valid_from"
+    for index, partner in enumerate(c.partners):
+        for end in (at for at, letter in enumerate(partner.id) if letter == "/"):
+            if (other := partner.id[:end]) in partners:
+                words = f"{partner.id!r} begins with partner {other!r} and '/', so that a key partner/group could mean either"
+                yield f"partners[{index}].id: {words}; write another id, such as {partner.id.replace('/', '-')!r}"
     owners: dict[str, str] = {}
     bindings: dict[tuple[str, str], str] = {}
     for index, group in enumerate(c.groups):

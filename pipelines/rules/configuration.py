@@ -1,7 +1,7 @@
 """The configuration as a fold of changes, and the changes that lead from one to another (contract 3)."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -48,7 +48,27 @@ def configuration_of(changes: Mapping[str, ConfigChange]) -> Configuration:
             plain["timing"] = body
         else:
             plain.setdefault(change.kind, []).append(body)
-    return Configuration.model_validate(plain).after({key: tuple(change.earlier) for key, change in changes.items() if change.earlier})
+    return Configuration.model_validate(plain).after(_before(changes))
+
+
+def _before(changes: Mapping[str, ConfigChange]) -> dict[str, tuple[EarlierBinding, ...]]:
+    """What was bound otherwise, by `assets/asset_id` and `groups/group_id`."""
+    partners = [change.id for change in changes.values() if change.kind == "partners"]
+    found: dict[str, tuple[EarlierBinding, ...]] = {}
+    for change in changes.values():
+        if change.earlier:
+            key = f"{change.kind}/{_group_id(change, partners) if change.kind == 'groups' else change.id}"
+            found[key] = (*found.get(key, ()), *change.earlier)
+    return found
+
+
+def _group_id(change: ConfigChange, partners: Iterable[str]) -> str:
+    """The group's own id: that of a removed one is what its key has behind its partner's. Both may have slashes in them, and the
+    partner, who may be removed too, is one that was ever there."""
+    if change.body is not None and (found := json.loads(change.body).get("group_id")):
+        return str(found)
+    partner = max((one for one in partners if change.id.startswith(f"{one}/")), key=len, default=change.id.split("/", 1)[0])
+    return change.id.removeprefix(f"{partner}/")
 
 
 def merged(old: Mapping[str, ConfigChange], changes: list[ConfigChange]) -> dict[str, ConfigChange]:

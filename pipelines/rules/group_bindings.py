@@ -7,6 +7,7 @@ from when a process learns of them: a restart, at whatever time, comes to the sa
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple
@@ -55,6 +56,13 @@ class Binding(NamedTuple):
     end: int
 
 
+class Member(NamedTuple):
+    """An asset that belongs to a scope, or did, whatever has become of it since."""
+
+    id: str
+    connection_meter: bool
+
+
 class Past(NamedTuple):
     """What `name` was bound to by a change of before, in the quarters that start within [begin, end), whole ones; `scope` None: to
     nothing. Of them it belonged to the scope in those within [valid_from, valid_to)."""
@@ -84,6 +92,22 @@ def groups_said(groups: Iterable[Group]) -> Iterator[Said]:
         yield group.group_id, group.scope_id, False, 0, FOREVER
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Who belonged to one scope in some stretch of time: its assets, and the groups that reported them, both in order of their names."""
+
+    assets: list[Binding]
+    groups: list[Binding]
+
+    def members(self, start: int) -> list[Member]:
+        """The scope's assets in the quarter from `start` (ms)."""
+        return [Member(one.name, one.meter) for one in self.assets if one.begin <= start < one.end]
+
+    def reporting(self, start: int) -> list[str]:
+        """The ids of the scope's groups in the quarter from `start` (ms)."""
+        return [one.name for one in self.groups if one.begin <= start < one.end]
+
+
 class Before:
     """What held before, of the assets or groups whose binding ever changed.
 
@@ -104,6 +128,11 @@ class Before:
                     self.past.append(Past(name, one.scope_id, one.connection_meter, begin, end, *_valid(one.valid_from, one.valid_to)))
                 begin = max(begin, end)
             self.since[name] = begin
+        self._of: dict[str, list[Past]] = {}
+        self._in: dict[str | None, list[Past]] = {}
+        for past in self.past:
+            self._of.setdefault(past.name, []).append(past)
+            self._in.setdefault(past.scope, []).append(past)
 
     def bindings(self, said: Iterable[Said], mine: Callable[[str], bool], gone: int) -> list[Binding]:
         """All bindings to some scopes that matter, in an order that depends on nothing but them.
@@ -111,10 +140,29 @@ class Before:
         `said` is what the configuration says of these scopes, `mine` tells which they are; what held only before `gone` (ms)
         is left out.
         """
+        return self._bindings(said, (one for one in self.past if one.scope is not None and mine(one.scope)), gone)
+
+    def within(self, scope: str, said: Iterable[Said], first: int, until: int) -> list[Binding]:
+        """The bindings to one scope that hold in any quarter of a stretch (ms); `said` is what the configuration says of it."""
+        return [one for one in self._bindings(said, self._in.get(scope, ()), first) if max(one.begin, first) < min(one.end, until)]
+
+    def scope_at(self, name: str, start: int, present: str | None) -> str | None:
+        """What one was bound to in the quarter from `start` (ms), whether it belonged there then or not; now it is `present`."""
+        return next((one.scope for one in self._of.get(name, ()) if one.begin <= start < one.end), present)
+
+    def scopes_within(self, name: str, first: int, until: int, present: str | None) -> Iterator[tuple[str, tuple[int, int]]]:
+        """The scopes one was bound to in a stretch (ms), each with its part of it; now it is `present`."""
+        for one in self._of.get(name, ()):
+            if one.scope is not None and max(one.begin, first) < min(one.end, until):
+                yield one.scope, (max(one.begin, first), min(one.end, until))
+        if present is not None and (begin := max(first, self.since.get(name, 0))) < until:
+            yield present, (begin, until)
+
+    def _bindings(self, said: Iterable[Said], past: Iterable[Past], gone: int) -> list[Binding]:
         found = [Binding(name, scope, meter, max(begin, self.since.get(name, 0)), end) for name, scope, meter, begin, end in said]
-        for one in self.past:
+        for one in past:
             begin, end = max(one.begin, one.valid_from), min(one.end, one.valid_to)
-            if one.scope is not None and begin < end and end > gone and mine(one.scope):
+            if one.scope is not None and begin < end and end > gone:
                 found.append(Binding(one.name, one.scope, one.meter, begin, end))
         return sorted(found, key=lambda one: (one.scope, one.name, one.begin))
 

@@ -7,6 +7,7 @@ tests hold the two together to the last bit.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipelines.rules.group_bindings import Member
 from schemas.telemetry import Method
 from schemas.topology import Asset
 from schemas.units import Phase
@@ -20,7 +21,7 @@ _W_PER_WH = 4.0
 """A quarter's mean power of its net energy."""
 
 
-def group_content(members: Iterable[Asset], rows: Mapping[str, ByPhase], phases: Mapping[str, list[str]]) -> dict[str, Any] | None:
+def group_content(members: Iterable[Asset | Member], rows: Mapping[str, ByPhase], phases: Mapping[str, list[str]]) -> dict[str, Any] | None:
     """What a group's row says of a quarter, from its members' rows; None where there is none.
 
     Sums run in the members' order: the flow's is that of their ids. `phases` are those each asset is known to report in the

@@ -1,20 +1,19 @@
 """What the metering engine needs of the configuration: who is measured, and whose energy groups report (semantics 1.8, 2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
 from zlib import crc32
 
 import numpy as np
 
-from pipelines.rules.group_bindings import FOREVER, Before, marks_of, scope_hash
+from pipelines.rules.group_bindings import FOREVER, Before, Site, assets_said, groups_said, marks_of, scope_hash
 from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_readings import Floats, Ints
 from schemas.clock import Clock
 from schemas.config import Configuration, EarlierBinding
-from schemas.topology import Asset, Group, bound
+from schemas.topology import Asset, Group
 
 EDITIONS = 16
 """So many past orders of assets are remembered: other workers may be a few changes behind."""
@@ -92,12 +91,15 @@ class Roster:
     @cached_property
     def assets_before(self) -> Before:
         """What assets were bound to before, removed ones too."""
-        return Before((key.split("/", 1)[1], some) for key, some in self.earlier.items() if key.startswith("assets/"))
+        return self._before("assets/")
 
     @cached_property
     def groups_before(self) -> Before:
         """What groups were bound to before, removed ones too."""
-        return Before((key.split("/", 2)[2], some) for key, some in self.earlier.items() if key.startswith("groups/"))
+        return self._before("groups/")
+
+    def _before(self, kind: str) -> Before:
+        return Before((key.removeprefix(kind), some) for key, some in self.earlier.items() if key.startswith(kind))
 
     @cached_property
     def heard_before(self) -> list[tuple[str, str, int]]:
@@ -122,18 +124,22 @@ class Roster:
         return np.where(self._scopes < 0, -1, self._scopes % shards)
 
     def scope_of(self, asset_id: str) -> str | None:
-        """The asset's scope; None if it is unknown."""
+        """The asset's scope now; None if it is unknown."""
         asset = self.assets.get(asset_id)
         return asset.scope_id if asset else None
 
-    def reporting_scope(self, asset_id: str) -> str | None:
-        """The asset's scope if a group is bound to it, else None."""
-        scope = self.scope_of(asset_id)
-        return scope if scope in self.groups else None
+    def scope_at(self, asset_id: str, start: int) -> str | None:
+        """The asset's scope in the quarter from `start` (ms); None if it had none."""
+        return self.assets_before.scope_at(asset_id, start, self.scope_of(asset_id))
 
-    def members(self, scope_id: str, quarter: datetime) -> tuple[Asset, ...]:
-        """The assets bound to the scope in the quarter that starts then."""
-        return tuple(asset for asset in self.by_scope.get(scope_id, ()) if bound(asset, quarter))
+    def scopes_within(self, asset_id: str, first: int, until: int) -> Iterator[tuple[str, tuple[int, int]]]:
+        """The asset's scopes in a stretch of quarters (ms), each with its part of it."""
+        return self.assets_before.scopes_within(asset_id, first, until, self.scope_of(asset_id))
+
+    def site(self, scope_id: str, first: int, until: int) -> Site:
+        """Who belonged to the scope in the quarters of a stretch (ms): assets and groups that left it since or are removed, too."""
+        assets, groups = assets_said(self.by_scope.get(scope_id, ())), groups_said(self.groups.get(scope_id, ()))
+        return Site(self.assets_before.within(scope_id, assets, first, until), self.groups_before.within(scope_id, groups, first, until))
 
 
 class Rosters:

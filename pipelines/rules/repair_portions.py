@@ -19,10 +19,21 @@ def hull_of(spans: Sequence[Span], window: Span) -> Span | None:
 
 
 def batches(spans: Mapping[str, Span], roster: Roster, most: int) -> Iterator[dict[str, Span]]:
-    """The assets by whole scopes, since a scope's groups need all its members' rows; about `most` assets at a time."""
+    """The assets by whole scopes, since a scope's groups need all its members' rows; about `most` assets at a time.
+
+    Scopes that had the same asset one after the other go together: a group whose row two batches write would be given the same
+    revision twice, as the history may not have the first one's yet.
+    """
+    first_of: dict[str, str | None] = {}
+    heads = _Heads()
+    for asset, span in spans.items():
+        scopes = [scope for scope, _ in roster.scopes_within(asset, *span)]
+        first_of[asset] = scopes[0] if scopes else None
+        for other in scopes[1:]:
+            heads.join(scopes[0], other)
     by_scope: dict[str | None, list[str]] = {}
-    for asset in spans:
-        by_scope.setdefault(roster.scope_of(asset), []).append(asset)
+    for asset, first in first_of.items():
+        by_scope.setdefault(heads.of(first), []).append(asset)
     batch: dict[str, Span] = {}
     for assets in by_scope.values():
         if batch and len(batch) + len(assets) > most:
@@ -31,6 +42,22 @@ def batches(spans: Mapping[str, Span], roster: Roster, most: int) -> Iterator[di
         batch |= {asset: spans[asset] for asset in assets}
     if batch:
         yield batch
+
+
+class _Heads:
+    """One scope that stands for all that go together."""
+
+    def __init__(self) -> None:
+        self._next: dict[str | None, str | None] = {}
+
+    def of(self, scope: str | None) -> str | None:
+        while (after := self._next.get(scope, scope)) != scope:
+            self._next[scope] = self._next.get(after, after)
+            scope = after
+        return scope
+
+    def join(self, one: str, other: str) -> None:
+        self._next[self.of(other)] = self.of(one)
 
 
 def chunks(assets: list[str], counts: Mapping[str, int], most: int) -> Iterator[list[str]]:

@@ -7,13 +7,13 @@ from datetime import datetime
 from math import isclose
 from typing import Any
 
+from pipelines.rules.group_bindings import Member, Site
 from pipelines.rules.groups import group_content
 from pipelines.rules.quarter_roster import Roster
 from pipelines.rules.repair import Content, Place, Recomputed, Span
 from schemas.facts import derived_id
 from schemas.intervals import QUARTER_MS
 from schemas.telemetry import Level, Method, Origin, QuarterHour
-from schemas.topology import Asset
 from schemas.units import Phase, from_ms, to_ms
 
 NUMBERS = (
@@ -30,11 +30,10 @@ the history no longer has all of them (LOST), or since it is not a backfill's to
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The last row of a quarter: its revision, when it was stated (ms), whose scope it names, how it came, what it says."""
+    """The last row of a quarter: its revision, when it was stated (ms), how it came, what it says."""
 
     revision: int
     at: int
-    scope_id: str | None
     origin: Origin
     content: Content
 
@@ -61,7 +60,7 @@ def last_of(row: Mapping[str, Any]) -> tuple[Place, Last]:
     content = {name: row[name] for name in (*NUMBERS, *OTHERS)}
     content["method"] = Method(row["method"])
     place = (row["id"], row["phase"], row["start"])
-    return place, Last(row["revision"], row["at"], row["scope_id"], Origin(row["origin"]), content)
+    return place, Last(row["revision"], row["at"], Origin(row["origin"]), content)
 
 
 def differs(new: Content, old: Content) -> bool:
@@ -98,8 +97,7 @@ def asset_changes(
         changes.tally[outcome] += 1
         if outcome == WRITTEN and content is not None:
             asset, phase, start = place
-            scope_id = last.scope_id if last else roster.scope_of(asset)
-            changes.rows.append(_row(Level.ASSET, asset, phase, start, scope_id, content, last, said))
+            changes.rows.append(_row(Level.ASSET, asset, phase, start, roster.scope_at(asset, start), content, last, said))
     return changes
 
 
@@ -127,37 +125,38 @@ def group_changes(
     fresh: Container[Place],
     lasts: Mapping[Place, Last],
     said: Statement,
-    roster: Roster,
+    site: Site,
 ) -> Changes:
-    """The rows to write of the groups bound to a scope: those of quarters in which a member has a newer row than the group.
+    """The rows to write of the groups of a scope: those of quarters in which a member has a newer row than the group.
 
-    `rows` are the members' last rows and of some time before, so that phases that are missed are known; `fresh` are those just
-    written among them; `lasts` are the groups'. A group's row stays where it now had none.
+    `site` says who belonged to it in which of the quarters. `rows` are the members' last rows and of some time before, so that
+    phases that are missed are known; `fresh` are those just written among them; `lasts` are the groups'. A group's row stays
+    where it now had none.
     """
     changes, since = Changes(), _phases(rows)
     for start in range(*span, QUARTER_MS):
-        members = roster.members(scope_id, from_ms(start))
+        groups = site.reporting(start)
+        members = site.members(start) if groups else []
         awaited = [asset for asset in members if asset.connection_meter] or members
         there = [(asset.id, phase, start) for asset in awaited for phase in _of(rows, asset, start)]
         if not there:
             continue
         newest, changed = max(rows[place].at for place in there), any(place in fresh for place in there)
-        for group in roster.groups.get(scope_id, ()):
-            last = lasts.get((group.group_id, Phase.ALL.value, start))
+        for group in groups:
+            last = lasts.get((group, Phase.ALL.value, start))
             if last is not None and last.at >= newest and not changed:
                 continue
             content = _group_content(members, rows, since, start)
             outcome = _outcome(content, last, said.origin)
             if outcome == WRITTEN and content is not None:
                 changes.tally[GROUPS] += 1
-                changes.rows.append(_row(Level.GROUP, group.group_id, Phase.ALL.value, start, scope_id, content, last, said))
+                changes.rows.append(_row(Level.GROUP, group, Phase.ALL.value, start, scope_id, content, last, said))
             elif outcome == OWN:
                 changes.tally[OWN] += 1
     return changes
 
 
-def _group_content(members: Iterable[Asset], rows: Mapping[Place, Last], since: Mapping[str, dict[str, int]], start: int) -> Content | None:
-    members = list(members)
+def _group_content(members: list[Member], rows: Mapping[Place, Last], since: Mapping[str, dict[str, int]], start: int) -> Content | None:
     phases = {asset.id: [phase for phase, first in since.get(asset.id, {}).items() if first <= start] for asset in members}
     known = {
         asset.id: {phase: {**last.content, "last_minute_w": None} for phase, last in found.items()}
@@ -168,7 +167,7 @@ def _group_content(members: Iterable[Asset], rows: Mapping[Place, Last], since: 
     return None if content is None else {name: content[name] for name in (*NUMBERS, *OTHERS)}
 
 
-def _of(rows: Mapping[Place, Last], asset: Asset, start: int) -> dict[str, Last]:
+def _of(rows: Mapping[Place, Last], asset: Member, start: int) -> dict[str, Last]:
     return {phase.value: last for phase in Phase if (last := rows.get((asset.id, phase.value, start))) is not None}
 
 

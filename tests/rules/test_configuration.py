@@ -144,9 +144,31 @@ class TestEarlier:
 
     def told(self, *configurations: Configuration) -> list[tuple[str | None, datetime]]:
         found = configuration_of(self.after(*configurations)).earlier
-        asset, group = ([(one.scope_id, one.until) for one in found.get(key, ())] for key in ("assets/pv", "groups/vector/V"))
+        asset, group = ([(one.scope_id, one.until) for one in found.get(key, ())] for key in ("assets/pv", "groups/V"))
         assert asset == group
         return asset
+
+    @pytest.mark.parametrize("partner", ["vector", "nz/vector"])
+    def test_a_group_is_told_by_its_own_id_whatever_slashes_there_are(self, partner):
+        def bound(*groups: tuple[str, str], partners: tuple[str, ...] = (partner,)) -> Configuration:
+            plain = [{"partner_id": partner, "group_id": group, "scope_id": scope} for group, scope in groups]
+            scopes = [{"id": name} for name in "abc"]
+            return configuration(circuits=[], scopes=scopes, assets=[], partners=[{"id": one} for one in partners], groups=plain)
+
+        before = [bound(("V/1", "a"), ("W", "b")), bound(("V/1", "c"), ("W", "b"))]
+        gone = [bound(("W", "a")), bound(partners=("other",))]
+        assert configuration_of(self.after(*before)).earlier.keys() == {"groups/V/1"}
+        found = configuration_of(self.after(*before, *gone)).earlier
+        assert {key: [one.scope_id for one in some] for key, some in found.items()} == {"groups/V/1": ["a", "c"], "groups/W": ["b", "a"]}
+
+    def test_a_group_that_went_to_another_partner_has_one_past(self):
+        def bound(partner: str, scope: str) -> Configuration:
+            groups = [{"partner_id": partner, "group_id": "V", "scope_id": scope}]
+            scopes = [{"id": name} for name in "abc"]
+            return configuration(circuits=[], scopes=scopes, assets=[], partners=[{"id": "p"}, {"id": "q"}], groups=groups)
+
+        found = configuration_of(self.after(bound("p", "a"), bound("q", "b"), bound("q", "c"))).earlier
+        assert [(one.scope_id, one.until) for one in found["groups/V"]] == [("a", self.AT[1]), ("b", self.AT[2])]
 
     def test_a_first_binding_has_nothing_before_it(self):
         assert self.told(self.bound("a")) == []

@@ -145,10 +145,10 @@ def test_readings_that_do_not_count_are_left_out_and_told() -> None:
     assert piece.left_out == {"power above the asset's max_w": 1, "non-finite value": 1}
 
 
-def test_a_row_keeps_the_scope_it_was_written_for() -> None:
+def test_a_row_names_the_scope_of_its_quarter_whatever_was_written_before() -> None:
     content = truth(power("a", 100.0))["a", 0, FIRST]
     history = ListedHistory(power("a", 400.0), [asset_row("a", 0, FIRST, content, scope_id="elsewhere")])
-    assert [row.scope_id for row in run(history, TWO, "a")] == ["elsewhere", "s"]
+    assert [row.scope_id for row in run(history, TWO, "a")] == ["s", "s"]
 
 
 def test_rounding_is_no_difference() -> None:

@@ -59,6 +59,10 @@ def test_two_of_each_is_fine():
         ({"circuits": [*CIRCUITS, CIRCUITS[0]]}, r"circuits\[2\]\.id: 'feeder-1' is there twice"),
         ({"scopes": [*SCOPES, {"id": "mg-1"}]}, r"scopes\[2\]\.id: 'mg-1' is there twice"),
         ({"assets": [asset(), asset()]}, r"assets\[1\]\.id: 'a' is there twice"),
+        (
+            {"partners": [*PARTNERS, {"id": "vector/nz"}]},
+            r"partners\[2\]\.id: 'vector/nz' begins with partner 'vector' and '/', .*; write another id, such as 'vector-nz'",
+        ),
         ({"partners": [*PARTNERS, {"id": "vector"}]}, r"partners\[2\]\.id: 'vector' is there twice"),
         ({"assets": [asset(valid_from="2026-10-20T11:00:00Z", valid_to="2026-10-20T11:00:00Z")]}, r"assets\[0\]\.valid_to: must be after"),
         # an unknown field, and values that mean nothing
@@ -160,6 +164,7 @@ def test_what_cannot_work_is_refused_at_its_path_with_the_cure(changes: dict[str
         {"timing": {"max_interpolation": "PT0S", "correction_horizon": "PT0S"}},
         {"timing": {"max_interpolation": "PT2H", "correction_horizon": "PT2H"}},
         {"groups": [group(fallback_hold="PT0S")]},
+        {"partners": [*PARTNERS, {"id": "nz/vector"}, {"id": "vector-2/nz"}]},
         partner(wants={"heartbeat_interval": None}, heartbeat_grace="PT0S"),
         partner(wants={"heartbeat_interval": "PT1S"}),
         partner(wants={"heartbeat_interval": "P1D"}),
