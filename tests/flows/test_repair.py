@@ -14,16 +14,21 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from pipelines.records import Out, Record, Unreadable
 from pipelines.repair import Desk, repair_flow, waits_of
+from pipelines.repairing import Wanted
 from pipelines.rules.quarter_roster import Rosters
 from pipelines.rules.repair_schedule import ScheduleState
 from schemas.clock import Clock, FrozenClock, ScaledClock
 from schemas.config import Configuration
 from schemas.connection import Event, Severity
+from schemas.intervals import QUARTER_MS
 from schemas.telemetry import LateMeasurement, Measurement, Origin, QuarterHour
 from schemas.topics import EVENTS, LATE_TELEMETRY, QUARTER_HOURS, TELEMETRY, Topic
-from schemas.units import from_ms
+from schemas.units import from_ms, to_ms
 from sinks.errors import Misconfigured, Unavailable
-from tests.rules.archived import ListedHistory, repairer
+from tests.builders import T0
+from tests.flows.test_telemetry_groups import ASSETS, CHANGES, Changing, a_day_in_short
+from tests.flows.test_telemetry_groups import run as telemetry
+from tests.rules.archived import ListedHistory, repaired, repairer
 from tests.rules.metering import START, minutes
 from tests.rules.reference_quarter_hours import Reading
 
@@ -225,3 +230,21 @@ def test_the_engine_wakes_it_and_it_goes_on_from_its_store(tmp_path: Path) -> No
 def test_step_ids_are_recovery_keys() -> None:
     flow = repair_flow(records=TestingSource([]), out=TestingSink([]), clock=FrozenClock(NOW), desk=None)
     assert {"repair.in", "repair.repair"} <= {step.step_id for step in flow.substeps}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_repair_of_what_was_written_while_bindings_changed_says_the_same(what: str) -> None:
+    clock, moved_at = FrozenClock(T0 + timedelta(days=1)), T0 + timedelta(minutes=20)
+    live = [out.value for out in telemetry(a_day_in_short(), moved_at, what=what) if isinstance(out.value, QuarterHour)]
+    readings = [
+        Reading(asset, to_ms(T0) + minutes(at), 100.0 + n + at / 7)
+        for n, asset in enumerate(ASSETS)
+        for at in range(58 if n % 4 == 3 else 60)
+    ]
+    history, config = ListedHistory(readings, (row for row in live if row.revision)), Changing(clock, moved_at, what).current()
+    wanted = Wanted({asset: [(to_ms(T0), to_ms(T0) + 4 * QUARTER_MS)] for asset in ASSETS})
+    assert repaired(history, config, clock, wanted) == []
+    written, history.last = dict(history.last), {}
+    repaired(history, config, clock, wanted)
+    said = {place: (row.scope_id, row.net_wh, row.missing_members, row.method) for place, row in history.last.items()}
+    assert said == {place: (row.scope_id, pytest.approx(row.net_wh), row.missing_members, row.method) for place, row in written.items()}
