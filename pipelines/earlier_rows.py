@@ -30,8 +30,9 @@ SKEW = timedelta(seconds=30)
 """So far the broker's clock, by which records are dated, may be from ours."""
 SPREAD = timedelta(seconds=15)
 """So long a shard may take for its snapshot, in which rows are written that are not in it."""
-TOGETHER = timedelta(minutes=10)
-"""Snapshots of shards further apart are not of one moment: the earlier shard has heard nothing since, and written nothing."""
+TOGETHER = timedelta(seconds=30)
+"""Snapshots of shards further apart are not of one epoch: the earlier shard has heard nothing since, and written nothing. No longer than
+needed, for in a backlog each second's rows are many."""
 LOOK_BACK = timedelta(hours=2)
 """How long before its recovery store was made a flow may have written rows that can still change, at least: a store may be moved away."""
 WITHIN_S = 30.0

@@ -238,7 +238,7 @@ class TestHowFarBack:
         return since
 
     def test_to_the_first_snapshot_of_those_of_one_moment(self) -> None:
-        assert self.asked(self.SAVED + timedelta(seconds=40), self.SAVED, self.SAVED + timedelta(seconds=3)) == self.LEAST
+        assert self.asked(self.SAVED + timedelta(seconds=25), self.SAVED, self.SAVED + timedelta(seconds=3)) == self.LEAST
 
     def test_a_group_shard_that_heard_nothing_for_months_does_not_have_them_read(self) -> None:
         assert self.asked(self.SAVED - timedelta(days=90), self.SAVED) == self.LEAST
