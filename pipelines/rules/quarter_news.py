@@ -47,6 +47,8 @@ class _Heard(NamedTuple):
 
     def by(self, number: int) -> tuple[Any, ...]:
         """What one group shard hears of."""
+        if not len(self.bits):
+            return self.columns
         mine = np.flatnonzero(self.bits >> number & 1)
         return tuple(column[mine] for column in self.columns)
 
@@ -78,6 +80,8 @@ class Teller:
         settled = _Heard(self._bits[assets], (self._marks[assets], until))
         absent, moved = self._pass_time(slowest, shard.times.fastest() - timing.report_deadline)
         everywhere, self._again = moved or self._again or step.provisional, False
+        if not everywhere and not len(rows.bits) and not len(running.bits) and not len(settled.bits):
+            return []  # as most steps of few readings have nothing to tell
         tick, news = shard.tick if step.provisional else 0, []
         for number in range(part.shards):
             final, live, (marks, ends) = Members(*rows.by(number)), Members(*running.by(number)), settled.by(number)
