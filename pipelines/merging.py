@@ -1,13 +1,12 @@
 """Polls of several lanes as one: what a poll costs beside its readings is then paid once for all lanes of a worker."""
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate, chain
-from typing import overload
+from itertools import chain
 
 from pipelines.records import Appended, Poll, Run
 from schemas.units import to_ms
+from sinks.payloads import Payloads
 
 PAYLOADS_AT_ONCE = 200_000
 """A poll with so many payloads is not joined with further ones."""
@@ -43,38 +42,12 @@ def _one(polls: Sequence[Poll]) -> Poll:
         runs += [_judged(replace(run, first=run.first + before), poll) for run in poll.runs]
         before += len(poll.payloads)
     return Poll(
-        payloads=_Lists([poll.payloads for poll in polls]),
+        payloads=Payloads.joined([poll.payloads for poll in polls]),
         runs=tuple(runs),
         marks=tuple(chain.from_iterable(poll.marks for poll in polls)),
         partitions=tuple(sorted(set(chain.from_iterable(poll.partitions for poll in polls)))),
         now=max(poll.now for poll in polls),
     )
-
-
-class _Lists(Sequence[bytes]):
-    """Lists of payloads as one, without copying them."""
-
-    def __init__(self, lists: list[Sequence[bytes]]) -> None:
-        self._lists = lists
-        self._begins = [0, *accumulate(map(len, lists))]
-
-    @overload
-    def __getitem__(self, place: int) -> bytes: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[bytes]: ...
-    def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
-        if isinstance(place, slice):
-            return list(self)[place]
-        if not 0 <= place < len(self):
-            raise IndexError("no such payload")
-        which = bisect_right(self._begins, place) - 1
-        return self._lists[which][place - self._begins[which]]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return chain.from_iterable(self._lists)
-
-    def __len__(self) -> int:
-        return self._begins[-1]
 
 
 def _judged(run: Run, poll: Poll) -> Run:

@@ -4,7 +4,7 @@ Without numpy, for the flows of the control plane read through the same sources.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import overload
@@ -20,9 +20,22 @@ class Payloads(Sequence[bytes]):
         self.raw, self.sizes = raw, sizes
 
     @classmethod
-    def of(cls, pieces: Sequence[bytes], sizes: "array[int]") -> "Payloads":
+    def of(cls, pieces: Sequence[bytes | memoryview], sizes: "array[int]") -> "Payloads":
         """From their bytes in pieces, cut anywhere."""
         return cls(b"".join((*pieces, bytes(PAD))), sizes)
+
+    @classmethod
+    def joined(cls, some: Iterable[Sequence[bytes]]) -> "Payloads":
+        """All of them, in order; no object is made for a payload that lies in a run of bytes already."""
+        pieces, sizes = list[bytes | memoryview](), array("q")
+        for payloads in some:
+            if isinstance(payloads, Payloads):
+                pieces.append(memoryview(payloads.raw)[: payloads.size])
+                sizes += payloads.sizes
+            else:
+                pieces += payloads
+                sizes.extend(map(len, payloads))
+        return cls.of(pieces, sizes)
 
     @property
     def size(self) -> int:
