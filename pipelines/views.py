@@ -63,6 +63,7 @@ class _TopicView(ABC, Generic[V]):
     def __init__(self, settings: KafkaSettings, clock: Clock, topic: Topic, model: type[V], fetch_wait_ms: int) -> None:
         self._clock, self._topic, self._model = clock, topic, model
         self._latest: dict[str, V] = {}
+        self._shown: Mapping[str, V] = MappingProxyType(self._latest)
         self._lock = threading.Lock()
         self._follower = Follower(settings, [topic], self._take, client_id=f"{topic.name}-view", fetch_wait_ms=fetch_wait_ms)
         self._deriving = threading.Lock()
@@ -91,7 +92,7 @@ class _TopicView(ABC, Generic[V]):
         if not self._ready:
             raise Unavailable(f"{self._topic.name} has not been read to its end yet", 1.0)
         with self._lock:
-            return MappingProxyType(self._latest)
+            return self._shown
 
     def _take(self, records: list[RawRecord]) -> None:
         latest = dict(self._latest)  # a new one each time: who holds the old one may go on reading it
@@ -108,6 +109,7 @@ class _TopicView(ABC, Generic[V]):
                 latest[record.key] = self._followed(latest.get(record.key), value)
         with self._lock:
             self._latest, self.changed_at = latest, self._clock.now()
+            self._shown = MappingProxyType(latest)  # the same object as long as nothing changes: readers keep what they derive from it
         if self._ready or len(records) < MANY:
             self._derive()
 

@@ -91,6 +91,15 @@ class Configuration(Item):
             raise ValueError("; ".join(found))
         return self
 
+    @cached_property
+    def _partners_by_id(self) -> dict[str, Partner]:
+        """Asked for with every request and every step of a connection: a search through thousands each time would be felt."""
+        return {partner.id: partner for partner in self.partners}
+
+    @cached_property
+    def _groups_by_id(self) -> dict[str, Group]:
+        return {group.group_id: group for group in self.groups}
+
     def circuit(self, circuit_id: str) -> Circuit | None:
         """The circuit of that id, or None."""
         return next((c for c in self.circuits if c.id == circuit_id), None)
@@ -105,15 +114,16 @@ class Configuration(Item):
 
     def partner(self, partner_id: str) -> Partner | None:
         """The partner of that id, or None."""
-        return next((p for p in self.partners if p.id == partner_id), None)
+        return self._partners_by_id.get(partner_id)
 
     def group(self, partner_id: str, group_id: str) -> Group | None:
         """That partner's group, or None."""
-        return next((g for g in self.groups if g.group_id == group_id and g.partner_id == partner_id), None)
+        found = self._groups_by_id.get(group_id)
+        return found if found is not None and found.partner_id == partner_id else None
 
     def group_by_id(self, group_id: str) -> Group | None:
         """The group of that id (ids are unique over all partners), or None."""
-        return next((g for g in self.groups if g.group_id == group_id), None)
+        return self._groups_by_id.get(group_id)
 
     def groups_of_scope(self, scope_id: str) -> tuple[Group, ...]:
         """The groups bound to a scope."""

@@ -48,9 +48,10 @@ def whole_ms(instant: datetime) -> datetime:
     ValueError for one that is outside the years 1 to 9999 once it is in UTC.
     """
     try:
-        return from_ms(to_ms(instant))
+        utc = instant.astimezone(UTC)
     except OverflowError:
         raise ValueError("the instant is outside the years 1 to 9999") from None
+    return utc.replace(microsecond=utc.microsecond - utc.microsecond % 1000)
 
 
 def rfc3339(instant: datetime) -> str:

@@ -43,7 +43,7 @@ class Wire(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _nulls_refused(cls, value: object) -> object:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and None in value.values():
             for name in cls.model_fields:
                 if name in value and value[name] is None:
                     raise ValueError(f"{name}: null is not allowed; leave the property out instead")

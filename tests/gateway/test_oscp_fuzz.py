@@ -6,7 +6,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.oscp_auth import holder, token_accepted
+from gateway.oscp_auth import Holders
 from gateway.rate import MOST_CALLERS, Buckets
 from schemas.facts import digest
 from tests.gateway.oscp_side import TOKEN, Side, block, connection, forecast_body, register_body
@@ -84,9 +84,11 @@ def test_any_request(method, path, content, token, kind, request_id):
 
 def test_a_token_is_found_among_all_partners_and_only_as_its_own():
     known = {c.partner_id: c for c in (connection("a", "1", "2"), connection("b", "3"), connection("c"))}
-    assert [holder(known, digest(token)) for token in "1234"] == ["a", "a", "b", None]
-    assert token_accepted(known, "b", digest("3"))
-    assert not token_accepted(known, "a", digest("3"))
+    holders = Holders()
+    assert [holders.find(known, digest(token)) for token in "1234"] == ["a", "a", "b", None]
+    later = {**known, "b": connection("b", "4")}
+    assert [holders.find(later, digest(token)) for token in "1234"] == ["a", "a", None, "b"]
+    assert [holders.find({}, digest(token)) for token in "1234"] == [None] * 4
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
