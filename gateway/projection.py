@@ -54,7 +54,7 @@ def fold(picture: Picture, record: Record) -> None:
             _outbound(picture, value)
         case Delivery() as value:
             _delivery(picture, value)
-        case InboundMessage() as value:
+        case InboundMessage(is_segment=False) as value:
             _inbound(picture, value)
         case Event() as value:
             picture.events = _newest(value, picture.events, p.KEEP_EVENTS)

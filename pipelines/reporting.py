@@ -91,7 +91,7 @@ def _route(plans: Plans, clock: Clock, record: Record) -> Iterator[tuple[str, It
             yield verdict.scope_id, verdict
         case Connection() as connection:
             yield from ((scope_id, connection) for scope_id in plan.scopes_of(connection.partner_id))
-        case InboundMessage() as message if message.action == Action.UPDATE_GROUP_CAPACITY_FORECAST:
+        case InboundMessage(action=Action.UPDATE_GROUP_CAPACITY_FORECAST, is_segment=False) as message:
             if (scope := plan.scope_of(message.group_id)) is not None:
                 yield scope, message
         case Command() as command if command.kind in _BY_HAND:

@@ -43,7 +43,7 @@ class ScopeNews:
     def of_record(self, record: Record) -> Iterator[News]:
         """What a record of the flow's topics means; nothing for those that concern no scope."""
         match record.value:
-            case InboundMessage(action=Action.UPDATE_GROUP_CAPACITY_FORECAST) as message:
+            case InboundMessage(action=Action.UPDATE_GROUP_CAPACITY_FORECAST, is_segment=False) as message:
                 yield self._spoken(message)
             case Connection() as connection:
                 index = self._current()

@@ -70,7 +70,9 @@ class Connection(Fact):
 class InboundMessage(Fact):
     """What a partner sent, validated. `body` is JSON text with tokens replaced by ciphertext.
 
-    `credential_digest` is the digest of the token it came with, `body_digest` of the body as it came.
+    `credential_digest` is the digest of the token it came with, `body_digest` of the body as it came. A segment has
+    `segment_index` (from 1) and `segment_count` (above 1); what a message means is said by the whole one alone, which
+    the lifecycle joins from its segments and appends with the last of them as its `cause_id` (semantics 6.8).
     """
 
     partner_id: str
@@ -83,6 +85,13 @@ class InboundMessage(Fact):
     body: str
     body_digest: str
     credential_digest: str
+    segment_index: int | None = None
+    segment_count: int | None = None
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether this is a part of a message, which by itself means nothing."""
+        return self.segment_count is not None
 
     @property
     def repeat_key(self) -> str:

@@ -35,6 +35,19 @@ PATHS: dict[str, str] = {action: f"/{action.name.lower()}" for action in Action}
 """Where each message goes, behind the base URL: `/update_group_capacity_forecast` and the like."""
 
 
+ARRAYS: dict[str, str] = {
+    Action.UPDATE_GROUP_CAPACITY_FORECAST: "forecasted_blocks",
+    Action.ADJUST_GROUP_CAPACITY_FORECAST: "forecasted_blocks",
+    Action.UPDATE_GROUP_MEASUREMENTS: "measurements",
+    Action.UPDATE_ASSET_MEASUREMENTS: "measurements",
+}
+"""The messages that may come in segments, and the array in which each holds its share (semantics 6.8)."""
+MOST_SEGMENTS = 100
+"""A message in more segments than this is refused."""
+MOST_ENTRIES = 10_000
+"""So many entries an array may have, also one that is joined from segments."""
+
+
 class Phase(StrEnum):
     """UNKNOWN: not known or irrelevant; ALL: the sum of phases 1 to 3."""
 

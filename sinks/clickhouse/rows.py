@@ -108,9 +108,10 @@ def late_measurement(value: LateMeasurement, place: Place) -> Row:
 
 
 def inbound_message(value: InboundMessage, place: Place) -> Row:
-    """A row of `inbound_messages`, without any token or digest of one."""
+    """A row of `inbound_messages`, without any token or digest of one. Segments have rows, too, and the message joined from
+    them has one whose `cause_id` is the last of them; the event `segments.joined` names them all (semantics 6.8)."""
     return {
-        **plain(value, frozenset({"credential_digest"})),
+        **plain(value, frozenset({"credential_digest", "segment_index", "segment_count"})),
         "body": without_tokens(value.body),
         "version": place.rising,
     }
@@ -118,7 +119,7 @@ def inbound_message(value: InboundMessage, place: Place) -> Row:
 
 def forecast_blocks(value: InboundMessage, place: Place) -> list[Row]:
     """Rows of `forecast_blocks`: the blocks of a forecast, none of another message (or of a segment of one)."""
-    if value.action != Action.UPDATE_GROUP_CAPACITY_FORECAST:
+    if value.action != Action.UPDATE_GROUP_CAPACITY_FORECAST or value.is_segment:
         return []
     try:
         forecast = UpdateGroupCapacityForecast.model_validate_json(value.body)

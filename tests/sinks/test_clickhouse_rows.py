@@ -32,7 +32,7 @@ UNARCHIVED = (*READINGS, FLOW_REPORTS)
 NOT_COLUMNS: dict[type[Value], set[str]] = {
     ConfigChange: {"earlier"},
     Connection: set(UNARCHIVED_OF_CONNECTION),
-    InboundMessage: {"credential_digest"},
+    InboundMessage: {"credential_digest", "segment_index", "segment_count"},
     LateMeasurement: {"measurement"},
     OperatingEnvelope: {"pieces"},
 }
@@ -133,6 +133,12 @@ def test_amperes_have_no_limit_in_watts() -> None:
 @pytest.mark.parametrize("body", ['{"group_id": "g"', "[]", '{"part": 1}'])
 def test_a_part_of_a_forecast_makes_no_blocks(body: str) -> None:
     assert forecast_blocks(inbound(body), Place(1, 1)) == []
+
+
+def test_a_segment_makes_a_row_but_no_blocks() -> None:
+    """Its blocks come with the message it is joined into."""
+    segment = inbound(oscp_example("UpdateGroupCapacityForecast")).model_copy(update={"segment_index": 1, "segment_count": 2})
+    assert [table for table, _ in rows_of(segment, Place(1, 1))] == ["inbound_messages"]
 
 
 def test_other_messages_make_no_blocks() -> None:
