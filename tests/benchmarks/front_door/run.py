@@ -1,0 +1,130 @@
+"""The front door's part of `make bench`: its scenes on one Kafka, and the table of what was asked and measured."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from schemas.topics import EVENTS
+from sinks.settings import KafkaSettings
+from tests.benchmarks.front_door.fleet import Fleet
+from tests.benchmarks.front_door.installation import Installation, installed
+from tests.benchmarks.front_door.scenes import Answers, Sender, as_fast_as_taken, at_pace, beside_a_flood, quantile
+from tests.benchmarks.report import Asked
+
+INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many and how long (seconds)."""
+
+    partners: int = 2_000
+    forecasts_s: float = 15.0
+    beats_s: float = 60.0
+    flood_s: float = 15.0
+
+
+@dataclass
+class FrontDoor:
+    """What was seen; seconds."""
+
+    partners: int = 0
+    connected_s: float = 0.0
+    taken: Answers = field(default_factory=Answers)
+    paced: Answers = field(default_factory=Answers)
+    alone: Answers = field(default_factory=Answers)
+    flooded: Answers = field(default_factory=Answers)
+    flood: Answers = field(default_factory=Answers)
+    late: list[float] = field(default_factory=list)
+    beats: list[float] = field(default_factory=list)
+    missed: int = 0
+    statuses: dict[int, int] = field(default_factory=dict)
+    offline: int = 0
+    cpu: dict[str, dict[str, float]] = field(default_factory=dict)
+    rss: dict[str, int] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: quantiles in ms."""
+
+        def of(values: list[float]) -> dict[str, float]:
+            return {name: round(quantile(values, share) * 1000, 2) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))} | {"n": len(values)}
+
+        answers = {
+            name: {"rate": round(each.rate, 1), "statuses": each.statuses, "ms": of(each.took)}
+            for name, each in (("taken", self.taken), ("paced", self.paced), ("alone", self.alone), ("flooded", self.flooded), ("flood", self.flood))
+        }
+        return answers | {
+            "partners": self.partners, "connected_s": round(self.connected_s, 1), "late_ms": of(self.late), "beats_ms": of(self.beats),
+            "missed": self.missed, "statuses": self.statuses, "offline": self.offline,
+            "cpu": self.cpu, "rss_mb": {name: value // 2**20 for name, value in self.rss.items()},
+        }  # fmt: skip
+
+    def asked(self) -> list[Asked]:
+        """Beside what was asked."""
+        p99, paced, doubled = quantile(self.late, 0.99), self.paced.quantile(0.99), 2 * self.alone.quantile(0.99)
+        answered, flooded = quantile(self.beats, 0.99), self.flooded.quantile(0.99)
+
+        def below(limit: float, value: float) -> float:
+            return limit / value if value else 0.0
+
+        return [
+            Asked("forecasts of 96 blocks accepted a second", "500", f"{self.taken.rate:,.0f}", self.taken.rate / 500),
+            Asked("p99 of a forecast at 200 a second", "50 ms", f"{paced * 1000:.1f} ms", below(0.05, paced)),
+            Asked(f"p99 lateness of our heartbeats, {self.partners:,} partners, every 8 s", "1 s", f"{p99:.3f} s", below(1.0, p99)),
+            Asked("deadlines missed, ours and theirs", "0", f"{self.missed + self.offline}", float(self.missed + self.offline == 0)),
+            Asked("p99 of the 204 to a heartbeat", "20 ms", f"{answered * 1000:.1f} ms", below(0.02, answered)),
+            Asked("p99 beside a flooding partner", f"2 x {doubled * 500:.1f} ms", f"{flooded * 1000:.1f} ms", below(doubled, flooded)),
+        ]
+
+
+def measured(kafka: KafkaSettings, directory: Path, plan: Plan) -> FrontDoor:
+    """Run all scenes. Blocks for some minutes."""
+    found = FrontDoor(partners=plan.partners)
+    with installed(kafka, directory, plan.partners, INTERVAL_S, ("control",)) as installation:
+        uvloop.run(_scenes(installation, plan, found))
+    return found
+
+
+async def _scenes(installation: Installation, plan: Plan, found: FrontDoor) -> None:
+    tokens = await asyncio.to_thread(installation.tokens, [f"cp-{n}" for n in range(plan.partners)])
+    fleet = Fleet(tokens, installation.port, INTERVAL_S)
+    await fleet.serve()
+    began = time.monotonic()
+    await fleet.connect()
+    found.connected_s = time.monotonic() - began
+    print(f"{plan.partners} partners connected in {found.connected_s:.1f} s", flush=True)
+    await asyncio.sleep(INTERVAL_S)
+    with _watched(installation, found, "beats"):
+        fleet.watching = True
+        await asyncio.sleep(plan.beats_s)
+        fleet.watching = False
+    found.late, found.beats, found.missed, found.statuses = fleet.seen.late, fleet.seen.answers, fleet.seen.missed, fleet.seen.statuses
+    await fleet.stop()
+    port, first, second = installation.port, fleet.peers[0], fleet.peers[1]
+    with _watched(installation, found, "taken"):
+        found.taken = await as_fast_as_taken(await Sender.of(fleet, first, port, 16), plan.forecasts_s)
+    with _watched(installation, found, "paced"):
+        found.paced = await at_pace(await Sender.of(fleet, first, port, 32), 200, plan.forecasts_s)
+    found.alone = await at_pace(await Sender.of(fleet, second, port, 8), 20, plan.flood_s)
+    calm = await Sender.of(fleet, second, port, 8)
+    with _watched(installation, found, "flood"):
+        found.flooded, found.flood = await beside_a_flood(lambda: at_pace(calm, 20, plan.flood_s), await Sender.of(fleet, first, port, 64))
+
+
+@contextmanager
+def _watched(installation: Installation, found: FrontDoor, scene: str) -> Iterator[None]:
+    """What the processes use meanwhile: cores, and at most resident."""
+    began = time.time()
+    yield
+    ended = time.time()
+    found.cpu[scene] = {}
+    for name, tree in installation.processes.items():
+        used = tree.between(began, ended)
+        found.cpu[scene][name] = round(used.cpu_s / (ended - began), 2)
+        found.rss[name] = max(found.rss.get(name, 0), used.rss)
