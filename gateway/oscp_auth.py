@@ -1,7 +1,8 @@
 """Who sends a request to the OSCP listener: its token against the digests on `derms.connections` (semantics 6.2, 6.3, 6.6)."""
 
+import asyncio
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,10 @@ CATCH_UP_S = 1.0
 """So long we read on in `derms.connections` before a token counts as unknown: it may have been issued a moment ago."""
 STRANGERS_RATE, STRANGERS_BURST = 50.0, 100.0
 RETRY_AFTER_S = 5
+PAUSE_S = 1.0
+"""A 429 is held back for so long (wall): a caller that repeats at once, whatever it is told, costs little then."""
+MOST_PAUSED = 2_000
+"""So many are held back at a time; more are answered at once, since held requests cost memory."""
 
 
 class ConnectionsView(View[Mapping[str, Connection]], Protocol):
@@ -63,28 +68,36 @@ class Holders:
 class Doorkeeper:
     """Names the sender of a request, or refuses it: 401 without a token, 403 with a wrong one, 429 above the rate."""
 
-    def __init__(self, config: View[Configuration], connections: ConnectionsView, buckets: Buckets) -> None:
-        self._config, self._connections, self._buckets = config, connections, buckets
-        self._holders = Holders()
+    def __init__(
+        self,
+        config: View[Configuration],
+        connections: ConnectionsView,
+        buckets: Buckets,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._config, self._connections, self._buckets, self._pause = config, connections, buckets, pause
+        self._holders, self._paused = Holders(), 0
+        self._reading: asyncio.Task[None] | None = None
+        self._to_read: asyncio.Task[None] | None = None
 
     async def admit(self, request: Request) -> Peer:
         """The peer. Raises Refusal; waits at most `CATCH_UP_S` for a token nobody knows."""
         scheme, token = _presented(request)
         stranger = request.client.host if request.client else "unknown"
         if token is None:
-            self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
+            await self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
             raise _unauthorised()
         token_digest = digest(token)
         peer = self._known(token_digest)
         if peer is None:
-            self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
+            await self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
             await self._catch_up()
             peer = self._known(token_digest)
         if peer is None:
             raise _unauthorised() if scheme is None else Refusal(403, "the token is not valid")
         if scheme is None and Legacy.BARE_TOKEN not in peer.partner.legacy:
             raise _unauthorised()
-        self._hold_back(f"partner {peer.partner.id}", peer.partner.inbound_rate, 2 * peer.partner.inbound_rate)
+        await self._hold_back(f"partner {peer.partner.id}", peer.partner.inbound_rate, 2 * peer.partner.inbound_rate)
         return peer
 
     def _known(self, token_digest: str) -> Peer | None:
@@ -94,16 +107,33 @@ class Doorkeeper:
         return None if partner_id is None or partner is None else Peer(partner, connections[partner_id], token_digest)
 
     async def _catch_up(self) -> None:
+        """Read on in the connections from now. Who comes while that is under way shares the next: however many unknown tokens
+        come, the broker is asked once at a time."""
+        if self._to_read is None:
+            self._to_read = asyncio.create_task(self._read_on(self._reading))
         try:
-            await self._connections.catch_up(CATCH_UP_S)
+            await asyncio.shield(self._to_read)
         except OutsideError:
             # Whether the token is good cannot be known now; refusing it might make the peer throw it away.
             raise unavailable() from None
 
-    def _hold_back(self, caller: str, rate: float, burst: float) -> None:
+    async def _read_on(self, before: "asyncio.Task[None] | None") -> None:
+        if before is not None and not before.done():
+            await asyncio.wait({before})
+        self._reading, self._to_read = self._to_read, None
+        await self._connections.catch_up(CATCH_UP_S)
+
+    async def _hold_back(self, caller: str, rate: float, burst: float) -> None:
         wait = self._buckets.take(caller, rate, burst)
-        if wait is not None:
-            raise Refusal(429, f"too many requests; try again in {wait} s", headers={"Retry-After": str(wait)})
+        if wait is None:
+            return
+        if self._paused < MOST_PAUSED:
+            self._paused += 1
+            try:
+                await self._pause(PAUSE_S)
+            finally:
+                self._paused -= 1
+        raise Refusal(429, f"too many requests; try again in {wait} s", headers={"Retry-After": str(wait)})
 
 
 def unavailable(retry_after_s: float | None = None) -> Refusal:

@@ -5,8 +5,9 @@
 it reads from `derms.config` and `derms.connections`, what it takes it appends to `derms.inbound`.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 from functools import partial
 
@@ -59,16 +60,17 @@ def oscp_app(
     effect_within_s: float = EFFECT_WITHIN_S,
     resolve: Callable[[bool], Resolve] | None = None,
     now_s: Callable[[], float] = wall_seconds,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> FastAPI:
     """The listener's application; every answer but 204 is `{"message": …}`.
 
     `public_url` is where partners reach us, without the OSCP path. `local_zone` is the zone of peers with naive
-    times (None: this machine's). `resolve(allow_private)`, `now_s` (wall seconds for rates) and `effect_within_s`
-    (how long PUT and DELETE may wait) have other values only in tests.
+    times (None: this machine's). `resolve(allow_private)`, `now_s` (wall seconds for rates), `pause` (before a 429)
+    and `effect_within_s` (how long PUT and DELETE may wait) have other values only in tests.
     """
     app = FastAPI(title="OSCP 2.0 Flexibility Provider", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.openapi = partial(described, app, public_url)  # type: ignore[method-assign]
-    doorkeeper = Doorkeeper(config, connections, Buckets(now_s))
+    doorkeeper = Doorkeeper(config, connections, Buckets(now_s), pause)
     intake = Intake(config, connections, appender, secrets, clock, resolve or _resolver, local_zone, effect_within_s)
 
     def route(action: Action) -> Callable[[Request], object]:

@@ -92,6 +92,7 @@ class Side:
         self.broker = Broker()
         self.clock = FrozenClock(T0)
         self.wall_s = 0.0
+        self.paused: list[float] = []
         self.resolved: list[tuple[str, int, bool]] = []
         self.verdict: Exception | None = None
         self.app = oscp_app(
@@ -105,6 +106,7 @@ class Side:
             effect_within_s=0.1,
             resolve=self._resolver,
             now_s=lambda: self.wall_s,
+            pause=self._pause,
         )
 
     def _resolver(self, allow_private: bool) -> Any:
@@ -114,6 +116,9 @@ class Side:
                 raise self.verdict
 
         return resolve
+
+    async def _pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
 
     async def send(
         self,

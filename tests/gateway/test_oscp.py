@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.oscp_auth import PAUSE_S
 from schemas.connection import InboundMessage
 from schemas.facts import digest
 from schemas.oscp.v20 import BASE_PATH, PATHS, Action
@@ -131,6 +132,27 @@ def test_an_unknown_token_is_refused_after_catching_up_with_the_connections():
     assert side.connections.asked == 2
 
 
+def test_however_many_unknown_tokens_come_at_once_the_broker_is_asked_for_two_rounds_at_most():
+    side = Side()
+    asked: list[int] = []
+
+    async def catch_up(timeout_s: float) -> None:
+        asked.append(len(asked))
+        await asyncio.sleep(0.01)
+        side.connections.known = {"vector": connection("vector", TOKEN, "brand-new")}
+
+    side.connections.catch_up = catch_up
+
+    async def all_at_once() -> list[int]:
+        first = asyncio.create_task(side.post("/handshake", {}, token="Token brand-new"))
+        await asyncio.sleep(0.005)
+        others = [side.post("/handshake", {}, token=f"Token nobody-{number}") for number in range(30)]
+        return [answer.status_code for answer in await asyncio.gather(first, *others)]
+
+    assert asyncio.run(all_at_once()) == [204] + [403] * 30
+    assert len(asked) == 2
+
+
 def test_where_the_broker_is_away_an_unknown_token_is_not_called_wrong():
     side = Side()
     side.connections.away = True
@@ -164,6 +186,7 @@ def test_rates_are_held_per_partner_and_for_strangers():
     answer = run(side.post("/handshake", {}))
     refused(answer, 429)
     assert answer.headers["Retry-After"] == "1"
+    assert side.paused == [PAUSE_S] * 2
     side.wall_s += 1
     assert run(side.post("/handshake", {})).status_code == 204
     strangers = [run(side.post("/handshake", {}, token=None)).status_code for _ in range(101)]
@@ -288,15 +311,6 @@ def test_json_with_its_charset_is_taken(kind):
 def test_ids_are_any_short_printable_text(name):
     assert run(Side().post("/handshake", {}, headers={name: "né".encode("ascii", "ignore").decode() + " /+=~"})).status_code == 204
     refused(run(Side().post("/handshake", {}, headers={name: "x" * 257})), 400, name)
-
-
-def test_segments_are_refused_rather_than_lost():
-    side = Side()
-    headers = {"X-Segment-Index": "1", "X-Segment-Count": "2"}
-    refused(run(side.post("/update_group_capacity_forecast", forecast_body(), headers=headers)), 501, "segment")
-    assert side.broker.inbound == []
-    whole = {"X-Segment-Index": "1", "X-Segment-Count": "1"}
-    assert run(side.post("/update_group_capacity_forecast", forecast_body(), headers=whole)).status_code == 204
 
 
 @pytest.mark.parametrize("path", ["", "/", "/nothing", "/update_asset_measurements", "/register/more"])

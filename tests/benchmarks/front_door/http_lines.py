@@ -14,7 +14,12 @@ import httptools
 
 def request_bytes(method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
     """A whole request."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: derms", f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "Host: derms",
+        f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

@@ -53,11 +53,19 @@ class FrontDoor:
         """For JSON: quantiles in ms."""
 
         def of(values: list[float]) -> dict[str, float]:
-            return {name: round(quantile(values, share) * 1000, 2) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))} | {"n": len(values)}
+            return {name: round(quantile(values, share) * 1000, 2) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))} | {
+                "n": len(values)
+            }
 
         answers = {
             name: {"rate": round(each.rate, 1), "statuses": each.statuses, "ms": of(each.took)}
-            for name, each in (("taken", self.taken), ("paced", self.paced), ("alone", self.alone), ("flooded", self.flooded), ("flood", self.flood))
+            for name, each in (
+                ("taken", self.taken),
+                ("paced", self.paced),
+                ("alone", self.alone),
+                ("flooded", self.flooded),
+                ("flood", self.flood),
+            )
         }
         return answers | {
             "partners": self.partners, "connected_s": round(self.connected_s, 1), "late_ms": of(self.late), "beats_ms": of(self.beats),

@@ -47,7 +47,13 @@ def forecast(group_id: str, start: datetime) -> bytes:
     """A day of quarter hours for one group."""
     step = timedelta(minutes=15)
     blocks = [
-        {"capacity": 100.0 + n, "phase": "ALL", "unit": "KW", "start_time": rfc3339(start + n * step), "end_time": rfc3339(start + (n + 1) * step)}
+        {
+            "capacity": 100.0 + n,
+            "phase": "ALL",
+            "unit": "KW",
+            "start_time": rfc3339(start + n * step),
+            "end_time": rfc3339(start + (n + 1) * step),
+        }
         for n in range(BLOCKS)
     ]
     return json.dumps({"group_id": group_id, "type": "CONSUMPTION", "forecasted_blocks": blocks}).encode()
@@ -71,7 +77,9 @@ class Sender:
         """One forecast; its time counts from `due`, when it should have been sent, else from now."""
         began = time.monotonic() if due is None else due
         self._number += 1
-        status = await self._fleet.send(self._peer, "/update_group_capacity_forecast", self._body, f"f{self._peer.number}-{self._number}", line)
+        status = await self._fleet.send(
+            self._peer, "/update_group_capacity_forecast", self._body, f"f{self._peer.number}-{self._number}", line
+        )
         self.answers.count(status, time.monotonic() - began)
 
     def close(self) -> None:
