@@ -62,7 +62,8 @@ class Holders:
             self._of = connections
         partner_id = self._partners.get(token_digest)
         known = () if partner_id is None else connections[partner_id].credentials
-        return partner_id if any([hmac.compare_digest(credential.digest, token_digest) for credential in known]) else None
+        same = [credential for credential in known if hmac.compare_digest(credential.digest, token_digest)]
+        return partner_id if same else None
 
 
 class Doorkeeper:
