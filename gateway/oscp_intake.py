@@ -14,6 +14,7 @@ from starlette.requests import Request
 from gateway.oscp_auth import ConnectionsView, Peer, unavailable
 from gateway.oscp_body import checked, completed, demand_json, parsed, read_body, zoned
 from gateway.oscp_refusals import Refusal, invalid
+from gateway.oscp_segments import segment_of
 from gateway.oscp_urls import Resolve, settled
 from gateway.problems import FieldError
 from pipelines.views import View
@@ -63,14 +64,14 @@ class Intake:
     async def take(self, peer: Peer, action: Action, request: Request) -> None:
         """Check and keep the message; returns when it may be answered with 204. Raises Refusal."""
         request_id, correlation_id = _header(request, "X-Request-ID"), _header(request, "X-Correlation-ID")
-        _demand_whole(request)
+        segment = segment_of(request, action)
         if request.method == "DELETE":
             raw, body = await read_body(request), {}
         else:
             demand_json(request)
             raw = await read_body(request)
             body = await self._checked(peer, action, parsed(raw))
-        message = self._message(peer, action, request.method, request_id, correlation_id, raw, body)
+        message = self._message(peer, action, request.method, request_id, correlation_id, raw, body, segment)
         if action is Action.HANDSHAKE_ACKNOWLEDGE:
             await self._demand_awaited(peer, message)
         await self._keep(message)
@@ -129,7 +130,15 @@ class Intake:
         return Register(token=hidden, version_url=[VersionUrl(version=VERSION, base_url=base_url)])
 
     def _message(
-        self, peer: Peer, action: Action, method: str, request_id: str | None, correlation_id: str | None, raw: bytes, body: dict[str, Any]
+        self,
+        peer: Peer,
+        action: Action,
+        method: str,
+        request_id: str | None,
+        correlation_id: str | None,
+        raw: bytes,
+        body: dict[str, Any],
+        segment: tuple[int, int] | None,
     ) -> InboundMessage:
         now, body_digest = self.clock.now(), digest(raw)
         found = request_id or str(uuid.uuid4())
@@ -138,7 +147,7 @@ class Intake:
         except ValueError:
             raise invalid(action, [FieldError(path="", message="a number is too large")]) from None
         return InboundMessage(
-            event_id=derived_id("inbound", peer.partner.id, method, action, found, body_digest, rfc3339(now)),
+            event_id=derived_id("inbound", peer.partner.id, method, action, found, body_digest, rfc3339(now), *(segment or ())),
             at=now,
             partner_id=peer.partner.id,
             action=action,
@@ -150,6 +159,8 @@ class Intake:
             body=text,
             body_digest=body_digest,
             credential_digest=peer.credential_digest,
+            segment_index=segment[0] if segment else None,
+            segment_count=segment[1] if segment else None,
         )
 
     async def _keep(self, message: InboundMessage) -> None:
@@ -192,9 +203,3 @@ def _header(request: Request, name: str) -> str | None:
     if value and not _HEADER.fullmatch(value):
         raise Refusal(400, f"{name} must be at most 256 printable ASCII characters")
     return value or None
-
-
-def _demand_whole(request: Request) -> None:
-    """Segmented messages are not joined; saying 204 to a part would promise what is not kept."""
-    if request.headers.get("X-Segment-Count", "1").strip() != "1":
-        raise Refusal(501, "segmented messages are not taken; send the message whole")

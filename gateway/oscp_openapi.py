@@ -7,7 +7,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from schemas.oscp.v20 import MODELS, VERSION, Action
+from gateway.oscp_segments import COUNT, INDEX
+from schemas.oscp.v20 import ARRAYS, MODELS, MOST_SEGMENTS, VERSION, Action
 
 
 class OscpFieldError(BaseModel):
@@ -35,7 +36,7 @@ _WORDS: dict[int | str, str] = {
     413: "The body is too large",
     415: "The body is not plain JSON",
     429: "Too many requests",
-    501: "A protocol version, or a way to send, that is not spoken here",
+    501: "A protocol version that is not spoken here",
     503: "The message could not be stored now",
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {status: {"model": OscpError, "description": words} for status, words in _WORDS.items()}
@@ -48,11 +49,18 @@ def request_body(action: Action, method: str) -> dict[str, Any]:
         {"name": name, "in": "header", "required": False, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
         for name in ("X-Request-ID", "X-Correlation-ID")
     ]
+    if action in ARRAYS:
+        headers += [_segment_header(INDEX, "Which segment this is, from 1"), _segment_header(COUNT, "Of how many; both or neither")]
     found: dict[str, Any] = {"parameters": headers, "security": [{"token": []}]}
     if method != "DELETE":
         reference = {"$ref": f"#/components/schemas/{MODELS[action].__name__}"}
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
     return found
+
+
+def _segment_header(name: str, words: str) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": 1, "maximum": MOST_SEGMENTS}
+    return {"name": name, "in": "header", "required": False, "description": words, "schema": schema}
 
 
 def described(app: FastAPI, public_url: str) -> dict[str, Any]:

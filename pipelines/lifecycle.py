@@ -1,4 +1,7 @@
-"""Flow `lifecycle`: what partners send, what became of our messages, and what operators ask moves each connection (semantics 6)."""
+"""Flow `lifecycle`: what partners send, what became of our messages, and what operators ask moves each connection (semantics 6).
+
+Beside it, messages that come in segments are joined here, since one flow must do it: the whole ones go back to `derms.inbound`.
+"""
 
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
@@ -12,6 +15,7 @@ from pipelines.operators import read_records, run_rule
 from pipelines.records import Out, Record
 from pipelines.rules.lifecycle import Item, LifecycleRule
 from pipelines.rules.lifecycle_turn import Surroundings
+from pipelines.rules.segmented import PATIENCE, SETTLE, SegmentRule
 from pipelines.views import View
 from schemas.clock import Clock
 from schemas.config import ConfigChange, Configuration
@@ -38,7 +42,8 @@ def lifecycle_flow(
     public_url: str,
     local_zone: tzinfo | None = None,
 ) -> Dataflow:
-    """Reads `READS` (with `BARRIER`); writes `Connection`, `OutboundMessage` and `Event`, all with key partner.
+    """Reads `READS` (with `BARRIER`); writes `Connection`, `OutboundMessage`, `Event` and, joined from segments,
+    `InboundMessage`, all with key partner.
 
     `public_url` is where partners reach us, without the OSCP path. `local_zone` is the zone of peers that write
     naive times (None: this machine's). The rule's own `Connection` values come back to it as input: they are news
@@ -56,14 +61,27 @@ def lifecycle_flow(
     readable, dead = read_records(flow, records, clock)
     news = op.filter_map("news", readable, _keyed)
     said = run_rule("connection", news, LifecycleRule(around), clock)
-    op.output("out", op.merge("outs", dead, said), out)
+
+    parts = op.filter_map("parts", readable, _part)
+    rule = SegmentRule(clock.now(), clock.allowance(PATIENCE), clock.allowance(SETTLE))
+    whole = run_rule("segments", parts, rule, clock)
+    op.output("out", op.merge("outs", dead, said, whole), out)
     return flow
+
+
+def _part(record: Record) -> tuple[str, InboundMessage] | None:
+    """A segment of a message, or a message that was joined from segments (nothing else inbound has a cause), by partner."""
+    match record.value:
+        case InboundMessage() as message if message.is_segment or message.cause_id is not None:
+            return message.partner_id, message
+        case _:
+            return None
 
 
 def _keyed(record: Record) -> tuple[str, Item] | None:
     """The partner a record is about, and the record's value; None for what does not concern a connection.
 
-    Every inbound message counts, also a forecast: any of them may be the first use of a new token.
+    Every inbound message counts, also a forecast or a segment of one: any of them may be the first use of a new token.
     """
     match record.value:
         case InboundMessage() | Command() | Connection():

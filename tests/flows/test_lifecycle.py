@@ -127,7 +127,8 @@ def test_step_ids_are_recovery_keys():
     rendered = to_rendered(flow([], []))
     ids = {operator.step_id for operator in rendered.substeps}
     assert ids == {f"lifecycle.{name}" for name in (
-        "in", "in_each", "in_readable", "in_dead", "news", "connection_pair", "connection", "connection_value", "outs", "out",
+        "in", "in_each", "in_readable", "in_dead", "news", "connection_pair", "connection", "connection_value",
+        "parts", "segments_pair", "segments", "segments_value", "outs", "out",
     )}  # fmt: skip
 
 

@@ -121,6 +121,15 @@ def test_a_breach_and_a_command_become_compliance_errors() -> None:
     assert json.loads(told["VEC-1"].body) == {"message": "the feeder is out"}
 
 
+def test_a_segment_of_a_forecast_is_no_forecast() -> None:
+    """Only the blocks of the whole message are quoted."""
+    whole = forecast().value
+    assert isinstance(whole, InboundMessage)
+    segment = record(INBOUND, whole.model_copy(update={"segment_index": 1, "segment_count": 2}))
+    (message,) = messages(run([[online(), segment], [verdict()]]))
+    assert "forecasted_blocks" not in json.loads(message.body)
+
+
 def test_a_command_for_an_unknown_group_is_answered_with_an_event() -> None:
     (out,) = run([[command("VEC-9")]])
     assert (out.topic, out.key) == (EVENTS, "vector")

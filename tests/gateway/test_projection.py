@@ -11,7 +11,7 @@ from gateway.projection import Projection, fold, forget
 from pipelines.records import Record, Unreadable
 from schemas.clock import FrozenClock
 from schemas.compliance import BreachState
-from schemas.connection import ConnectionState
+from schemas.connection import ConnectionState, InboundMessage
 from schemas.facts import Value
 from schemas.intervals import QUARTER
 from schemas.outbound import Outcome
@@ -19,6 +19,7 @@ from schemas.telemetry import Level, QuarterHour
 from schemas.units import Direction
 from tests.gateway import story
 from tests.gateway.facts import NOW, connection, delivery, envelope, message, piece, record, row
+from tests.schemas.golden import example
 
 GROUP = RowKey(Level.GROUP, "VEC-0001")
 START = NOW.replace(minute=0, second=0)
@@ -44,6 +45,15 @@ def test_the_story_is_all_there() -> None:
     assert [change.available_import_w for change in picture.circuits["sceaux-feeder"]][:2] == [1100.0, 3500.0]
     assert picture.dead_letter_counts == {"unknown asset": 15, "not a finite number": 1}
     assert picture.verdicts["VEC-0001"][NOW.replace(hour=18, minute=0, second=0), Direction.IMPORT].verdict == "BREACHED"
+
+
+def test_a_message_in_segments_is_one_message() -> None:
+    whole = example("derms.inbound")
+    assert isinstance(whole, InboundMessage)
+    segments = [whole.model_copy(update={"event_id": f"s{n}", "segment_index": n, "segment_count": 2}) for n in (1, 2)]
+    picture = picture_of(*segments, whole)
+    assert [line.request_id for line in picture.inbound] == [whole.request_id]
+    assert picture.inbound_counts == {(whole.partner_id, whole.action): 1}
 
 
 def test_the_same_records_again_change_nothing_but_counters() -> None:
