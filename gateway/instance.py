@@ -20,7 +20,7 @@ from gateway.embedded import EmbeddedBroker
 from gateway.instance_files import Directory, Endpoints, write_private
 from gateway.journal import Journal
 from gateway.ports import free_port, is_free
-from gateway.settings import ClockSettings, Settings, clock_of, environment_of
+from gateway.settings import ClockSettings, Settings, clock_of, environment_of, public_url
 from gateway.supervisor import Child, Supervisor
 from pipelines.views import ConfigView
 from schemas.config import Configuration
@@ -185,17 +185,18 @@ class Instance:
         gateway, clock = self.settings.gateway, self.settings.clock
         now = datetime.now(UTC)
         origin, started = clock.origin or now, clock.started or now
-        public = gateway.public_url or f"http://127.0.0.1:{gateway.oscp_port}"
         return Endpoints(
             kafka_bootstrap=self.settings.kafka.bootstrap,
-            oscp_url=public.rstrip("/") + BASE_PATH,
-            operations_url=f"http://127.0.0.1:{gateway.operations_port}",
+            oscp_url=public_url(self.settings) + BASE_PATH,
+            # A certificate is good for the names in it: with TLS the URL that was set is the one to call.
+            operations_url=((gateway.operations_tls_cert_file and gateway.operations_url) or gateway.local_operations_url).rstrip("/"),
             clickhouse_url=self.settings.clickhouse.url,
             operator_token_file=str(self.directory / "operator-token"),
             pid=os.getpid(),
             clock={"origin": rfc3339(origin), "speed": clock.speed, "started": rfc3339(started)},
             kafka_embedded=self.settings.kafka.embedded,
             topic_prefix=self.settings.kafka.topic_prefix,
+            operations_ca_file=str(gateway.operations_ca_file.absolute()) if gateway.operations_ca_file else "",
         )
 
     def run(self) -> None:

@@ -14,7 +14,7 @@ from sinks.errors import Misconfigured
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where a running instance is to be found. All addresses are loopback, all paths absolute."""
+    """Where a running instance is to be found. Addresses are loopback unless the settings name URLs; paths are absolute."""
 
     kafka_bootstrap: str
     oscp_url: str
@@ -25,6 +25,8 @@ class Endpoints:
     clock: dict[str, Any]
     kafka_embedded: bool = False
     topic_prefix: str = ""
+    operations_ca_file: str = ""
+    """The authority whose certificate the operations listener shows, where it is one of our own."""
 
     def operator_token(self) -> str:
         """The token for the operations API, read from its file."""

@@ -1,51 +1,29 @@
 """The web process: the OSCP listener and the operations listener, in one event loop."""
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI
+import uvloop
 
 from gateway.auth import Operators
 from gateway.following import Following
+from gateway.listener import OPERATIONS_REFUSALS, OSCP_HEADERS, OSCP_REFUSALS, Listener
 from gateway.operations import operations_app
 from gateway.oscp_v20 import oscp_app
+from gateway.places import room_for
 from gateway.process_report import processes_of
+from gateway.proxies import networks
 from gateway.settings import Settings, clock_of, public_url
+from gateway.tls import certificates_of
 from pipelines.views import ConfigView, ConnectionsView
 from sinks.errors import Misconfigured
 from sinks.kafka import AsyncAppender
 from sinks.secrets import Secrets
 
 READY_WITHIN_S = 20.0
-LAST_ANSWERS_S = 5
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(app: FastAPI, host: str, port: int) -> _Server:
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=LAST_ANSWERS_S,
-        timeout_keep_alive=75,
-    )
-    return _Server(config)
 
 
 def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[], None]) -> int:
@@ -57,6 +35,8 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
         raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
     if settings.operators_file is None:
         raise Misconfigured("DERMS_OPERATORS_FILE", "is not set", "a file made by: derms operator add NAME --role admin --file FILE")
+    gateway = settings.gateway
+    certificates = {side: certificates_of(gateway, side) for side in ("OSCP", "OPERATIONS")}  # before anything is started
     clock, kafka = clock_of(settings), settings.kafka
     secrets = Secrets.from_base64(settings.secret.get_secret_value())
     config, connections = ConfigView(kafka, clock), ConnectionsView(kafka, clock)
@@ -83,13 +63,35 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
             checks={"live picture": following.check},
             processes=_processes(settings.data),
             attribution=settings.attribution,
+            hosts=gateway.operations_hosts,
         )
-        gateway = settings.gateway
-        servers = [
-            _server(partners_side, gateway.oscp_host, gateway.oscp_port),
-            _server(operators_side, gateway.operations_host, gateway.operations_port),
+        trusted = networks(gateway.trusted_proxies)
+        for_partners, for_operators = room_for(gateway.oscp_max_connections, gateway.operations_max_connections)
+        listeners = [
+            Listener(
+                partners_side,
+                "OSCP",
+                gateway.oscp_host,
+                gateway.oscp_port,
+                refusals=OSCP_REFUSALS,
+                headers=OSCP_HEADERS,
+                certificates=certificates["OSCP"],
+                trusted=trusted,
+                connections=for_partners,
+            ),
+            Listener(
+                operators_side,
+                "operations",
+                gateway.operations_host,
+                gateway.operations_port,
+                refusals=OPERATIONS_REFUSALS,
+                certificates=certificates["OPERATIONS"],
+                trusted=trusted,
+                connections=for_operators,
+            ),
         ]
-        return asyncio.run(_serve(servers, stop, ready))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(listeners, stop, ready))
     finally:
         for part in parts:
             part.stop()
@@ -101,29 +103,19 @@ def _processes(data: Path | None) -> Callable[[], Mapping[str, Any]]:
     return lambda: {} if data is None else processes_of(data / "run" / "processes.json")
 
 
-async def _serve(servers: list[_Server], stop: threading.Event, ready: Callable[[], None]) -> int:
-    """Run `servers` until `stop`; a listener that cannot listen ends all."""
-    running = [asyncio.create_task(_run(server)) for server in servers]
+async def serve(listeners: Sequence[Listener], stop: threading.Event, ready: Callable[[], None]) -> int:
+    """Run `listeners` until `stop`; one that cannot listen ends all, with its Misconfigured."""
+    running = [asyncio.create_task(listener.serve()) for listener in listeners]
     told = False
     while not stop.is_set() and not any(task.done() for task in running):
-        if not told and all(server.started for server in servers):
+        if not told and all(listener.started for listener in listeners):
             told = True
             ready()
         await asyncio.sleep(0.05)
-    for server in servers:
-        server.should_exit = True
+    for listener in listeners:
+        listener.should_exit = True
     results = await asyncio.gather(*running, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
     return 0 if stop.is_set() else 1
-
-
-async def _run(server: _Server) -> None:
-    try:
-        await server.serve()
-    except SystemExit:
-        port = f"{server.config.host}:{server.config.port}"
-        raise Misconfigured(
-            "DERMS_GATEWAY__OSCP_PORT or DERMS_GATEWAY__OPERATIONS_PORT", f"cannot listen on {port}", "free or change it"
-        ) from None

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from gateway.listener_settings import GatewaySettings
 from schemas.clock import DEFAULT_FLOOR, Clock, ScaledClock, SystemClock
 from sinks.errors import Misconfigured
 from sinks.settings import CircuitsSettings, ClickHouseSettings, KafkaSettings, Part
@@ -24,33 +24,16 @@ EXAMPLES = {
     "DERMS_GATEWAY__OPERATIONS_PORT": "8481",
     "DERMS_GATEWAY__PUBLIC_URL": "https://derms.example",
     "DERMS_GATEWAY__OPERATIONS_URL": "https://derms.example:8481",
+    "DERMS_GATEWAY__OSCP_TLS_CERT_FILE": "/etc/derms/oscp-chain.pem",
+    "DERMS_GATEWAY__OSCP_TLS_KEY_FILE": "/etc/derms/oscp-key.pem",
+    "DERMS_GATEWAY__OSCP_CLIENT_CA_FILE": "/etc/derms/partners-ca.pem",
+    "DERMS_GATEWAY__OPERATIONS_TLS_CERT_FILE": "/etc/derms/operations-chain.pem",
+    "DERMS_GATEWAY__OPERATIONS_TLS_KEY_FILE": "/etc/derms/operations-key.pem",
+    "DERMS_GATEWAY__OPERATIONS_CA_FILE": "/etc/derms/our-ca.pem",
+    "DERMS_GATEWAY__TRUSTED_PROXIES": "10.0.0.5,10.1.0.0/24",
     "DERMS_SECRET": "the output of: openssl rand -base64 32",
     "DERMS_CLOCK__FLOOR": "PT2S",
 }
-
-
-class GatewaySettings(Part):
-    """`DERMS_GATEWAY__*`: where the two listeners listen, and the URLs partners and our commands reach them under."""
-
-    oscp_host: str = "127.0.0.1"
-    oscp_port: int = Field(default=8480, ge=0, le=65535)
-    public_url: str | None = None
-    operations_host: str = "127.0.0.1"
-    operations_port: int = Field(default=8481, ge=0, le=65535)
-    operations_url: str | None = None
-
-    @field_validator("public_url", "operations_url")
-    @classmethod
-    def _web_address(cls, value: str | None) -> str | None:
-        return None if value is None else web_address(value)
-
-
-def web_address(value: str) -> str:
-    """`value` if it is an absolute http(s) URL with a host; ValueError else."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not an http(s) URL with a host")
-    return value
 
 
 class ClockSettings(Part):
@@ -173,8 +156,7 @@ def clock_of(settings: Settings) -> Clock:
 
 def public_url(settings: Settings) -> str:
     """The URL partners reach the OSCP side under, without the OSCP path."""
-    gateway = settings.gateway
-    return (gateway.public_url or f"http://127.0.0.1:{gateway.oscp_port}").rstrip("/")
+    return (settings.gateway.public_url or settings.gateway.local_oscp_url).rstrip("/")
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

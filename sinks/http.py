@@ -239,18 +239,25 @@ async def _limited(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 def fetch(
-    method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None, timeout_s: float = TOTAL_S
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    timeout_s: float = TOTAL_S,
+    ca_file: str | None = None,
 ) -> Answer:
     """One blocking exchange, for commands and tests: loopback, private addresses and plain http allowed.
 
-    Raises Unavailable on connection trouble and time-outs, Refused(0) for what is no http(s) URL.
-    `timeout_s` bounds each wait for the other side.
+    Raises Unavailable on connection trouble and time-outs, Refused(0) for what is no http(s) URL, Misconfigured for a `ca_file`
+    (the authorities to believe instead of the public ones) that cannot be used. `timeout_s` bounds each wait for the other side.
     """
     target = _checked(url, plain=True)
+    context = tls_context(ca_file, None, None)
     started = time.monotonic()
     try:
         with (
-            httpx.Client(verify=_public_authorities(), trust_env=False, timeout=_timeouts(timeout_s)) as client,
+            httpx.Client(verify=context, trust_env=False, timeout=_timeouts(timeout_s)) as client,
             client.stream(method, target, headers=_headers(headers), content=content) as response,
         ):
             return _answer(response, _limited_now(response.iter_raw()), started)

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from gateway.instance_files import Endpoints, read_endpoints
-from gateway.settings import GatewaySettings, Settings, clock_of, load
+from gateway.settings import Settings, clock_of, load
 from schemas.clock import Clock, ScaledClock, SystemClock
 from sinks.errors import Misconfigured, Refused, Unavailable
-from sinks.http import fetch
+from sinks.http import Answer, fetch
 from sinks.settings import KafkaSettings
 
 DataOption = Annotated[
@@ -80,7 +80,7 @@ class Target:
         url, token = self._operator()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
-        answer = fetch(method, f"{url}/api/v1{path}", headers=headers, content=content)
+        answer = self.fetch(method, f"{url}/api/v1{path}", headers=headers, content=content)
         try:
             found = json.loads(answer.body) if answer.body else None
         except ValueError:
@@ -89,23 +89,34 @@ class Target:
             raise Refused(answer.status, _words(found))
         return found
 
+    def fetch(self, method: str, url: str, **options: Any) -> Answer:
+        """`sinks.http.fetch` from a listener of ours, which may show a certificate of our own authority.
+
+        Raises Misconfigured where the file of that authority cannot be used.
+        """
+        named = self.settings.gateway.operations_ca_file
+        ca_file = str(named) if named is not None else (self.endpoints.operations_ca_file or None if self.endpoints else None)
+        try:
+            return fetch(method, url, ca_file=ca_file, **options)
+        except Misconfigured as error:
+            raise Misconfigured("DERMS_GATEWAY__OPERATIONS_CA_FILE", error.problem, error.cure) from None
+        except Unavailable as error:
+            if ca_file is None and url.startswith("https:") and "certificate" in error.words:
+                cure = "name the PEM file of the authority that signed it"
+                raise Misconfigured("DERMS_GATEWAY__OPERATIONS_CA_FILE", f"is not set, and {error.words}", cure) from None
+            raise
+
     def _operator(self) -> tuple[str, str]:
         """Where the operations API is, and the token to speak to it with: the instance's, else the settings'."""
         if self.endpoints is not None:
             return self.endpoints.operations_url, self.endpoints.operator_token()
         token, url = self.settings.operator_token, self.settings.gateway.operations_url
         if token is not None:
-            return (url or _listening(self.settings.gateway)).rstrip("/"), token.get_secret_value().strip()
+            return (url or self.settings.gateway.local_operations_url).rstrip("/"), token.get_secret_value().strip()
         if self.data is not None and url is None:
             raise Misconfigured("--data", "no running instance found", "start one with derms up --data DIR and name the same DIR")
         cure = "start one with derms up --data DIR and name the same DIR, or name a file with a token made by derms operator add"
         raise Misconfigured("DERMS_OPERATOR_TOKEN_FILE", "is not set and no running instance was found", cure)
-
-
-def _listening(gateway: GatewaySettings) -> str:
-    """Where a gateway with these settings is reached from its own machine; one that listens everywhere also does on loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.operations_host, gateway.operations_host)  # noqa: S104 - nothing is bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{gateway.operations_port}"
 
 
 def _words(problem: Any) -> str:
