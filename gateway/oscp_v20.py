@@ -7,6 +7,7 @@ it reads from `derms.config` and `derms.connections`, what it takes it appends t
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 from functools import partial
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.oscp_auth import ConnectionsView, Doorkeeper, unavailable
+from gateway.oscp_exchanges import Exchanges
 from gateway.oscp_intake import EFFECT_WITHIN_S, Appender, Cipher, Intake
 from gateway.oscp_openapi import ANSWERS, described, request_body
 from gateway.oscp_refusals import Refusal
@@ -73,17 +75,22 @@ def oscp_app(
     doorkeeper = Doorkeeper(config, connections, Buckets(now_s), pause)
     intake = Intake(config, connections, appender, secrets, clock, resolve or _resolver, local_zone, effect_within_s)
 
+    exchanges = Exchanges(appender, clock)
+
     def route(action: Action) -> Callable[[Request], object]:
         async def take(request: Request) -> Response:
+            began = time.monotonic()
             peer = await doorkeeper.admit(request)
             try:
                 await intake.take(peer, action, request)
             except Refusal as refusal:
+                exchanges.note(peer, action, request, refusal.status, time.monotonic() - began, str(refusal))
                 if refusal.status in RECORDED:
                     words = f"{request.method} {action} of {peer.partner.name or peer.partner.id} refused with {refusal.status}: {refusal}"
                     asked = request.headers.get("X-Request-ID", "")
                     await intake.tell(peer, "message.refused", words, derived_id(peer.partner.id, asked, clock.now()))
                 raise
+            exchanges.note(peer, action, request, 204, time.monotonic() - began)
             return Response(status_code=204)
 
         return take

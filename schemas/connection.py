@@ -117,6 +117,11 @@ class Severity(StrEnum):
     ALARM = "ALARM"
 
 
+EXCHANGE = "exchange"
+"""The kind of the event that says what a partner asked and was answered; its `data` has direction, action, method, url, status,
+duration_ms, request_id, correlation_id."""
+
+
 class Event(Fact):
     """Something a person may want to read. `data` is a JSON object as text, without secrets."""
 

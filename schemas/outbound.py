@@ -41,7 +41,10 @@ FINAL_OUTCOMES = frozenset({Outcome.DELIVERED, Outcome.REFUSED, Outcome.EXPIRED,
 
 
 class Delivery(Fact):
-    """One attempt's outcome; the last value of `message_id` says where the message stands."""
+    """One attempt's outcome; the last value of `message_id` says where the message stands.
+
+    `url` is where it was sent, without a query; empty where nothing was sent.
+    """
 
     message_id: str
     partner_id: str
@@ -53,6 +56,8 @@ class Delivery(Fact):
     status: int | None = None
     words: str = ""
     duration_ms: int = 0
+    method: str = "POST"
+    url: str = ""
 
 
 class DeadLetter(Fact):

@@ -10,7 +10,7 @@ import httpx
 from gateway.oscp_v20 import oscp_app
 from schemas.clock import FrozenClock
 from schemas.config import Configuration
-from schemas.connection import Connection, ConnectionState, Credential, Event, InboundMessage
+from schemas.connection import EXCHANGE, Connection, ConnectionState, Credential, Event, InboundMessage
 from schemas.facts import Value, digest
 from schemas.oscp.v20 import BASE_PATH
 from schemas.topics import Topic
@@ -53,6 +53,7 @@ class Broker:
     def __init__(self) -> None:
         self.inbound: list[InboundMessage] = []
         self.events: list[Event] = []
+        self.exchanges: list[Event] = []
         self.away: Unavailable | Refused | None = None
         self.effect: Any = None
 
@@ -66,7 +67,7 @@ class Broker:
             if self.effect:
                 self.effect(value)
         elif isinstance(value, Event):
-            self.events.append(value)
+            (self.exchanges if value.kind == EXCHANGE else self.events).append(value)
 
 
 class Cipher:

@@ -195,6 +195,35 @@ def test_rates_are_held_per_partner_and_for_strangers():
     assert run(side.post("/handshake", {})).status_code == 204
 
 
+def test_each_exchange_with_a_known_partner_is_recorded_with_what_was_answered():
+    side = Side()
+    run(side.post("/handshake", {}, headers={"X-Correlation-ID": "c-9"}, request_id="r-7"))
+    run(side.post("/update_group_capacity_forecast", forecast_body(group_id="nobody's"), request_id="r-8"))
+    run(side.send("DELETE", "/register", request_id=None))
+    run(side.post("/handshake", {}, token="Token nobody"))
+    told = [json.loads(event.data) for event in side.broker.exchanges]
+    assert [(each["method"], each["action"], each["status"], each["request_id"]) for each in told] == [
+        ("POST", "Handshake", 204, "r-7"),
+        ("POST", "UpdateGroupCapacityForecast", 404, "r-8"),
+        ("DELETE", "Register", 503, None),
+    ]
+    assert told[0]["correlation_id"] == "c-9"
+    assert told[0]["url"] == BASE_PATH + "/handshake"
+    assert told[2]["duration_ms"] >= 100
+    assert {event.subject_id for event in side.broker.exchanges} == {"vector"}
+    assert "no such group_id" in side.broker.exchanges[1].words
+    assert len({event.event_id for event in side.broker.exchanges}) == 3
+
+
+def test_a_broker_that_is_away_keeps_no_answer_waiting_for_the_record():
+    side = Side()
+    side.broker.away = Unavailable("away")
+    assert run(side.post("/handshake", {})).status_code == 503
+    side.broker.away = None
+    assert run(side.post("/handshake", {})).status_code == 204
+    assert len(side.broker.exchanges) == 1
+
+
 # What --------------------------------------------------------------------------------------------------------------------
 
 
@@ -444,7 +473,7 @@ def test_no_token_is_said_anywhere(caplog):
     run(side.post("/register", {"token": "B-secret", "version_url": "B-secret"}))
     run(side.post("/register", register_body("B-secret"), token="Token A-secret"))
     run(side.post("/register", content=b'{"token":"B-secret"'))
-    said = [message.model_dump_json() for message in [*side.broker.inbound, *side.broker.events]]
+    said = [message.model_dump_json() for message in [*side.broker.inbound, *side.broker.events, *side.broker.exchanges]]
     assert "secret" not in " ".join(said)
     assert "secret" not in caplog.text
 
