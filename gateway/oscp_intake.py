@@ -5,7 +5,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from gateway.oscp_refusals import Refusal, invalid
 from gateway.oscp_segments import segment_of
 from gateway.oscp_urls import Resolve, settled
 from gateway.problems import FieldError
+from gateway.turns import Turns
 from pipelines.views import View
 from schemas.clock import Clock, wall_seconds
 from schemas.config import Configuration, Legacy
@@ -60,6 +61,7 @@ class Intake:
     resolve: Callable[[bool], Resolve]
     local_zone: tzinfo | None
     effect_within_s: float = EFFECT_WITHIN_S
+    turns: Turns = field(default_factory=Turns)
 
     async def take(self, peer: Peer, action: Action, request: Request) -> None:
         """Check and keep the message; returns when it may be answered with 204. Raises Refusal."""
@@ -70,6 +72,7 @@ class Intake:
         else:
             demand_json(request)
             raw = await read_body(request)
+            await self.turns.take(peer.partner.id)
             body = await self._checked(peer, action, parsed(raw))
         message = self._message(peer, action, request.method, request_id, correlation_id, raw, body, segment)
         if action is Action.HANDSHAKE_ACKNOWLEDGE:
