@@ -1,44 +1,19 @@
 """What is wired to what: each flow with its sources and sinks (architecture, "The way of data")."""
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
 
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import Source
-from bytewax.outputs import Sink
 
 from gateway.recovery import begun, closed_quarters
-from gateway.settings import Settings, clock_of, public_url
+from gateway.settings import Settings, public_url
+from gateway.wiring import HISTORY_MS, Start, Wiring
 from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
-from pipelines.flow_reporter import FlowReporter
-from pipelines.metered import MeteredSink
-from pipelines.meters import Meters
-from pipelines.records import Record
 from pipelines.settled import SettledView
-from pipelines.sources import PayloadSource, RecordSource
-from pipelines.views import ConfigView, ConnectionsView
-from schemas.clock import Clock
-from schemas.topics import ENVELOPES, TELEMETRY, Topic
-from sinks.errors import Misconfigured
+from schemas.topics import ENVELOPES
 from sinks.heap import keep_heap
-from sinks.kafka import KafkaSink, Producer
-from sinks.secrets import Secrets
+from sinks.lease import Lease
 from sinks.settings import KafkaSettings
-
-if TYPE_CHECKING:
-    from pipelines.ahead import Ahead
-
-VIEWS_WITHIN_S = 15.0
-NEWS_MS, HISTORY_MS = 100, 500
-"""How long an empty fetch waits on the embedded broker, which pays for each partition it is asked about (brokers.md): the
-history, with every topic and an epoch of its own, need not hear at once."""
-Start = Mapping[tuple[str, int], int] | None
-REPORT_WITHIN_S = 5.0
-"""A report that has not arrived by then is given up: the next one says it all."""
 
 TELEMETRY_LANES = 8
 """Consumers the 16 partitions of telemetry are read by: as many processes as can share the reading, and one process is no
@@ -48,78 +23,6 @@ slower with 8 than with 1 (measured). Fixed with the recovery store, since each 
 def telemetry_lanes(kafka: KafkaSettings) -> int:
     """The lanes of the telemetry flow; one on the embedded broker, which pays for each consumer and serves one process."""
     return 1 if kafka.embedded else TELEMETRY_LANES
-
-
-@dataclass
-class Wiring:
-    """The settings, clock, views and stop event that all flows of a process share; `open` closes with the process's flows.
-
-    `worker` is the process's number among the `workers` that run the same flows.
-    """
-
-    settings: Settings
-    clock: Clock
-    stop: threading.Event
-    config: ConfigView
-    connections: ConnectionsView
-    secrets: Secrets
-    worker: int = 0
-    workers: int = 1
-    metered: list[Meters] = field(default_factory=list)
-    open: ExitStack = field(default_factory=ExitStack)
-
-    def records(
-        self, flow: str, topics: Sequence[Topic], barrier: Sequence[Topic] = (), start: Start = None, fetch_wait_ms: int = NEWS_MS
-    ) -> Source[Iterable[Record]]:
-        """One consumer over all of a control flow's topics."""
-        source = RecordSource(
-            self.settings.kafka,
-            topics,
-            clock=self.clock,
-            stop=self.stop,
-            barrier=barrier,
-            start=start,
-            group=f"derms-{flow}",
-            fetch_wait_ms=fetch_wait_ms,
-        )
-        return cast("Source[Iterable[Record]]", source)  # the engine's type variables do not vary
-
-    def meters(self, flow: str) -> Meters:
-        """Meters for this process's share of a flow, whose reports are sent while the flow runs."""
-        made = Meters(flow, str(self.worker), clock=self.clock)
-        self.metered.append(made)
-        return made
-
-    def report(self) -> None:
-        """From now on send what the meters say; nothing where no flow has any."""
-        if not self.metered:
-            return
-        sender = Producer(self.settings.kafka, f"derms-flow-reports-{self.worker}", timeout_s=REPORT_WITHIN_S)
-        reporter = FlowReporter(sender, self.metered)
-        self.open.callback(reporter.stop)
-        reporter.start()
-
-    def readings(
-        self, flow: str, lanes: int = 1, fetch_wait_ms: int = NEWS_MS, meters: Meters | None = None, ahead: "Ahead | None" = None
-    ) -> PayloadSource:
-        """Telemetry, one item a poll of a lane."""
-        return PayloadSource(
-            self.settings.kafka,
-            TELEMETRY,
-            clock=self.clock,
-            stop=self.stop,
-            group=f"derms-{flow}",
-            lanes=lanes,
-            fetch_wait_ms=fetch_wait_ms,
-            meters=meters,
-            ahead=ahead,
-        )
-
-    def out(self, flow: str, *, many: bool = False, meters: Meters | None = None) -> Sink[Any]:
-        """The sink to Kafka, of `Out` and `Outs`, that waits for acknowledgements and raises on any failure; `many` as in
-        `sinks.kafka.Producer`."""
-        sink = KafkaSink(self.settings.kafka, f"derms-{flow}", many=many)
-        return sink if meters is None else MeteredSink(sink, meters)
 
 
 def _telemetry(w: Wiring) -> Dataflow:
@@ -183,7 +86,15 @@ def _reporting(w: Wiring) -> Dataflow:
 
 def _dispatch(w: Wiring) -> Dataflow:
     opened = w.open.enter_context(
-        dispatch.open_dispatch(w.settings.kafka, clock=w.clock, config=w.config, connections=w.connections, secrets=w.secrets, stop=w.stop)
+        dispatch.open_dispatch(
+            w.settings.kafka,
+            clock=w.clock,
+            config=w.config,
+            connections=w.connections,
+            secrets=w.secrets,
+            stop=w.stop,
+            lease=w.leases.get("dispatch"),
+        )
     )
     records = w.records("dispatch", dispatch.READS, start=opened.start)
     return dispatch.dispatch_flow(records=records, dispatch=opened.sink, out=w.out("dispatch"), clock=w.clock)
@@ -244,25 +155,13 @@ BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
 }
 
 
-@contextmanager
-def flows(names: Iterable[str], settings: Settings, stop: threading.Event, worker: int = 0, workers: int = 1) -> Iterator[list[Dataflow]]:
-    """The named flows, wired, for as long as the context lasts; entered once the views have been read to their ends. `worker` is
-    the process's number in its cluster, of `workers`.
+def flow_of(wired: Wiring, name: str, lease: Lease | None = None, start: Start = None) -> Dataflow:
+    """The flow of that name, ready to run; under a `lease` (which is held) it writes only while that is known to be good.
 
-    Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
+    `start` is where it begins where no recovery store says. Blocks while it reads what it must know; for one thread at a time.
+    Raises Unavailable.
     """
-    if settings.secret is None:
-        raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
-    clock = clock_of(settings)
-    config, connections = ConfigView(settings.kafka, clock), ConnectionsView(settings.kafka, clock)
-    secrets = Secrets.from_base64(settings.secret.get_secret_value())
-    wired = Wiring(settings, clock, stop, config, connections, secrets, worker, workers)
-    with wired.open:
-        for view in (config, connections):
-            wired.open.callback(view.stop)
-            view.start()
-        for view in (config, connections):
-            view.wait_ready(VIEWS_WITHIN_S)
-        built = [BUILDERS[name](wired) for name in names]
-        wired.report()
-        yield built
+    if lease is not None:
+        wired.leases[name] = lease
+    wired.starts[name] = start
+    return BUILDERS[name](wired)

@@ -49,6 +49,7 @@ class Host:
     def __init__(self, stop: threading.Event, place: Place | None = None, epoch_s: float | None = None) -> None:
         self.stop = stop
         self.failures: dict[str, BaseException] = {}
+        self.lost: list[str] = []
         self._place, self._epoch_s = place, epoch_s
         self._threads: dict[str, threading.Thread] = {}
 
@@ -57,6 +58,17 @@ class Host:
         thread = threading.Thread(target=self._run, args=(flow, recovery), name=flow.flow_id, daemon=True)
         self._threads[flow.flow_id] = thread
         thread.start()
+
+    def fail(self, flow_id: str, cause: BaseException) -> None:
+        """Take note that a flow could not be started; the others end, too."""
+        self._failed(flow_id, cause)
+        self.stop.set()
+
+    def lose(self, flow_id: str, words: str) -> None:
+        """Take note that another process runs a flow that ran here: everything ends, to start again and stand by."""
+        log.warning("%s ends here: %s", flow_id, words)
+        self.lost.append(flow_id)
+        self.stop.set()
 
     def _run(self, flow: Dataflow, recovery: Path | None) -> None:
         seconds = self._epoch_s or EPOCH_S.get(flow.flow_id, 1)

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.hosting import Host, PeerGone, Place, outside_cause, stop_on_signals
 from gateway.logs import configure_logging
@@ -21,6 +22,9 @@ from gateway.settings import Settings, load
 from gateway.supervisor import EXIT_MISCONFIGURED, EXIT_PEER_GONE, die_with_parent
 from sinks.errors import Misconfigured, OutsideError
 
+if TYPE_CHECKING:
+    from gateway.leasing import Candidacy
+
 log = logging.getLogger(__name__)
 
 CONTROL = ("lifecycle", "envelopes", "circuits", "compliance", "reporting", "dispatch")
@@ -28,6 +32,8 @@ HISTORY = ("archive", "repair")
 FLOWS = ("telemetry", *CONTROL, *HISTORY)
 STATELESS = ("dispatch",)
 """Flows without a recovery store: what they have done is on Kafka."""
+LEASED = ("lifecycle", "circuits", "dispatch")
+"""Flows of which only one process runs each at a time; another stands by (semantics 8.1)."""
 DRAIN_S = 8.0
 
 
@@ -39,36 +45,74 @@ def run_flows(
     *,
     place: Place | None = None,
     epoch_s: float | None = None,
+    say: Callable[[str], None] = log.info,
 ) -> int:
     """Run the named flows until `stop`; 0 when they drained, 1 when one failed or would not end. Blocks.
 
-    With a `place` in a cluster its supervisor has the recovery stores claimed. `epoch_s` are the seconds between snapshots.
+    Of the flows under a lease (`gateway.leasing`) those that another process runs stand by, which `say` is told; ready means
+    that each flow runs or is known to stand by. With a `place` in a cluster its supervisor has the recovery stores claimed.
+    `epoch_s` are the seconds between snapshots.
     """
-    from gateway.composition import flows, layout_of
+    from gateway.composition import flow_of
+    from gateway.leasing import candidacies
+    from gateway.wiring import wiring
 
     host = Host(stop, place, epoch_s)
     worker, workers = (0, 1) if place is None else (place.index, len(place.addresses))
-    with flows(names, settings, stop, worker, workers) as built:
-        for flow in built:
-            store = None
-            if flow.flow_id not in STATELESS:
-                root, life = data_of(settings), settings.incarnation
-                if place is None:
-                    claim(root, flow.flow_id, life)
-                store = recovery_store(root, flow.flow_id, life, layout_of(flow.flow_id, settings))
-            host.start(flow, store)
-        ready()
+    under_lease = tuple(name for name in names if name in LEASED)
+    root = data_of(settings) if settings.kafka.embedded else settings.data
+    with candidacies(under_lease, settings, root, host.lose, say) as leased, wiring(settings, stop, worker, workers) as wired:
+        building = threading.Lock()
+        for name in names:
+            if name not in LEASED:
+                host.start(flow_of(wired, name), _store_of(name, settings, place))
+        wired.report()
+
+        def stand(each: "Candidacy") -> None:
+            try:
+                if each.lease.acquire(stop):
+                    with building:
+                        store = _store_of(each.flow, settings, place)
+                        host.start(flow_of(wired, each.flow, each.lease, each.start()), store)
+                    each.tell()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the process must hear of it and end
+                host.fail(each.flow, error)
+            finally:
+                each.settled.set()
+
+        standing = [threading.Thread(target=stand, args=(each,), name=f"{each.flow}-stands-by", daemon=True) for each in leased]
+        for thread in standing:
+            thread.start()
+        while not stop.is_set() and not all(each.settled.wait(0.05) for each in leased):
+            pass
+        if not stop.is_set():
+            ready()
         stop.wait()
+        for thread in standing:
+            thread.join(DRAIN_S)
         left = host.join(DRAIN_S)
     for name in left:
         log.error("flow %s did not end within %g s", name, DRAIN_S)
-    return _exit_code(list(host.failures.values()), left)
+    return _exit_code(host, left)
 
 
-def _exit_code(failures: list[BaseException], left: list[str]) -> int:
+def _store_of(flow: str, settings: Settings, place: Place | None) -> Path | None:
+    """The flow's recovery store, which from here on is this process's; None where it has none."""
+    from gateway.composition import layout_of
+
+    if flow in STATELESS:
+        return None
+    root, life = data_of(settings), settings.incarnation
+    if place is None:
+        claim(root, flow, life)
+    return recovery_store(root, flow, life, layout_of(flow, settings))
+
+
+def _exit_code(host: Host, left: list[str]) -> int:
+    failures = list(host.failures.values())
     if any(isinstance(outside_cause(error), Misconfigured) for error in failures):
         return EXIT_MISCONFIGURED
-    if failures and all(isinstance(error, PeerGone) for error in failures):
+    if host.lost or (failures and all(isinstance(error, PeerGone) for error in failures)):
         return EXIT_PEER_GONE
     return 1 if failures or left else 0
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ PARTITIONS = {"telemetry": 4}
 FREE_WITHIN_S = 15.0
 """So long a run waits for the one before it, which may still be draining."""
 STAMP = "made-with.json"
+NAME = "name"
+"""The file with the name under which the last holder of a lease is known to have used the store."""
 Layout = Mapping[str, int]
 """What of a flow cannot change while it keeps its store, such as the number of lanes."""
 
@@ -39,6 +42,35 @@ def recovery_store(root: Path, flow: str, incarnation: str, layout: Layout | Non
         raise Misconfigured("DERMS_DATA", f"{error.strerror}: {path}", "name a directory that can be written") from None
     _demand(path, layout or {})
     return path
+
+
+def taken_up(root: Path, flow: str, incarnation: str, before: str | None) -> tuple[str, bool]:
+    """The name of the flow's store, and whether it may be gone on from where a flow runs on several machines in turn.
+
+    `before` names the store the flow was last run on, wherever that is. If that is another one, ours is behind: it is put
+    aside (one such is kept) and a new one made. Where nobody knows (None), ours is gone on from. Raises Misconfigured.
+    """
+    path = _place(root, flow, incarnation)
+    goes_on = before is None or before == _name(path)
+    try:
+        if not goes_on and path.exists():
+            aside = path.with_name(f"{flow}.aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        recovery_store(root, flow, incarnation)
+        if not _name(path):
+            (path / f"{NAME}.part").write_text(uuid.uuid4().hex)
+            (path / f"{NAME}.part").rename(path / NAME)
+    except OSError as error:
+        raise Misconfigured("DERMS_DATA", f"{error.strerror}: {path}", "name a directory that can be written") from None
+    return _name(path), goes_on
+
+
+def _name(path: Path) -> str:
+    try:
+        return (path / NAME).read_text()
+    except OSError:
+        return ""
 
 
 def _make(path: Path, layout: Layout) -> None:

@@ -23,6 +23,8 @@ from schemas.connection import Command, Connection
 from schemas.outbound import OutboundMessage
 from schemas.topics import COMMANDS, OUTBOUND
 from sinks.kafka import AsyncAppender, Positions
+from sinks.kafka_appender import APPEND_TIMEOUT_S
+from sinks.lease import Lease, Timing
 from sinks.oscp.bodies import BodyReader
 from sinks.oscp.client import OscpClient
 from sinks.oscp.dispatcher import Dispatcher
@@ -33,6 +35,7 @@ from sinks.settings import KafkaSettings
 READS = (OUTBOUND, COMMANDS)
 GROUP = "derms-dispatch-progress"
 """Not the group the source mirrors its own position to, which is further on than what is delivered."""
+RECORD_WITHIN_S = Timing().margin_s
 
 
 def dispatch_flow(*, records: Source[Iterable[Record]], dispatch: Sink[Record], out: Sink[Out], clock: Clock) -> Dataflow:
@@ -91,16 +94,19 @@ def open_dispatch(
     connections: View[Mapping[str, Connection]],
     secrets: Secrets,
     stop: threading.Event,
+    lease: Lease | None = None,
 ) -> Iterator[OpenDispatch]:
     """Read where the last dispatch got to, and run a dispatcher until the context ends (which drains it, at most 6 s).
 
     Blocks while the deliveries are read. A fault of the dispatcher's own sets `stop`. Raises Unavailable when the
-    broker does not answer. Only one dispatch may be open at a time in an installation: who composes sees to that.
+    broker does not answer. Only one dispatch may be open at a time in an installation: who composes sees to that, by
+    opening it once it has the `lease`.
     """
     positions = Positions(settings, GROUP)
     keeper = Keeper(settings, positions)
     bodies = BodyReader(settings)
-    appender = AsyncAppender(settings, "derms-dispatch")
+    # An outcome that cannot be recorded before the lease may end must not arrive after it: another has read them by then.
+    appender = AsyncAppender(settings, "derms-dispatch", timeout_s=APPEND_TIMEOUT_S if lease is None else RECORD_WITHIN_S)
     try:
         start = read_start(settings, positions)
         dispatcher = Dispatcher(
@@ -113,6 +119,7 @@ def open_dispatch(
             connections=connections.current,
             clock=clock,
             on_failure=lambda error: stop.set(),
+            lease=lease,
         )
         dispatcher.start()
         try:

@@ -40,6 +40,16 @@ class Holder:
     released: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Of a lease that ends by itself, in wall seconds. `session_s` is Kafka's lowest by default; `margin_s` is what a write
+    under way may take to reach the broker."""
+
+    session_s: float = 6.0
+    margin_s: float = 2.0
+    renew_s: float = 1.0
+
+
 class Lease(Protocol):
     """The right to be the only one. Any thread may ask; `acquire` and `release` are for who has it made."""
 

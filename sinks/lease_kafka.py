@@ -14,7 +14,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
@@ -22,7 +22,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, To
 from schemas.topics import CONFIG
 from sinks.errors import Misconfigured
 from sinks.kafka_clients import client_config, close_committing, topic_name
-from sinks.lease import Holder, Spokesman, lease_seconds, this_process
+from sinks.lease import Holder, Spokesman, Timing, lease_seconds, this_process
 from sinks.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -32,15 +32,6 @@ _POLL_S = 0.05
 _ASK_EVERY_S = 1.0
 _ASK_WITHIN_S = 2.0
 _FORBIDDEN = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Wall seconds. `session_s` is Kafka's lowest by default; `margin_s` is what a write under way may take to reach the broker."""
-
-    session_s: float = 6.0
-    margin_s: float = 2.0
-    renew_s: float = 1.0
 
 
 class KafkaLease:
@@ -130,10 +121,9 @@ class KafkaLease:
         # After so long another may have had it in between: then only what is committed can say.
         if self._led and now > self._good_until + self._timing.margin_s:
             self._confirmed = False
-        if not self._confirmed:
-            if now >= self._ask_at:
-                self._ask_at = now + _ASK_EVERY_S
-                self._confirm(consumer)
+        if not self._confirmed and now >= self._ask_at:
+            self._ask_at = now + _ASK_EVERY_S
+            self._confirm(consumer)
         if self._confirmed and self._asked_at is None and now >= self._renew_at:
             self._renew(consumer)
 

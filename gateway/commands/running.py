@@ -1,6 +1,7 @@
 """`derms up`, `demo`, `run`, `gateway`: what stays in the foreground until it is stopped."""
 
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -79,11 +80,13 @@ def run(
 ) -> None:
     """Run one dataflow against the configured Kafka.
 
+    Of lifecycle, dispatch and circuits one process runs each; a second one stands by, says so, and takes over when the
+    first is gone (exit code 75 when it turns out that another has taken over from this one: start it again).
     With --processes they are started again together when one dies; any number may go on with the same recovery store.
     Exit code 78: only a person can help, such as with a recovery store of another make.
     """
     from gateway.hosting import stop_on_signals
-    from gateway.processes import FLOWS, run_flows
+    from gateway.processes import FLOWS, LEASED, run_flows
     from gateway.supervisor import EXIT_MISCONFIGURED
 
     if flow not in FLOWS:
@@ -97,7 +100,13 @@ def run(
             raise typer.Exit(_run_cluster(flow, processes, settings, stop, epoch))
         configure_logging(flow)
         stop_on_signals(stop)
-        raise typer.Exit(run_flows((flow,), settings, stop, lambda: typer.echo(f"{flow} is running", err=True), epoch_s=epoch))
+
+        def say(words: str) -> None:
+            typer.echo(words, err=True)
+
+        # A flow under a lease says by itself when it runs.
+        ready: Callable[[], None] = (lambda: None) if flow in LEASED else (lambda: say(f"{flow} is running"))
+        raise typer.Exit(run_flows((flow,), settings, stop, ready, epoch_s=epoch, say=say))
     except Misconfigured as error:
         # Who starts it again and again should know that this needs a person, whenever it was found out.
         typer.echo(f"error: {error}", err=True)

@@ -22,8 +22,10 @@ from schemas.connection import Command, Connection
 from schemas.outbound import OutboundMessage
 from schemas.units import to_ms
 from sinks.errors import Unavailable
+from sinks.lease import Lease
 from sinks.oscp import orders
 from sinks.oscp.bodies import Fetch, Window
+from sinks.oscp.fence import FencedSender, fenced
 from sinks.oscp.history import Start
 from sinks.oscp.partner_run import Append, Office, PartnerRun, Sender, append_surely
 from sinks.oscp.progress import Positions, Tracker
@@ -41,7 +43,8 @@ class Dispatcher:
     """Sends outbound messages to partners. `take`, `command` and `standings` may be called from any thread.
 
     `append` appends to Kafka from any event loop and raises Unavailable; `start` is what was read from the broker
-    before; `on_failure` hears of a fault of our own, after which nothing is sent any more and `take` raises.
+    before; `on_failure` hears of a fault of our own, after which nothing is sent any more and `take` raises. With a
+    `lease` nothing is sent, recorded or kept but while it is held.
     """
 
     def __init__(
@@ -58,13 +61,16 @@ class Dispatcher:
         chance: random.Random | None = None,
         window: Window | None = None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
+        lease: Lease | None = None,
     ) -> None:
+        if lease is not None:
+            sender, append = FencedSender(sender, lease, clock), fenced(append, lease)
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._office = Office(
             sender, append, self._body, self._done, configuration, connections, clock, lambda bound: chance.uniform(0.0, bound)
         )
         self._fetch, self._positions, self._outcomes = fetch, positions, start.outcomes
-        self._on_failure, self._clock = on_failure, clock
+        self._on_failure, self._clock, self._lease = on_failure, clock, lease
         self._tracker = Tracker(start.outbound, start.deliveries)
         self._commands = Tracker(start.commands, {})
         self._window = window or Window()
@@ -225,7 +231,7 @@ class Dispatcher:
 
     async def _keep(self) -> None:
         """Keep the positions if anything moved: the ends of the deliveries are read first (see `progress`)."""
-        if not self._changed:
+        if not self._changed or (self._lease is not None and not self._lease.held()):
             return
         self._changed = False
         loop, now = asyncio.get_running_loop(), self._clock.now()
