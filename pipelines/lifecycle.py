@@ -41,12 +41,14 @@ def lifecycle_flow(
     token_digest: Callable[[str, str], str],
     public_url: str,
     local_zone: tzinfo | None = None,
+    key_id: str = "",
+    renewed: Callable[[str, str], str] = lambda ciphertext, partner_id: ciphertext,
 ) -> Dataflow:
     """Reads `READS` (with `BARRIER`); writes `Connection`, `OutboundMessage`, `Event` and, joined from segments,
     `InboundMessage`, all with key partner.
 
     `public_url` is where partners reach us, without the OSCP path. `local_zone` is the zone of peers that write
-    naive times (None: this machine's). The rule's own `Connection` values come back to it as input: they are news
+    naive times (None: this machine's). `key_id` and `renewed` as in `Surroundings`. The rule's own `Connection` values come back to it as input: they are news
     only to a flow whose recovery store is gone.
     """
     around = Surroundings(
@@ -56,6 +58,8 @@ def lifecycle_flow(
         allowance=clock.allowance,
         started_at=clock.now(),
         local_zone=local_zone,
+        key_id=key_id,
+        renewed=renewed,
     )
     flow = Dataflow("lifecycle")
     readable, dead = read_records(flow, records, clock)

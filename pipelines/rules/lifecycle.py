@@ -4,7 +4,7 @@ Key: partner id. One step takes in a message, a delivery, a command, a change of
 `Connection` read back, or the news that time has come, and says what follows on `derms.connections` (only what
 changed, never one a heartbeat), `derms.outbound` and `derms.events`. Ids are derived from causes, so a replay
 makes the same ones. Parts: `lifecycle_registration`, `lifecycle_orders`, `lifecycle_handshake`, `lifecycle_beats`,
-`lifecycle_tokens`, `lifecycle_known`.
+`lifecycle_tokens`, `lifecycle_secrets`, `lifecycle_known`.
 """
 
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from pipelines.rules import lifecycle_handshake as handshake
 from pipelines.rules import lifecycle_known as known
 from pipelines.rules import lifecycle_orders as orders
 from pipelines.rules import lifecycle_registration as registration
+from pipelines.rules import lifecycle_secrets as secrets
 from pipelines.rules.lifecycle_state import PartnerState, S
 from pipelines.rules.lifecycle_turn import SETTLE, Surroundings, Turn
 from schemas.config import ConfigChange
@@ -49,7 +50,8 @@ class LifecycleRule:
         abandoned = registration.gives_up_at(state.notes)
         if state.rest_until is not None:
             silence = ours = abandoned = None
-        instants = (state.rest_until, state.recheck_at, abandoned, silence, ours)
+        renewal = self._around.started_at if secrets.stale(state, self._around.key_id) else None
+        instants = (state.rest_until, state.recheck_at, abandoned, silence, ours, renewal)
         return min((instant for instant in instants if instant is not None), default=None)
 
     def step(self, state: PartnerState, item: Item | Tick, now: datetime) -> Iterable[Out]:
@@ -70,6 +72,7 @@ class LifecycleRule:
             case Tick():
                 known.time_came(turn)
         if state.rest_until is None:
+            secrets.renew(turn)
             registration.watch(turn)
             beats.watch(turn)
             registration.flush(turn)

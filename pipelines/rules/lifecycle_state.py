@@ -4,7 +4,7 @@ Registration and link are kept apart although people see one state: a partner th
 tokens anew without ceasing to be ONLINE, and what goes on beneath SUSPENDED is there again after it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -71,6 +71,7 @@ class PartnerState:
     `announced` is what was last said on `derms.connections`; `touched` that something has happened since the key
     was first seen, so that a `Connection` read from the topic is our own echo and no longer news. Before that it
     may be `adopted`, and rests `rest_until` all earlier ones have been read. `recheck_at`: whether it is still configured.
+    `unrenewed` names the installation secret under which a token could not be put since the one it was made with is missing.
     """
 
     partner_id: str
@@ -100,6 +101,13 @@ class PartnerState:
     settle_until: datetime | None = None
     skip_inbound_through: datetime | None = None
     skip_commands_through: datetime | None = None
+    unrenewed: str = ""
+
+    def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
+        """What a recovery store of an earlier version kept: fields it did not know have their defaults."""
+        for known in fields(self):
+            default = known.default_factory() if known.default_factory is not MISSING else known.default
+            setattr(self, known.name, kept[1].get(known.name, default))
 
 
 _SHOWN = (

@@ -33,7 +33,8 @@ class Surroundings:
 
     `token_digest(partner_id, cause)` is the digest of the token derived from a cause; `allowance` is the clock's,
     for what slow machinery is allowed; `local_zone` is for peers with naive times (None: this machine's);
-    `started_at` is when this process began.
+    `started_at` is when this process began. `key_id` names the installation secret ("": they are not looked at), and
+    `renewed(ciphertext, partner_id)` is a partner's token under it; ValueError, in words for people, for one that cannot be read.
     """
 
     partner: Callable[[str], Partner | None]
@@ -42,6 +43,8 @@ class Surroundings:
     allowance: Callable[[timedelta], timedelta]
     started_at: datetime
     local_zone: tzinfo | None = None
+    key_id: str = ""
+    renewed: Callable[[str, str], str] = lambda ciphertext, partner_id: ciphertext
 
 
 class Turn:
