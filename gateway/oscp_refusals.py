@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import ValidationError
 
 from gateway.problems import FieldError
+from schemas.oscp.checking import violations
 
 MOST_ERRORS = 20
 """An answer names so many mistakes; who has more should look at the first ones."""
@@ -28,13 +29,4 @@ def invalid(what: str, errors: Sequence[FieldError]) -> Refusal:
 
 def field_errors(error: ValidationError) -> list[FieldError]:
     """Pydantic's findings as path and rule, without the values that were found."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [FieldError(path=_path(entry["loc"]), message=entry["msg"].removeprefix("Value error, ")) for entry in found]
-
-
-def _path(parts: Sequence[int | str]) -> str:
-    """`forecasted_blocks[3].capacity`."""
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return [FieldError(path=path, message=rule) for path, rule in violations(error)]

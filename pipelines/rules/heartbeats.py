@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
+from schemas.oscp.wire import NAIVE_FORMAT as NAIVE_FORMAT
 from schemas.units import rfc3339
 
 SHARE = 0.8
@@ -11,8 +12,6 @@ SHARE = 0.8
 HORIZON = 3
 """Each beat vouches for us for so many intervals."""
 SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=1)
-NAIVE_FORMAT = "%Y-%m-%d %H:%M:%S"
-"""What peers with the switch NAIVE_HEARTBEAT_TIME write and read: local time without a zone."""
 
 
 @dataclass(slots=True)

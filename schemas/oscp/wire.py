@@ -12,6 +12,10 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d
 _URL = re.compile(r"(https?://[^/\s?#]|/)[^\s?#]*", re.IGNORECASE)
 
 
+NAIVE_FORMAT = "%Y-%m-%d %H:%M:%S"
+"""What peers with the switch NAIVE_HEARTBEAT_TIME write and read: local time without a zone."""
+
+
 def _zoned(value: object) -> object:
     if isinstance(value, datetime) or (isinstance(value, str) and _TIME.fullmatch(value)):
         return value

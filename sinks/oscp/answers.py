@@ -19,13 +19,17 @@ _CREDENTIALS = frozenset({401, 403})
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of one attempt. `words` are for people and hold no secrets; `retry_after_s` is wall time, as the partner asked."""
+    """What became of one attempt. `words` are for people and hold no secrets; `retry_after_s` is wall time, as the partner asked.
+
+    `defect` is a refusal of our own: the message breaks the protocol, and was not sent.
+    """
 
     outcome: Outcome
     status: int | None = None
     words: str = ""
     retry_after_s: float | None = None
     duration_ms: int = 0
+    defect: bool = False
 
 
 def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, secrets: Collection[str] = ()) -> Judgement:

@@ -8,11 +8,12 @@ from typing import Any
 
 from schemas.config import Configuration, Legacy, Partner
 from schemas.connection import Connection
-from schemas.oscp.v20 import PATHS, Action
+from schemas.oscp.checking import violations_of
+from schemas.oscp.v20 import PATHS, VERSION, Action
 from schemas.outbound import OutboundMessage, Outcome
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http import HttpClient
-from sinks.oscp.answers import Judgement, outcome_of
+from sinks.oscp.answers import Judgement, outcome_of, trimmed
 from sinks.oscp.oauth import OAuthTokens
 from sinks.secrets import Secrets, WrongSecret
 
@@ -45,10 +46,16 @@ class OscpClient:
         """Send the message once (once more with a new OAuth token after 401 or 403) and say what became of it.
 
         Never raises for what happens outside: what only a person can mend is HELD. Takes at most 30 s a request.
+        A message that breaks OSCP is a defect of ours: REFUSED, and nothing is sent to anybody.
         """
+        cause = token_cause(message)
         try:
+            own = None if cause is None else self._secrets.token(message.partner_id, cause)
+            content = body_of(message, own)
+            if (wrong := self._wrong(message, content)) is not None:
+                return Judgement(Outcome.REFUSED, None, f"not sent, since it breaks OSCP {VERSION}: {wrong}", defect=True)
             peer = await self._peer(message.partner_id)
-            return await self._send(peer, message)
+            return await self._send(peer, message, content, own)
         except Unavailable as problem:
             return Judgement(Outcome.RETRY, None, problem.words, problem.retry_after_s)
         except (Refused, Misconfigured, WrongSecret) as problem:
@@ -59,6 +66,14 @@ class OscpClient:
         for peer in self._peers.values():
             await peer.http.aclose()
         self._peers.clear()
+
+    def _wrong(self, message: OutboundMessage, content: bytes) -> str | None:
+        """The first rule a message breaks, with its path; None for one that may be sent. A DELETE needs no body."""
+        if message.method == "DELETE" and content.strip() in (b"", b"{}"):
+            return None
+        partner = self._configuration().partner(message.partner_id)
+        found = violations_of(message.action, content, partner.legacy if partner else ())
+        return None if not found else trimmed(str(found[0]))
 
     async def _peer(self, partner_id: str) -> _Peer:
         partner = self._configuration().partner(partner_id)
@@ -89,14 +104,11 @@ class OscpClient:
             await known.http.aclose()
         return self._peers[partner_id]
 
-    async def _send(self, peer: _Peer, message: OutboundMessage) -> Judgement:
+    async def _send(self, peer: _Peer, message: OutboundMessage, content: bytes, own: str | None) -> Judgement:
         connection = self._connections().get(message.partner_id)
         if connection is None or connection.peer_base_url is None:
             raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
         url = address(connection.peer_base_url, peer.partner, message.action)
-        cause = token_cause(message)
-        own = None if cause is None else self._secrets.token(message.partner_id, cause)
-        content = body_of(message, own)
         static = static_headers(peer.partner)
         headers = static | {"Content-Type": "application/json", "X-Request-ID": message.message_id}
         if message.correlation_id is not None:
@@ -132,8 +144,13 @@ def token_cause(message: OutboundMessage) -> str | None:
     """What our token in a Register is derived from; None for other messages (semantics 6.2)."""
     if message.action != Action.REGISTER:
         return None
-    token: Any = json.loads(message.body).get("token")
-    return token.get("$token") if isinstance(token, dict) else None
+    try:
+        body: Any = json.loads(message.body)
+    except ValueError:
+        return None
+    token = body.get("token") if isinstance(body, dict) else None
+    cause = token.get("$token") if isinstance(token, dict) else None
+    return cause if isinstance(cause, str) else None
 
 
 def body_of(message: OutboundMessage, own_token: str | None) -> bytes:

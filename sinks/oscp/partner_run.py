@@ -174,9 +174,10 @@ class PartnerRun:
         settled = self.queue.settle(waiting, judgement, self._office.now())
         notices = list(settled.notices)
         if settled.outcome is Outcome.REFUSED:
-            notices.append(Notice("message.refused", f"{waiting.action} was refused: {settled.words}"))
+            notices.append(_refusal(waiting, judgement))
             if message is not None:
-                await self._append_letter(waiting, message, settled.words)
+                by = "for" if judgement.defect else "refused by"
+                await self._append_letter(waiting, message, f"{by} {self.partner_id}: {settled.words}")
         for notice in notices:
             await self._tell(waiting, notice, judgement.status)
         await self._append(self._delivery(waiting, settled.outcome, judgement.status, settled.words, judgement.duration_ms))
@@ -223,12 +224,12 @@ class PartnerRun:
         )
         await self._append(event)
 
-    async def _append_letter(self, waiting: Waiting, message: OutboundMessage, words: str) -> None:
+    async def _append_letter(self, waiting: Waiting, message: OutboundMessage, reason: str) -> None:
         letter = DeadLetter(
             event_id=derived_id("dead-letter", "refused", waiting.message_id),
             at=self._office.clock.now(),
             cause_id=waiting.message_id,
-            reason=f"refused by {self.partner_id}: {words}",
+            reason=reason,
             subject=waiting.message_id,
             topic=OUTBOUND.name,
             partition=waiting.partition,
@@ -240,6 +241,13 @@ class PartnerRun:
 
     async def _append(self, value: Recorded) -> None:
         await append_surely(self._office.append, value)
+
+
+def _refusal(waiting: Waiting, judgement: Judgement) -> Notice:
+    if judgement.defect:
+        words = f"{waiting.action} {waiting.message_id} was {judgement.words}; this is a defect of ours, the message is in the dead letters"
+        return Notice("message.invalid", words, alarm=True)
+    return Notice("message.refused", f"{waiting.action} was refused: {judgement.words}")
 
 
 async def append_surely(append: Append, value: Recorded) -> None:

@@ -93,6 +93,8 @@ class PartnerQueue:
         notices: list[Notice] = []
         outcome, words = judgement.outcome, judgement.words
         match outcome:
+            case Outcome.REFUSED if judgement.status is None:
+                self._unsent(message, now)
             case Outcome.DELIVERED | Outcome.REFUSED:
                 notices += self._answered(message, outcome, now)
             case Outcome.HELD:
@@ -203,6 +205,11 @@ class PartnerQueue:
         if self.breaker.succeeded():
             yield Notice("dispatch.breaker-closed", f"the partner answers again; {len(self)} messages wait")
             self._wake()
+
+    def _unsent(self, message: Waiting, now: Now) -> None:
+        """It cannot be sent at all, which says nothing about the partner."""
+        if not message.beat:
+            self.breaker.abandoned(now.wall)
 
     def _not_let_in(self, message: Waiting, judgement: Judgement, now: Now) -> Iterator[Notice]:
         if message.beat:

@@ -112,22 +112,26 @@ BOTH_SAY: list[tuple[str, Any, bool]] = [
     ("GroupCapacityComplianceError", {"message": "too much", "forecasted_blocks": []}, False),
     ("GroupCapacityComplianceError", {"forecasted_blocks": [BLOCK]}, False),
 ]
-WE_ARE_STRICTER: list[tuple[str, Any, str]] = [
-    ("Handshake", requires(heartbeat_interval=0), "greater than or equal to 1"),
-    ("Handshake", requires(heartbeat_interval=-1.5), "greater than or equal to 1"),
-    ("Handshake", {"heartbeat_interval": 0.5}, "greater than or equal to 1"),
-    ("Heartbeat", {"offline_mode_at": "nonsense"}, "RFC 3339"),
-    ("Heartbeat", {"offline_mode_at": "1792490400"}, "RFC 3339"),
-    ("Heartbeat", {"offline_mode_at": "2026-10-20T10:00:00"}, "RFC 3339"),
-    ("Heartbeat", {"offline_mode_at": "2026-10-20T25:00:00Z"}, "valid datetime"),
-    ("Heartbeat", {"offline_mode_at": "0001-01-01T00:00:00+14:00"}, "years 1 to 9999"),
-    ("Register", register(token=""), "at least 1 character"),
-    ("Register", register(version_url=[{"version": "2.0", "base_url": "x"}]), "URL"),
-    ("Register", register(version_url=[{"version": "2.0", "base_url": "ftp://cp.example"}]), "URL"),
-    (FORECAST, blocks(start_time=BLOCK["end_time"], end_time=BLOCK["start_time"]), "after start_time"),
-    (FORECAST, blocks(end_time=BLOCK["start_time"]), "after start_time"),
-    ("UpdateAssetMeasurements", assets(without(ASSET, "energy_measurement")), "asset needs"),
-    ("GroupCapacityComplianceError", {"message": ""}, "at least 1 character"),
+WE_ARE_STRICTER: list[tuple[str, Any, str, str]] = [
+    ("Handshake", requires(heartbeat_interval=0), "required_behaviour.heartbeat_interval", "greater than or equal to 1"),
+    ("Handshake", requires(heartbeat_interval=-1.5), "required_behaviour.heartbeat_interval", "greater than or equal to 1"),
+    ("Handshake", {"heartbeat_interval": 0.5}, "required_behaviour.heartbeat_interval", "greater than or equal to 1"),
+    ("HandshakeAcknowledge", requires(heartbeat_interval=0), "required_behaviour.heartbeat_interval", "greater than or equal to 1"),
+    ("Heartbeat", {"offline_mode_at": "nonsense"}, "offline_mode_at", "RFC 3339"),
+    ("Heartbeat", {"offline_mode_at": "1792490400"}, "offline_mode_at", "RFC 3339"),
+    ("Heartbeat", {"offline_mode_at": "2026-10-20T10:00:00"}, "offline_mode_at", "RFC 3339"),
+    ("Heartbeat", {"offline_mode_at": "2026-10-20T25:00:00Z"}, "offline_mode_at", "valid datetime"),
+    ("Heartbeat", {"offline_mode_at": "0001-01-01T00:00:00+14:00"}, "offline_mode_at", "years 1 to 9999"),
+    ("Register", register(token=""), "token", "at least 1 character"),
+    ("Register", register(version_url=[{"version": "2.0", "base_url": "x"}]), "version_url[0].base_url", "URL"),
+    ("Register", register(version_url=[{"version": "2.0", "base_url": "ftp://cp.example"}]), "version_url[0].base_url", "URL"),
+    (FORECAST, blocks(start_time=BLOCK["end_time"], end_time=BLOCK["start_time"]), "forecasted_blocks[0]", "after start_time"),
+    (FORECAST, blocks(end_time=BLOCK["start_time"]), "forecasted_blocks[0]", "after start_time"),
+    (FORECAST, forecast(forecasted_blocks=[BLOCK, {**BLOCK, "start_time": "soon"}]), "forecasted_blocks[1].start_time", "RFC 3339"),
+    (ADJUST, blocks(end_time=BLOCK["start_time"]), "forecasted_blocks[0]", "after start_time"),
+    ("UpdateGroupMeasurements", energies(measure_time="now"), "measurements[0].measure_time", "RFC 3339"),
+    ("UpdateAssetMeasurements", assets(without(ASSET, "energy_measurement")), "measurements[0]", "asset needs"),
+    ("GroupCapacityComplianceError", {"message": ""}, "message", "at least 1 character"),
 ]
 
 
@@ -145,8 +149,8 @@ def test_we_judge_as_the_schemas_do(action: str, body: Any, valid: bool):
             MODELS[action].model_validate(body)
 
 
-@pytest.mark.parametrize(("action", "body", "words"), WE_ARE_STRICTER)
-def test_we_refuse_what_the_schemas_let_through_and_meaning_forbids(action: str, body: Any, words: str):
+@pytest.mark.parametrize(("action", "body", "path", "words"), WE_ARE_STRICTER)
+def test_we_refuse_what_the_schemas_let_through_and_meaning_forbids(action: str, body: Any, path: str, words: str):
     assert complaints(schema_name(action), body) == []
     with pytest.raises(ValidationError, match=words):
         MODELS[action].model_validate_json(json.dumps(body))

@@ -23,9 +23,11 @@ from sinks.oscp.dispatcher import Dispatcher
 from sinks.oscp.history import Outcomes, Start
 from sinks.secrets import Secrets
 from tests.builders import T0, configuration
+from tests.schemas.golden import oscp_example
 from tests.sinks.partner_server import FakePartner, Reply, Request, fake_partner
 
 SECRETS = Secrets(bytes(range(32)))
+MEASUREMENTS = json.loads(oscp_example("UpdateAssetMeasurements"))
 FAST = 1000.0
 """Clock seconds a wall second: back-off, breaker and probes shrink to milliseconds. The clock itself stands still."""
 
@@ -84,7 +86,7 @@ class Kafka:
 def message(number: int, partner: str = "vector", **changes: Any) -> OutboundMessage:
     plain: dict[str, Any] = {
         "event_id": f"m{number}", "at": T0, "message_id": f"m{number}", "partner_id": partner, "action": "UpdateAssetMeasurements",
-        "group_id": "g1", "body": json.dumps({"group_id": "g1", "number": number}), "not_before": T0,
+        "group_id": "g1", "body": json.dumps({**MEASUREMENTS, "number": number}), "not_before": T0,
         "expires_at": T0 + timedelta(days=7),
     }  # fmt: skip
     return OutboundMessage.model_validate({**plain, **changes})
@@ -269,7 +271,7 @@ def test_heartbeats_overtake_a_backlog(cp: FakePartner) -> None:
     world.owe(*(message(number, at=T0 - timedelta(days=1)) for number in range(40)))
     with world.dispatching() as dispatcher:
         eventually(lambda: world.delivered(0))
-        world.owe(message(99, action="Heartbeat", group_id=None, body="{}"), dispatcher=dispatcher)
+        world.owe(message(99, action="Heartbeat", group_id=None, body=oscp_example("Heartbeat")), dispatcher=dispatcher)
         eventually(lambda: world.delivered(99))
         assert not world.delivered(39)  # a backlog drains at 20 a second
     assert cp.ids().index("m99") < 39
@@ -298,7 +300,7 @@ def test_offline_is_no_reason_not_to_try(cp: FakePartner) -> None:
 def test_a_deregistered_partner_gets_our_farewell_only(cp: FakePartner) -> None:
     world = World(vector=cp.url)
     world.connections["vector"] = world.connection("vector", cp.url, ConnectionState.DEREGISTERED)
-    world.owe(message(0), message(1, action="Register", method="DELETE", group_id=None))
+    world.owe(message(0), message(1, action="Register", method="DELETE", group_id=None, body=oscp_example("Register")))
     with world.dispatching():
         eventually(lambda: world.delivered(1))
     assert cp.ids() == ["m1"]

@@ -18,10 +18,12 @@ from sinks.oscp.answers import Judgement
 from sinks.oscp.client import OscpClient
 from sinks.secrets import Secrets
 from tests.builders import T0, configuration
+from tests.schemas.golden import oscp_example
 from tests.sinks.partner_server import FakePartner, Reply, Request, fake_partner
 
 SECRETS = Secrets(bytes(range(32)))
 PEER_TOKEN = "peer-token-s3same"
+BODY = oscp_example("UpdateAssetMeasurements")
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def cp() -> Iterator[FakePartner]:
         yield partner
 
 
-def message(action: str = "UpdateAssetMeasurements", body: str = '{"group_id":"VEC-0001"}', **changes: Any) -> OutboundMessage:
+def message(action: str = "UpdateAssetMeasurements", body: str = BODY, **changes: Any) -> OutboundMessage:
     plain: dict[str, Any] = {
         "event_id": "m-1", "at": T0, "message_id": "m-1", "partner_id": "vector", "action": action, "body": body,
         "not_before": T0, "expires_at": T0 + timedelta(days=7),
@@ -69,7 +71,7 @@ def test_a_message_goes_with_its_headers_and_body(cp: FakePartner) -> None:
     (judgement,) = attempt(cp, message(correlation_id="f-1"))
     assert judgement.outcome is Outcome.DELIVERED
     (request,) = cp.requests
-    assert (request.method, request.path, request.text) == ("POST", "/oscp/cp/2.0/update_asset_measurements", '{"group_id":"VEC-0001"}')
+    assert (request.method, request.path, request.text) == ("POST", "/oscp/cp/2.0/update_asset_measurements", BODY)
     assert request.headers["authorization"] == f"Token {PEER_TOKEN}"
     assert request.headers["content-type"] == "application/json"
     assert request.headers["x-request-id"] == "m-1"

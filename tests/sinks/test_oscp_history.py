@@ -1,5 +1,6 @@
 """Dispatch over the embedded broker: positions, outcomes read at a start, bodies read again, a restart on the way (semantics 8.1)."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -29,10 +30,12 @@ from sinks.oscp.history import Keeper, read_start
 from sinks.secrets import Secrets
 from sinks.settings import KafkaSettings
 from tests.builders import configuration
+from tests.schemas.golden import oscp_example
 from tests.sinks.partner_server import fake_partner
 
 pytestmark = pytest.mark.slow
 SECRETS = Secrets(bytes(32))
+MEASUREMENTS = json.loads(oscp_example("UpdateAssetMeasurements"))
 CLOCK = SystemClock()
 
 
@@ -46,7 +49,7 @@ def message(number: int) -> OutboundMessage:
     now = whole_ms(CLOCK.now())
     return OutboundMessage(
         event_id=f"m{number}", at=now, message_id=f"m{number}", partner_id="vector", action="UpdateAssetMeasurements",
-        group_id=f"g{number % 3}", body=f'{{"number":{number}}}', not_before=now, expires_at=now + timedelta(days=7),
+        group_id=f"g{number % 3}", body=json.dumps({**MEASUREMENTS, "number": number}), not_before=now, expires_at=now + timedelta(days=7),
     )  # fmt: skip
 
 
