@@ -5,6 +5,7 @@ by cookie needs the session's own token besides and an Origin that is ours; a re
 one of our hosts, so that a name rebound to this address is of no use.
 """
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Collection
@@ -17,12 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Operator, Operators, Right
 from gateway.problems import problem
+from gateway.proxies import PROXIED
 from gateway.sessions import Session, Sessions
 
 MAX_BODY = 1 << 20
 MAX_TELEMETRY_BODY = 2 << 20
 """Some 20,000 readings; reading them takes a quarter of a second in which nothing else is answered."""
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+BODY_WITHIN_S = 30.0
+"""A body that takes longer is given up: a slow sender must not hold a place for ever."""
+PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+"""What proxies add. Whoever sends it, such a request does not count as this machine's own."""
 CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -55,10 +61,11 @@ class Caller:
 
 
 class Guard:
-    """ASGI middleware: refuses foreign hosts and bodies that are too large, adds the security headers."""
+    """ASGI middleware: refuses foreign hosts and bodies that are too large or too slow, adds the security headers."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], operators: Operators) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str], operators: Operators, body_within_s: float = BODY_WITHIN_S) -> None:
         self._app, self._hosts, self._operators = app, LOOPBACK_HOSTS | {host.lower() for host in hosts}, operators
+        self._body_within_s = body_within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 413 or 421."""
@@ -82,7 +89,7 @@ class Guard:
         if int(headers.get("content-length", "0") if headers.get("content-length", "0").isdecimal() else "0") > limit:
             await _too_large(limit)(scope, receive, with_headers)
             return
-        await self._app(scope, _limited(receive, limit), with_headers)
+        await self._app(scope, _limited(receive, limit, self._body_within_s), with_headers)
 
     def _host_is_ours(self, path: str, headers: Headers) -> bool:
         if path.startswith("/health/") or host_name(headers.get("host", "")) in self._hosts:
@@ -95,12 +102,21 @@ def _too_large(limit: int) -> ASGIApp:
     return problem(413, "Body too large", f"at most {limit} bytes are taken at once; send it in parts")
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    taken = 0
+def _limited(receive: Receive, limit: int, within_s: float) -> Receive:
+    taken, whole = 0, False
+    deadline: float | None = None
 
     async def count() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, whole, deadline
+        if whole:
+            return await receive()
+        deadline = deadline or asyncio.get_running_loop().time() + within_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise Denied(408, "Body too slow", f"the body did not come within {within_s:g} s") from None
+        whole = not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > limit:
             raise Denied(413, "Body too large", f"at most {limit} bytes are taken at once; send it in parts")
@@ -167,7 +183,7 @@ def demand_same_origin(request: Request) -> None:
 
 def from_this_machine(request: Request) -> bool:
     """Whether the caller is on loopback and no proxy stands between."""
-    if request.client is None or "x-forwarded-for" in request.headers or "forwarded" in request.headers:
+    if request.client is None or PROXIED in request.scope or any(name in request.headers for name in PASSED_ON):
         return False
     try:
         return ipaddress.ip_address(request.client.host).is_loopback

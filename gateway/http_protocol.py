@@ -93,6 +93,11 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
         self._place.free()
 
+    def given_up(self) -> None:
+        """The connection ended on its way in; uvloop does not call `connection_lost` then, whether it was made or not."""
+        self.connections.discard(self)
+        self._place.free()
+
     def data_received(self, data: bytes) -> None:
         """Bytes of requests; answered with a refusal if they are none, or too many."""
         if self.transport.is_closing():

@@ -170,10 +170,9 @@ class Door:
             connection.setblocking(False)
             task = self._loop.create_task(self._let_in(connection, place))
             self._coming.add(task)
-            task.add_done_callback(self._coming.discard)
-            if self._certificates is not None:
-                place.shed = partial(_give_up, task)
-                place.idle()
+            task.add_done_callback(partial(self._came, connection))
+            place.shed = partial(_give_up, task)
+            place.idle()
 
     async def _let_in(self, connection: socket.socket, place: Place) -> None:
         """Hand the connection to the protocol, after the TLS handshake where there is one."""
@@ -184,13 +183,19 @@ class Door:
                 "ssl_handshake_timeout": self._limits.handshake_s,
                 "ssl_shutdown_timeout": self._limits.goodbye_s,
             }
+        protocol = self._protocol(place)
         try:
-            await self._loop.connect_accepted_socket(partial(self._protocol, place), connection, **options)
+            await self._loop.connect_accepted_socket(lambda: protocol, connection, **options)
         except (OSError, ssl.SSLError, TimeoutError):  # the client's doing, and every scanner's: not worth a line
-            place.free()
+            protocol.given_up()
         except asyncio.CancelledError:
-            place.free()
+            protocol.given_up()
             raise
+
+    def _came(self, connection: socket.socket, task: "asyncio.Task[None]") -> None:
+        self._coming.discard(task)
+        if task.cancelled():
+            connection.close()  # where it was given up before it began
 
     def close(self) -> None:
         """Take no more connections."""

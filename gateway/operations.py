@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gateway import api_config, api_measured, api_messages, api_partners, api_scopes, api_status, health, metrics, pages
 from gateway.api_body import Problem, field_errors, taken_schemas
@@ -91,6 +92,7 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_failure)
 
 
@@ -132,6 +134,11 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     words = f"there is nothing at {request.url.path}" if error.status_code == 404 else str(error.detail)
     return _refuse(request, error.status_code, TITLES.get(error.status_code, "Refused"), words, error.headers)
+
+
+async def _on_disconnect(request: Request, _: Exception) -> Response:
+    """The connection ended within the body: nobody reads this, and no fault is logged."""
+    return _refuse(request, 400, "Invalid request", "the connection ended before the body did")
 
 
 async def _on_failure(request: Request, _: Exception) -> Response:

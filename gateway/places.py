@@ -92,10 +92,13 @@ def room_for(oscp: int, operations: int) -> tuple[int, int]:
     """So many connections of the two listeners as the process can have open files for; raises its own limit as far as it may."""
     wanted = oscp + operations + KEPT_FOR_OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return oscp, operations
+    possible = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if possible > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+        soft = possible
+    if soft >= wanted:
         return oscp, operations
     left = max(4, soft - KEPT_FOR_OTHERS)
     log.warning("this process may open %d files only: its listeners take %d connections instead of %d", soft, left, oscp + operations)
