@@ -55,6 +55,8 @@ def _lifecycle(w: Wiring) -> Dataflow:
         clock=w.clock,
         config=w.config,
         token_digest=w.secrets.token_digest,
+        key_id=w.secrets.key_id,
+        renewed=w.secrets.renewed,
         public_url=public_url(w.settings),
     )
 

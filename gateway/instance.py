@@ -20,6 +20,7 @@ from gateway.embedded import EmbeddedBroker
 from gateway.instance_files import Directory, Endpoints, write_private
 from gateway.journal import Journal
 from gateway.ports import free_port, is_free
+from gateway.rotation import previous_of
 from gateway.settings import ClockSettings, Settings, clock_of, environment_of, public_url
 from gateway.supervisor import Child, Supervisor
 from pipelines.views import ConfigView
@@ -64,6 +65,7 @@ class Instance:
         self._broker: EmbeddedBroker | None = None
         self._journal: Journal | None = None
         self._said: str | None = None
+        self._own_secret = False
         self._told: list[dict[str, Any]] = []
         self._supervisor: Supervisor | None = None
         self.endpoints: Endpoints | None = None
@@ -105,9 +107,22 @@ class Instance:
         token_file = self.directory / "operator-token"
         if not token_file.exists() or not operators.exists():
             write_private(token_file, add_operator(operators, "instance", "admin"))
-        secret = self.settings.secret or SecretStr(self.directory.secret())
-        changes = {"gateway": gateway, "clock": clock, "operators_file": operators, "secret": secret, "data": self.directory.path}
+        self._own_secret = self.settings.secret is None
+        changes = {"gateway": gateway, "clock": clock, "operators_file": operators, "data": self.directory.path}
         self.settings = _with(self.settings, **changes)
+        self._read_secret()
+
+    def _read_secret(self) -> bool:
+        """Take the secret of the directory, and the one before it; whether it is another than so far."""
+        if not self._own_secret:
+            return False
+        before, secret = self.settings.secret, SecretStr(self.directory.secret())
+        if secret == before:
+            return False
+        aside = previous_of(self.directory.secret_file)
+        previous = SecretStr(aside.read_text().strip()) if aside.exists() else None
+        self.settings = _with(self.settings, secret=secret, secret_previous=previous)
+        return True
 
     def _begin_life(self) -> None:
         """Start the embedded broker and history (unless real ones are named) and give the broker back what it should remember."""
@@ -213,6 +228,10 @@ class Instance:
             self._start_children()
             self.endpoints = self._endpoints()
             self.directory.write_endpoints(self.endpoints)
+        elif self._supervisor is not None and self._read_secret():
+            self.say("the installation secret was changed; starting the processes again")
+            self._supervisor.stop(DRAIN_S)
+            self._start_children()
         elif self._supervisor is not None:
             for words in self._supervisor.tick():
                 self.say(words)

@@ -77,6 +77,11 @@ class Directory:
         """The installation secret (32 bytes, base64), made at first use."""
         return self._kept("secret", lambda: base64.b64encode(secrets.token_bytes(32)).decode())
 
+    @property
+    def secret_file(self) -> Path:
+        """Where it is kept."""
+        return self.path / "secret"
+
     def last_ports(self) -> tuple[int | None, int | None]:
         """The OSCP and operations ports of the last run here; None where there was none."""
         try:

@@ -16,12 +16,11 @@ from gateway.oscp_v20 import oscp_app
 from gateway.places import room_for
 from gateway.process_report import processes_of
 from gateway.proxies import networks
-from gateway.settings import Settings, clock_of, public_url
+from gateway.settings import Settings, clock_of, public_url, secrets_of
 from gateway.tls import certificates_of
 from pipelines.views import ConfigView, ConnectionsView
 from sinks.errors import Misconfigured
 from sinks.kafka import AsyncAppender
-from sinks.secrets import Secrets
 
 READY_WITHIN_S = 20.0
 
@@ -31,14 +30,12 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
 
     Raises Misconfigured for missing settings or a taken port, Unavailable where Kafka does not answer.
     """
-    if settings.secret is None:
-        raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
+    secrets = secrets_of(settings)
     if settings.operators_file is None:
         raise Misconfigured("DERMS_OPERATORS_FILE", "is not set", "a file made by: derms operator add NAME --role admin --file FILE")
     gateway = settings.gateway
     certificates = {side: certificates_of(gateway, side) for side in ("OSCP", "OPERATIONS")}  # before anything is started
     clock, kafka = clock_of(settings), settings.kafka
-    secrets = Secrets.from_base64(settings.secret.get_secret_value())
     config, connections = ConfigView(kafka, clock), ConnectionsView(kafka, clock)
     following = Following(kafka, clock)
     parts = (config, connections, following)

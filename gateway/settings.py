@@ -13,10 +13,11 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from gateway.listener_settings import GatewaySettings
 from schemas.clock import DEFAULT_FLOOR, Clock, ScaledClock, SystemClock
 from sinks.errors import Misconfigured
+from sinks.secrets import Secrets
 from sinks.settings import CircuitsSettings, ClickHouseSettings, KafkaSettings, Part
 
 PREFIX = "DERMS_"
-SECRETS = ("SECRET", "KAFKA__SASL_PASSWORD", "CLICKHOUSE__PASSWORD", "CIRCUITS__TOKEN", "OPERATOR_TOKEN")
+SECRETS = ("SECRET", "SECRET_PREVIOUS", "KAFKA__SASL_PASSWORD", "CLICKHOUSE__PASSWORD", "CIRCUITS__TOKEN", "OPERATOR_TOKEN")
 EXAMPLES = {
     "DERMS_KAFKA__BOOTSTRAP": "broker-1:9092,broker-2:9092",
     "DERMS_CLICKHOUSE__URL": "http://clickhouse:8123",
@@ -63,13 +64,14 @@ class Settings(BaseSettings):
     clock: ClockSettings = ClockSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     secret: SecretStr | None = None
+    secret_previous: SecretStr | None = None
     data: Path | None = None
     operators_file: Path | None = None
     operator_token: SecretStr | None = None
     incarnation: str = "kafka"
     attribution: str | None = None
 
-    @field_validator("secret")
+    @field_validator("secret", "secret_previous")
     @classmethod
     def _thirty_two_bytes(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
@@ -106,6 +108,9 @@ class _Environment(EnvSettingsSource):
 def _with_files(environment: Mapping[str, str]) -> dict[str, str]:
     """The `DERMS_*` part of the environment with `..._FILE` secrets read from their files."""
     found = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    if (file := found.get(f"{PREFIX}SECRET_FILE")) and not found.keys() & {f"{PREFIX}SECRET_PREVIOUS", f"{PREFIX}SECRET_PREVIOUS_FILE"}:
+        aside = Path(f"{file}.previous")  # where `derms secret rotate` puts it
+        found |= {f"{PREFIX}SECRET_PREVIOUS_FILE": str(aside)} if aside.exists() else {}
     for secret in SECRETS:
         name = f"{PREFIX}{secret}"
         path = found.pop(f"{name}_FILE", None)
@@ -152,6 +157,14 @@ def clock_of(settings: Settings) -> Clock:
         return SystemClock()
     started = clock.started or datetime.now(UTC)
     return ScaledClock(clock.origin or started, started, clock.speed, clock.floor)
+
+
+def secrets_of(settings: Settings) -> Secrets:
+    """What is made with the installation secret, and understood of the one before it. Raises Misconfigured where none is set."""
+    if settings.secret is None:
+        raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
+    previous = settings.secret_previous
+    return Secrets.from_base64(settings.secret.get_secret_value(), previous.get_secret_value() if previous else None)
 
 
 def public_url(settings: Settings) -> str:

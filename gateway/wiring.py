@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bytewax.inputs import Source
 from bytewax.outputs import DynamicSink, Sink
 
-from gateway.settings import Settings, clock_of
+from gateway.settings import Settings, clock_of, secrets_of
 from pipelines.flow_reporter import FlowReporter
 from pipelines.metered import MeteredSink
 from pipelines.meters import Meters
@@ -18,7 +18,6 @@ from pipelines.sources import PayloadSource, RecordSource
 from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
 from schemas.topics import TELEMETRY, Topic
-from sinks.errors import Misconfigured
 from sinks.kafka import KafkaSink, Producer
 from sinks.lease import Lease
 from sinks.lease_sink import LeasedSink
@@ -119,11 +118,9 @@ def wiring(settings: Settings, stop: threading.Event, worker: int = 0, workers: 
 
     Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
     """
-    if settings.secret is None:
-        raise Misconfigured("DERMS_SECRET", "is not set", "32 bytes in base64, such as: openssl rand -base64 32")
     clock = clock_of(settings)
     config, connections = ConfigView(settings.kafka, clock), ConnectionsView(settings.kafka, clock)
-    secrets = Secrets.from_base64(settings.secret.get_secret_value())
+    secrets = secrets_of(settings)
     wired = Wiring(settings, clock, stop, config, connections, secrets, worker, workers)
     with wired.open:
         for view in (config, connections):

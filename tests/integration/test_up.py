@@ -59,6 +59,7 @@ class World:
     endpoints: Endpoints
     peers: dict[str, str]
     quarter: datetime = T0
+    old_secret: str = ""
 
     def now(self) -> datetime:
         """The instance's clock."""
@@ -267,8 +268,27 @@ def test_a_killed_process_comes_back_and_the_work_goes_on(world: World) -> None:
     assert "readings/s" in status.stdout
 
 
+def test_a_new_secret_takes_the_old_ones_place_and_no_partner_notices(world: World) -> None:
+    file = world.directory / "secret"
+    world.old_secret = file.read_text().strip()
+    done = derms("secret", "rotate", data=world.directory, timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    assert "the old one is removed" in done.stdout
+    assert not file.with_name("secret.previous").exists()
+    assert file.read_text().strip() not in (world.old_secret, "")
+    assert file.read_text().strip() not in done.stdout
+    until(lambda: world.state("vector") == "ONLINE", "the partner is online under the new secret")
+    since = world.now()
+
+    def reached() -> bool:
+        found = api(world.endpoints, "GET", "/partners/vector")["last_heartbeat_delivered_at"]
+        return found is not None and datetime.fromisoformat(found) > since
+
+    until(reached, "our heartbeats still reach it with its token, opened by the new secret")
+
+
 def test_no_secret_is_in_logs_or_topics_archive(world: World) -> None:
-    secrets = [world.endpoints.operator_token(), (world.directory / "secret").read_text().strip(), INITIAL_TOKEN, "b" * 40]
+    secrets = [world.old_secret or INITIAL_TOKEN, world.endpoints.operator_token(), (world.directory / "secret").read_text().strip(), INITIAL_TOKEN, "b" * 40]
     written = [path for path in (world.directory / "logs").iterdir() if path.is_file()]
     assert written
     for path in [*written, world.directory.parent / "up.log"]:
