@@ -11,14 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from gateway.oscp_refusals import Refusal, field_errors, invalid
 from gateway.problems import FieldError
 from pipelines.rules.heartbeats import NAIVE_FORMAT
-from schemas.oscp.v20 import MODELS, Action, Wire
+from schemas.oscp.v20 import MODELS, MOST_ENTRIES, Action, Wire
 from schemas.units import rfc3339
 
 MAX_BODY = 1 << 20
 READ_WITHIN_S = 30.0
 """A body that takes longer is given up: a slow sender must not hold a place for ever."""
-MOST_ENTRIES = 10_000
-"""No list in a body of 1 MiB can hold more that is valid; a longer one would only cost time."""
 
 
 def demand_json(request: Request) -> None:

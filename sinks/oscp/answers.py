@@ -21,7 +21,8 @@ _CREDENTIALS = frozenset({401, 403})
 class Judgement:
     """What became of one attempt. `words` are for people and hold no secrets; `retry_after_s` is wall time, as the partner asked.
 
-    `defect` is a refusal of our own: the message breaks the protocol, and was not sent.
+    `defect` is a refusal of our own: the message breaks the protocol, and was not sent. `method` and `url` (without a query)
+    say where it was sent; "" where nothing was.
     """
 
     outcome: Outcome
@@ -30,6 +31,8 @@ class Judgement:
     retry_after_s: float | None = None
     duration_ms: int = 0
     defect: bool = False
+    method: str = "POST"
+    url: str = ""
 
 
 def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, secrets: Collection[str] = ()) -> Judgement:

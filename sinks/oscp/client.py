@@ -1,8 +1,9 @@
 """One attempt of one outbound message to its partner: address, headers, tokens, and what the answer means (semantics 8.3, 8.4, 8.7)."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,25 @@ class OscpClient:
         Never raises for what happens outside: what only a person can mend is HELD. Takes at most 30 s a request.
         A message that breaks OSCP is a defect of ours: REFUSED, and nothing is sent to anybody.
         """
-        cause = token_cause(message)
+        cause, began, url = token_cause(message), time.monotonic(), ""
         try:
-            own = None if cause is None else self._secrets.token(message.partner_id, cause)
+            connection = self._connections().get(message.partner_id)
+            valid = {credential.digest for credential in connection.credentials} if connection else set()
+            own = None if cause is None else self._secrets.token_among(message.partner_id, cause, valid)
             content = body_of(message, own)
             if (wrong := self._wrong(message, content)) is not None:
                 return Judgement(Outcome.REFUSED, None, f"not sent, since it breaks OSCP {VERSION}: {wrong}", defect=True)
             peer = await self._peer(message.partner_id)
-            return await self._send(peer, message, content, own)
+            if connection is None or connection.peer_base_url is None:
+                raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
+            url = address(connection.peer_base_url, peer.partner, message.action)
+            judgement = await self._send(peer, connection, url, message, content, own)
         except Unavailable as problem:
-            return Judgement(Outcome.RETRY, None, problem.words, problem.retry_after_s)
+            judgement = Judgement(Outcome.RETRY, None, problem.words, problem.retry_after_s, round((time.monotonic() - began) * 1000))
         except (Refused, Misconfigured, WrongSecret) as problem:
-            return Judgement(Outcome.HELD, getattr(problem, "status", None) or None, getattr(problem, "words", None) or str(problem))
+            words = getattr(problem, "words", None) or str(problem)
+            judgement = Judgement(Outcome.HELD, getattr(problem, "status", None) or None, words)
+        return replace(judgement, method=message.method, url=url.partition("?")[0])
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -104,11 +112,9 @@ class OscpClient:
             await known.http.aclose()
         return self._peers[partner_id]
 
-    async def _send(self, peer: _Peer, message: OutboundMessage, content: bytes, own: str | None) -> Judgement:
-        connection = self._connections().get(message.partner_id)
-        if connection is None or connection.peer_base_url is None:
-            raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
-        url = address(connection.peer_base_url, peer.partner, message.action)
+    async def _send(
+        self, peer: _Peer, connection: Connection, url: str, message: OutboundMessage, content: bytes, own: str | None
+    ) -> Judgement:
         static = static_headers(peer.partner)
         headers = static | {"Content-Type": "application/json", "X-Request-ID": message.message_id}
         if message.correlation_id is not None:

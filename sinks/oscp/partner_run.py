@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -122,7 +122,7 @@ class PartnerRun:
         """An operator's wish to send a message now; whether it waits here."""
         if (parked := self.queue.parked.get(message_id)) is not None:
             # recorded first, so that a restart does not park it again, and never behind the next attempt's outcome
-            await self._append(self._delivery(parked, Outcome.RETRY, None, f"to be sent again, says {by}", 0, command_id))
+            await self._append(self._delivery(parked, Judgement(Outcome.RETRY, None, f"to be sent again, says {by}"), command_id))
         known = self.queue.retry(message_id)
         self._news.set()
         return known
@@ -180,7 +180,7 @@ class PartnerRun:
                 await self._append_letter(waiting, message, f"{by} {self.partner_id}: {settled.words}")
         for notice in notices:
             await self._tell(waiting, notice, judgement.status)
-        await self._append(self._delivery(waiting, settled.outcome, judgement.status, settled.words, judgement.duration_ms))
+        await self._append(self._delivery(waiting, replace(judgement, outcome=settled.outcome, words=settled.words)))
         self.queue.free(waiting, settled.outcome)
         if settled.outcome in FINAL_OUTCOMES:
             self._office.done(waiting)
@@ -190,12 +190,12 @@ class PartnerRun:
         """A message ends without an attempt."""
         if not waiting.beat:
             await self._tell(waiting, Notice(f"message.{outcome.value.lower()}", f"{waiting.action} {waiting.message_id}: {words}"), None)
-        await self._append(self._delivery(waiting, outcome, None, words, 0, about))
+        await self._append(self._delivery(waiting, Judgement(outcome, None, words), about))
         self._office.done(waiting)
 
-    def _delivery(self, waiting: Waiting, outcome: Outcome, status: int | None, words: str, duration_ms: int, about: str = "") -> Delivery:
+    def _delivery(self, waiting: Waiting, judgement: Judgement, about: str = "") -> Delivery:
         return Delivery(
-            event_id=derived_id("delivery", waiting.message_id, waiting.attempts, outcome.value, about),
+            event_id=derived_id("delivery", waiting.message_id, waiting.attempts, judgement.outcome.value, about),
             at=self._office.clock.now(),
             cause_id=waiting.message_id,
             message_id=waiting.message_id,
@@ -204,10 +204,12 @@ class PartnerRun:
             group_id=waiting.group_id,
             correlation_id=waiting.correlation_id,
             attempt=waiting.attempts,
-            outcome=outcome,
-            status=status,
-            words=words,
-            duration_ms=duration_ms,
+            outcome=judgement.outcome,
+            status=judgement.status,
+            words=judgement.words,
+            duration_ms=judgement.duration_ms,
+            method=judgement.method,
+            url=judgement.url,
         )
 
     async def _tell(self, waiting: Waiting, notice: Notice, status: int | None) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from schemas.config import Configuration
-from schemas.connection import Connection, ConnectionState
+from schemas.connection import Connection, ConnectionState, Credential
 from schemas.outbound import OutboundMessage, Outcome
 from sinks.oscp.answers import Judgement
 from sinks.oscp.client import OscpClient
@@ -76,6 +76,32 @@ def test_a_message_goes_with_its_headers_and_body(cp: FakePartner) -> None:
     assert request.headers["content-type"] == "application/json"
     assert request.headers["x-request-id"] == "m-1"
     assert request.headers["x-correlation-id"] == "f-1"
+
+
+def test_what_became_of_it_says_where_it_was_sent_but_no_query(cp: FakePartner) -> None:
+    config = partner(paths={"UpdateAssetMeasurements": "/custom?key=s3same"})
+    (judgement,) = attempt(cp, config=config)
+    assert (judgement.method, judgement.url) == ("POST", f"{cp.url}/oscp/cp/2.0/custom")
+    (away,) = attempt(cp, known=connection("http://127.0.0.1:1/oscp"))
+    assert (away.outcome, away.url) == (Outcome.RETRY, "http://127.0.0.1:1/oscp/update_asset_measurements")
+    (nowhere,) = attempt(cp, known=connection(None))
+    assert (nowhere.outcome, nowhere.url) == (Outcome.HELD, "")
+
+
+def test_a_register_promised_under_the_secret_before_carries_that_ones_token(cp: FakePartner) -> None:
+    before = Secrets(bytes(32))
+    known = connection(f"{cp.url}/oscp/cp/2.0").model_copy(
+        update={"credentials": [Credential(digest=before.token_digest("vector", "c"), cause="c", role="CURRENT")]}
+    )
+    body = json.dumps({"token": {"$token": "c"}, "version_url": [{"version": "2.0", "base_url": "https://derms.example/oscp/fp/2.0"}]})
+
+    async def send() -> None:
+        client = OscpClient(partner, lambda: {"vector": known}, Secrets(bytes(range(32)), before))
+        await client.attempt(message("Register", body))
+        await client.aclose()
+
+    asyncio.run(send())
+    assert json.loads(cp.requests[0].text)["token"] == before.token("vector", "c")
 
 
 def test_without_a_correlation_there_is_no_such_header(cp: FakePartner) -> None:
