@@ -16,6 +16,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import uvloop
+
 from schemas.clock import Clock
 from schemas.config import Configuration
 from schemas.connection import Command, Connection
@@ -132,7 +134,8 @@ class Dispatcher:
 
     def _serve(self) -> None:
         try:
-            asyncio.run(self._main())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._main())
         except Exception as error:  # noqa: BLE001 - whatever it is, the flow must hear of it and end
             self._fail(error)
         finally:
