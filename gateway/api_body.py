@@ -13,6 +13,8 @@ from gateway.problems import FieldError
 M = TypeVar("M", bound=BaseModel)
 
 MAX_ERRORS = 20
+MOST_VALUES = 200_000
+"""More than a valid body of the largest size has; a list without end of wrong ones would cost seconds only to be refused."""
 _TAKEN: dict[str, type[BaseModel]] = {}
 
 
@@ -56,11 +58,14 @@ def parse(model: type[M], raw: bytes, *, strict: bool = True) -> M:
 
 
 async def read(request: Request) -> bytes:
-    """The body, which has to be declared as JSON. Raises Denied 413 or 415."""
+    """The body, which has to be declared as JSON. Raises Denied 408, 413 or 415, Problem 400 for one with values without end."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Denied(415, "Not JSON", "send the body with Content-Type: application/json")
-    return await request.body()
+    body = await request.body()
+    if body.count(b",") > MOST_VALUES:
+        raise Problem(400, "Invalid body", f"more than {MOST_VALUES} values; send it in parts")
+    return body
 
 
 def json_body(model: type[M], *, strict: bool = True) -> Callable[[Request], Awaitable[M]]:

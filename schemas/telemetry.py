@@ -1,9 +1,9 @@
 """Readings and what a quarter hour of them amounts to (contract 4, semantics 1)."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import FailFast, model_validator
 
 from schemas.facts import Fact, Value
 from schemas.units import Instant, Phase
@@ -39,7 +39,8 @@ class Measurement(Value):
 class MeasurementBatch(Value):
     """Several readings in one message."""
 
-    measurements: list[Measurement]
+    measurements: Annotated[list[Measurement], FailFast()]
+    """Validation stops at the first wrong one: the words for a million of them would cost seconds and half a gigabyte."""
 
 
 class Level(StrEnum):
