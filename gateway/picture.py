@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
+from gateway.partner_timeline import Timelines
 from schemas.capacity import CircuitCapacity, EnvelopePiece
 from schemas.compliance import Breach, Verdict
 from schemas.connection import Command, Connection, Event
@@ -101,6 +102,7 @@ class Picture:
 
     Values inside the dictionaries are never changed in place, only replaced: so `copy` is cheap and a copy
     stands still. Rows are those of the last 48 h of clock time, lists the newest few (newest first).
+    `events` are without exchanges, which stand on the partners' `timelines`.
     `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h. `flows` are the last
     reports of each worker since it was started, by `flow/worker`, newest first.
     """
@@ -117,6 +119,7 @@ class Picture:
     heartbeat_messages: dict[str, MessageLine] = field(default_factory=dict)
     outcomes: dict[tuple[str, str, str], int] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    timelines: Timelines = field(default_factory=Timelines)
     commands: tuple[Command, ...] = ()
     inbound: tuple[Received, ...] = ()
     inbound_counts: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -131,8 +134,8 @@ class Picture:
         shallow: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, dict):
-                shallow[each.name] = dict(value)
+            if isinstance(value, dict | Timelines):
+                shallow[each.name] = value.copy()
         return replace(self, **shallow)
 
     def group_rows(self, group_id: str) -> dict[datetime, QuarterHour]:

@@ -14,7 +14,7 @@ from pipelines.records import Record
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock
 from schemas.compliance import Breach, Verdict
-from schemas.connection import Command, Connection, Event, InboundMessage
+from schemas.connection import EXCHANGE, Command, Connection, Event, InboundMessage
 from schemas.facts import Fact
 from schemas.flows import FlowReport
 from schemas.intervals import QUARTER
@@ -54,10 +54,12 @@ def fold(picture: Picture, record: Record) -> None:
             _outbound(picture, value)
         case Delivery() as value:
             _delivery(picture, value)
-        case InboundMessage(is_segment=False) as value:
+        case InboundMessage() as value:
             _inbound(picture, value)
         case Event() as value:
-            picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
+            picture.timelines.take(value)
+            if value.kind != EXCHANGE:
+                picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
         case Command() as value:
             picture.commands = _newest(value, picture.commands, p.KEEP_COMMANDS)
         case DeadLetter() as value:
@@ -132,12 +134,14 @@ def _breach(picture: Picture, value: Breach) -> None:
 
 
 def _outbound(picture: Picture, value: OutboundMessage) -> None:
+    picture.timelines.take(value)
     lines, keep = _lines(picture, value.action)
     known = lines.get(value.message_id, MessageLine(value.message_id))
     _put(lines, value.message_id, replace(known, message=value), keep)
 
 
 def _delivery(picture: Picture, value: Delivery) -> None:
+    picture.timelines.take(value)
     lines, keep = _lines(picture, value.action)
     known = lines.get(value.message_id, MessageLine(value.message_id))
     if known.delivery is not None and known.delivery.event_id == value.event_id:
@@ -151,6 +155,10 @@ def _delivery(picture: Picture, value: Delivery) -> None:
 
 
 def _inbound(picture: Picture, value: InboundMessage) -> None:
+    """A segment is shown on its partner's timeline; what counts is the whole message."""
+    picture.timelines.take(value)
+    if value.is_segment:
+        return
     count = (value.partner_id, value.action)
     picture.inbound_counts[count] = picture.inbound_counts.get(count, 0) + 1
     if value.action == Action.HEARTBEAT:
