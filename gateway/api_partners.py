@@ -9,9 +9,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
+from gateway import api_timeline
 from gateway.api_body import Problem, parse, read, takes
 from gateway.api_common import Items
 from gateway.desk import Actor, AtDesk, Desk, Reader
+from gateway.guard import Caller
 from gateway.orders import CommandView, order
 from gateway.picture import Heartbeats
 from schemas.clock import wall_seconds
@@ -109,10 +111,15 @@ async def list_partners(_: Reader, desk: AtDesk) -> Items[PartnerView]:
 @router.post("/{partner_id:path}/token", status_code=201, response_model=IssuedToken)
 async def issue_token(caller: Actor, desk: AtDesk, partner_id: str) -> JSONResponse:
     """A new registration token (A), answered once the gateway accepts it, and never shown again."""
+    issued = IssuedToken(partner_id=partner_id, token=await new_token(desk, caller, partner_id))
+    return JSONResponse(issued.model_dump(), status_code=201)
+
+
+async def new_token(desk: Desk, caller: Caller, partner_id: str) -> str:
+    """A new registration token once the gateway accepts it. Raises Problem 404, Unavailable where the lifecycle does not answer."""
     command = await order(desk, caller, partner_id, CommandKind.ISSUE_TOKEN)
     await _accepted(desk, partner_id, desk.secrets.token_digest(partner_id, command.id))
-    issued = IssuedToken(partner_id=partner_id, token=desk.secrets.token(partner_id, command.id))
-    return JSONResponse(issued.model_dump(), status_code=201)
+    return desk.secrets.token(partner_id, command.id)
 
 
 async def _accepted(desk: Desk, partner_id: str, token_digest: str) -> None:
@@ -132,6 +139,11 @@ async def register(caller: Actor, desk: AtDesk, partner_id: str, request: Reques
     """Start the registration from our side, with what the body says, else with `base_url` and `initial_token_file` of the
     configuration, else with what is known from before. The body may be left out."""
     body = parse(RegisterRequest, await read(request)) if await request.body() else RegisterRequest()
+    return await order_registration(desk, caller, partner_id, body)
+
+
+async def order_registration(desk: Desk, caller: Caller, partner_id: str, body: RegisterRequest) -> CommandView:
+    """The command of a registration from our side; the first token travels as ciphertext. Raises Problem 404 and 409, Unavailable."""
     partner = desk.config.current().partner(partner_id)
     token = body.token
     if token is None and partner is not None and partner.initial_token_file is not None:
@@ -172,6 +184,9 @@ async def resume(caller: Actor, desk: AtDesk, partner_id: str) -> CommandView:
 async def deregister(caller: Actor, desk: AtDesk, partner_id: str) -> CommandView:
     """End the connection."""
     return await order(desk, caller, partner_id, CommandKind.DEREGISTER)
+
+
+router.include_router(api_timeline.router)  # before the path that takes all the rest
 
 
 @router.get("/{partner_id:path}")
