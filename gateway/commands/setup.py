@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.auth import add_operator
+from gateway.auth import add_operator, read_operators, remove_operator
 from gateway.commands.target import DataOption, Target
 from gateway.settings import load
 from schemas.avro import rendered
@@ -23,6 +23,7 @@ topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
 schemas = typer.Typer(help="Avro schemas of the topics' values.", no_args_is_help=True)
 operator = typer.Typer(help="Who may use the operations side.", no_args_is_help=True)
 AVSC = Path("schemas/avsc")
+OperatorsOption = Annotated[Path | None, typer.Option("--file", help="Operators file; else the instance's or DERMS_OPERATORS_FILE.")]
 
 
 @topics.command("create")
@@ -66,17 +67,47 @@ def check(directory: Annotated[Path, typer.Option("--in", help="Folder of the .a
 def add(
     name: Annotated[str, typer.Argument(help="Who.")],
     role: Annotated[str, typer.Option("--role", help="viewer, producer, operator or admin")],
-    file: Annotated[Path | None, typer.Option("--file", help="Operators file; else the instance's or DERMS_OPERATORS_FILE.")] = None,
+    file: OperatorsOption = None,
     data: DataOption = None,
 ) -> None:
-    """Add an operator; prints the token once, alone on the last line. Only its digest is kept."""
+    """Add an operator; prints the token once, alone on the last line. Only its digest is kept.
+
+    A name that is there already gets the new role and token; the old token and its sessions end at once.
+    """
+    token = add_operator(_operators_file(file, data), name, role)
+    typer.echo(f"{name} may use the operations side as {role}", err=True)
+    typer.echo(token)
+
+
+@operator.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="Who.")],
+    file: OperatorsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Take an operator out: its token and its sessions end at once, in a running gateway too."""
+    if not remove_operator(_operators_file(file, data), name):
+        raise Misconfigured("operator", f"there is no {name!r}", "see who there is with: derms operator list")
+    typer.echo(f"{name} may not use the operations side any more")
+
+
+@operator.command("list")
+def list_operators(file: OperatorsOption = None, data: DataOption = None) -> None:
+    """Who may use the operations side, and as what. Nothing of tokens is shown."""
+    table = Table("name", "role", title="operators")
+    for each in sorted(read_operators(_operators_file(file, data)), key=lambda each: each.name):
+        table.add_row(each.name, each.role)
+    Console().print(table)
+
+
+def _operators_file(file: Path | None, data: Path | None) -> Path:
+    """The operators file that is meant. Raises Misconfigured where nothing names one."""
     settings = load()
     directory = data or settings.data
     path = file or settings.operators_file or (directory / "operators.json" if directory else None)
     if path is None:
         raise Misconfigured("DERMS_OPERATORS_FILE", "is not set", "name the file with --file, or the instance with --data")
-    typer.echo(f"{name} may use the operations side as {role}", err=True)
-    typer.echo(add_operator(path, name, role))
+    return path
 
 
 def doctor(data: DataOption = None) -> None:
@@ -121,7 +152,7 @@ def _findings(target: Target) -> list[tuple[str, str, str]]:
     found.append(("installation secret", "set" if secret else "not set", "" if secret else "set DERMS_SECRET: openssl rand -base64 32"))
     if target.endpoints is not None:
         try:
-            status = fetch("GET", f"{target.endpoints.operations_url}/health/ready", timeout_s=5).status
+            status = target.fetch("GET", f"{target.endpoints.operations_url}/health/ready", timeout_s=5).status
             found.append(("gateway", f"answers {status}", "" if status == 200 else "see the gateway's log"))
         except OutsideError as error:
             found.append(("gateway", str(error), "see the gateway's log"))
