@@ -39,14 +39,16 @@ async def settled(base_url: str, *, path: str, origin: str | None, allow_private
 
 
 def _host_and_port(base_url: str, path: str, *, allow_private: bool) -> tuple[str, int]:
+    if any(odd in base_url for odd in "\\ ?#"):
+        raise _no(path, "must have no blank, backslash, query or fragment")
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port
     except ValueError:
         raise _no(path, "no valid host and port") from None
-    if not host or parts.scheme not in ("http", "https"):
+    if not host or "%" in host or port == 0 or parts.scheme not in ("http", "https"):
         raise _no(path, "must be an absolute http(s) URL")
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc:
         raise _no(path, "must not carry a user name or password")
     if parts.scheme == "http" and not allow_private:
         raise _no(path, "must be https")

@@ -13,6 +13,25 @@ from sinks.errors import Refused, Unavailable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NEVER = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",  # "this network": Linux takes 0.0.0.0 for itself
+        "2001::/32",  # Teredo: stands for an IPv4 address behind somebody's relay
+        "64:ff9b:1::/48",  # NAT64 of one's own: stands for any IPv4 address, in a way only that network knows
+        "3fff::/20",  # documentation
+    )
+)
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in (
+        "100.100.100.200",  # Alibaba Cloud
+        "168.63.129.16",  # Azure
+        "192.0.0.192",  # Oracle Cloud
+        "fd00:ec2::254",  # AWS
+    )
+)
+"""Where clouds keep their machines' secrets, besides link-local 169.254.169.254; some look public, some private."""
 
 
 def _embedded(address: Address) -> Address:
@@ -27,19 +46,21 @@ def _embedded(address: Address) -> Address:
 def objection(address: Address, *, allow_private: bool) -> str | None:
     """Why `address` may not be reached, in one word, or None if it may.
 
-    `allow_private` admits loopback and private ranges; link-local (where clouds keep their secrets),
-    multicast, reserved and unspecified addresses stay forbidden.
+    `allow_private` admits loopback and private ranges; link-local and other places where clouds keep their
+    secrets, multicast, reserved and unspecified addresses stay forbidden.
     """
     meant = _embedded(address)
+    if meant in _METADATA:
+        return "metadata"
     if meant.is_loopback:
         return None if allow_private else "loopback"
     if meant.is_multicast:
         return "multicast"
     if meant.is_link_local:
         return "link-local"
-    if meant.is_unspecified or meant.is_reserved:
+    if meant.is_unspecified or meant.is_reserved or any(meant in network for network in _NEVER):
         return "reserved"
-    if meant.is_global:
+    if meant.is_global and not (isinstance(meant, ipaddress.IPv6Address) and meant.is_site_local):
         return None
     return None if allow_private else "private"
 
