@@ -60,8 +60,11 @@ def parsed(raw: bytes) -> dict[str, Any]:
 
 def checked(action: Action, body: dict[str, Any]) -> Wire:
     """The body as its message. Raises Refusal 400 that names each field and the rule it breaks."""
-    for name in ("forecasted_blocks", "version_url"):
-        entries = body.get(name)
+    behaviour = body.get("required_behaviour")
+    lists = {name: body.get(name) for name in ("forecasted_blocks", "version_url")}
+    if isinstance(behaviour, dict):
+        lists["required_behaviour.measurement_configuration"] = behaviour.get("measurement_configuration")
+    for name, entries in lists.items():
         if isinstance(entries, list) and len(entries) > MOST_ENTRIES:
             raise invalid(action, [FieldError(path=name, message=f"more than {MOST_ENTRIES} entries")])
     try:
