@@ -61,7 +61,7 @@ def parsed(raw: bytes) -> dict[str, Any]:
 def checked(action: Action, body: dict[str, Any]) -> Wire:
     """The body as its message. Raises Refusal 400 that names each field and the rule it breaks."""
     behaviour = body.get("required_behaviour")
-    lists = {name: body.get(name) for name in ("forecasted_blocks", "version_url")}
+    lists = {name: body.get(name) for name in ("forecasted_blocks", "version_url", "measurement_configuration")}
     if isinstance(behaviour, dict):
         lists["required_behaviour.measurement_configuration"] = behaviour.get("measurement_configuration")
     for name, entries in lists.items():
