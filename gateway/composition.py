@@ -57,6 +57,7 @@ def _lifecycle(w: Wiring) -> Dataflow:
         token_digest=w.secrets.token_digest,
         key_id=w.secrets.key_id,
         renewed=w.secrets.renewed,
+        connections=w.connections,
         public_url=public_url(w.settings),
     )
 

@@ -3,7 +3,7 @@
 Beside it, messages that come in segments are joined here, since one flow must do it: the whole ones go back to `derms.inbound`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 
 import bytewax.operators as op
@@ -43,13 +43,15 @@ def lifecycle_flow(
     local_zone: tzinfo | None = None,
     key_id: str = "",
     renewed: Callable[[str, str], str] = lambda ciphertext, partner_id: ciphertext,
+    connections: View[Mapping[str, Connection]] | None = None,
 ) -> Dataflow:
     """Reads `READS` (with `BARRIER`); writes `Connection`, `OutboundMessage`, `Event` and, joined from segments,
     `InboundMessage`, all with key partner.
 
     `public_url` is where partners reach us, without the OSCP path. `local_zone` is the zone of peers that write
-    naive times (None: this machine's). `key_id` and `renewed` as in `Surroundings`. The rule's own `Connection` values come back to it as input: they are news
-    only to a flow whose recovery store is gone.
+    naive times (None: this machine's). `key_id` and `renewed` as in `Surroundings`. The rule's own `Connection` values come
+    back to it as input: they are news only to a flow whose recovery store is gone, which rests until it has read the last one,
+    as `connections` tells, or for a while without it.
     """
     around = Surroundings(
         partner=lambda partner_id: config.current().partner(partner_id),
@@ -60,6 +62,7 @@ def lifecycle_flow(
         local_zone=local_zone,
         key_id=key_id,
         renewed=renewed,
+        last_said=lambda partner_id: _last_said(connections, partner_id),
     )
     flow = Dataflow("lifecycle")
     readable, dead = read_records(flow, records, clock)
@@ -71,6 +74,11 @@ def lifecycle_flow(
     whole = run_rule("segments", parts, rule, clock)
     op.output("out", op.merge("outs", dead, said, whole), out)
     return flow
+
+
+def _last_said(connections: View[Mapping[str, Connection]] | None, partner_id: str) -> str | None:
+    last = connections.current().get(partner_id) if connections is not None else None
+    return None if last is None else last.event_id
 
 
 def _part(record: Record) -> tuple[str, InboundMessage] | None:

@@ -37,7 +37,8 @@ def read_back(turn: Turn, connection: Connection) -> None:
     if state.touched:
         return
     adopt(state, connection)
-    state.rest_until = _rested(turn)
+    # With the last one read nothing more is to be waited for: who takes over from another must not miss a heartbeat.
+    state.rest_until = turn.now if turn.around.last_said(state.partner_id) == connection.event_id else _rested(turn)
     turn.went_on()
     if state.liveness_deadline is not None:
         # Heartbeats are not on the connection: it may have beaten since. It gets the time until its next one.

@@ -35,6 +35,7 @@ class Surroundings:
     for what slow machinery is allowed; `local_zone` is for peers with naive times (None: this machine's);
     `started_at` is when this process began. `key_id` names the installation secret ("": they are not looked at), and
     `renewed(ciphertext, partner_id)` is a partner's token under it; ValueError, in words for people, for one that cannot be read.
+    `last_said(partner_id)` is the event id of the last `Connection` on the topic; None where that is not known.
     """
 
     partner: Callable[[str], Partner | None]
@@ -45,6 +46,7 @@ class Surroundings:
     local_zone: tzinfo | None = None
     key_id: str = ""
     renewed: Callable[[str, str], str] = lambda ciphertext, partner_id: ciphertext
+    last_said: Callable[[str], str | None] = lambda partner_id: None
 
 
 class Turn:
