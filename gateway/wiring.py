@@ -19,7 +19,8 @@ from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
 from schemas.topics import TELEMETRY, Topic
 from sinks.kafka import KafkaSink, Producer
-from sinks.lease import Lease
+from sinks.kafka_producer import DELIVERY_TIMEOUT_S
+from sinks.lease import Lease, Timing
 from sinks.lease_sink import LeasedSink
 from sinks.secrets import Secrets
 
@@ -105,8 +106,10 @@ class Wiring:
     def out(self, flow: str, *, many: bool = False, meters: Meters | None = None) -> Sink[Any]:
         """The sink to Kafka, of `Out` and `Outs`, that waits for acknowledgements and raises on any failure; `many` as in
         `sinks.kafka.Producer`. It is under the flow's lease, if there is one."""
-        sink: DynamicSink[Any] = KafkaSink(self.settings.kafka, f"derms-{flow}", many=many)
-        if (lease := self.leases.get(flow)) is not None:
+        lease, kafka = self.leases.get(flow), self.settings.kafka
+        timeout_s = DELIVERY_TIMEOUT_S if lease is None or kafka.embedded else Timing().margin_s
+        sink: DynamicSink[Any] = KafkaSink(kafka, f"derms-{flow}", timeout_s=timeout_s, many=many)
+        if lease is not None:
             sink = LeasedSink(sink, lease)
         return sink if meters is None else MeteredSink(sink, meters)
 

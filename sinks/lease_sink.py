@@ -5,6 +5,7 @@ from typing import Any
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
+from schemas.clock import wall_seconds
 from sinks.errors import Unavailable
 from sinks.lease import Lease
 
@@ -14,9 +15,10 @@ _LOOK_EVERY_S = 0.05
 
 
 class LeasedSink(DynamicSink[Any]):
-    """`sink`, but each batch waits until `lease` is known to be good.
+    """`sink`, but each batch waits until `lease` is known to be good, and is written again where the broker did not take it.
 
-    Ends the flow with Unavailable, before the batch counts as written, when the lease is lost or stays doubtful for `wait_s`.
+    So `sink` may give up soon, before another can have the lease: what it has given up does not arrive later. Ends the flow
+    with Unavailable, before the batch counts as written, when the lease is lost or that takes longer than `wait_s`.
     """
 
     def __init__(self, sink: DynamicSink[Any], lease: Lease, *, wait_s: float = WAIT_S) -> None:
@@ -32,14 +34,18 @@ class _Leased(StatelessSinkPartition[Any]):
         self._part, self._lease, self._wait_s = part, lease, wait_s
 
     def write_batch(self, items: list[Any]) -> None:
-        """Write a batch; blocks while the lease is doubtful."""
-        waited = 0.0
-        while not self._lease.held():
-            if self._lease.lost() or waited >= self._wait_s:
-                raise Unavailable("nothing is written: another process has the lease, or may have it")
-            time.sleep(_LOOK_EVERY_S)
-            waited += _LOOK_EVERY_S
-        self._part.write_batch(items)
+        """Write a batch; blocks while the lease is doubtful or the broker away, at most a little over the time-out."""
+        until = wall_seconds() + self._wait_s
+        while True:
+            while not self._lease.held():
+                if self._lease.lost() or wall_seconds() >= until:
+                    raise Unavailable("nothing is written: another process has the lease, or may have it")
+                time.sleep(_LOOK_EVERY_S)
+            try:
+                return self._part.write_batch(items)
+            except Unavailable:
+                if wall_seconds() >= until:
+                    raise
 
     def close(self) -> None:
         """As the sink's."""

@@ -165,6 +165,25 @@ def test_a_sink_waits_for_a_doubtful_lease_and_ends_the_flow_without_it() -> Non
     assert part.items == [1]
 
 
+def test_what_the_broker_did_not_take_is_written_again_while_the_lease_is_ours() -> None:
+    class Away(Written):
+        away = 2
+
+        def write_batch(self, items: list[Any]) -> None:
+            if self.away:
+                self.away -= 1
+                raise Unavailable("the broker is away")
+            super().write_batch(items)
+
+    part = Away()
+    _Leased(part, Given(), 30.0).write_batch([1])
+    assert part.items == [1]
+    part.away = 1
+    with pytest.raises(Unavailable, match="away"):
+        _Leased(part, Given(), 0.0).write_batch([2])
+    assert part.items == [1]
+
+
 def test_a_leased_sink_is_the_sink_under_the_lease() -> None:
     class Sink:
         def build(self, step_id: str, worker_index: int, worker_count: int) -> Written:
