@@ -8,35 +8,20 @@ from zoneinfo import ZoneInfo
 from gateway import wording as say
 from gateway.flow_status import FlowView, WorkerState
 from gateway.outlook import Outlook, circuit_outlook
-from gateway.page_model import BreachRow, CircuitCard, EventRow, FlowLine, MessageRow, Overview, PartnerCard, ScopeCard, State, When
-from gateway.picture import OPEN_STATES, Heartbeats, MessageLine, Picture
+from gateway.page_model import BreachRow, CircuitCard, EventRow, FlowLine, MessageRow, Overview, ScopeCard, State, When
+from gateway.partner_card import OUTCOME_LOOKS, partner_card, when
+from gateway.picture import OPEN_STATES, MessageLine, Picture
 from gateway.scope_card import KIND_WORDS, scope_card
 from gateway.svg import gauge
 from schemas.compliance import Breach
 from schemas.config import Configuration
-from schemas.connection import Connection, ConnectionState, Event
+from schemas.connection import ConnectionState, Event
 from schemas.outbound import Outcome
 from schemas.topology import Circuit
 from schemas.units import W_PER_KW
 
 UTC_ZONE = ZoneInfo("UTC")
 SHOWN_MESSAGES, SHOWN_EVENTS, SHOWN_BREACHES = 15, 12, 8
-
-CONNECTION_LOOKS = {
-    ConnectionState.ONLINE: "good",
-    ConnectionState.OFFLINE: "bad",
-    ConnectionState.FAILED: "bad",
-    ConnectionState.SUSPENDED: "risk",
-}
-OUTCOME_LOOKS = {
-    Outcome.DELIVERED: "good",
-    Outcome.RETRY: "risk",
-    Outcome.HELD: "risk",
-    Outcome.PARKED: "risk",
-    Outcome.REFUSED: "bad",
-    Outcome.EXPIRED: "bad",
-    Outcome.DROPPED: "quiet",
-}
 
 
 def page_zone(config: Configuration) -> ZoneInfo:
@@ -67,7 +52,7 @@ class Page:
             zone=f"{say.zone_name(self._now, self._zone)} ({self._zone.key})",
             headline=tuple(self._headline(scopes)),
             flows=tuple(map(_flow_line, self._flows)),
-            partners=tuple(self._partner(partner_id) for partner_id in known),
+            partners=tuple(partner_card(picture, config, partner_id, self._now, self._zone) for partner_id in known),
             scopes=scopes,
             circuits=tuple(self._circuit(circuit) for circuit in config.circuits),
             breaches=tuple(self._breach(breach) for breach in breaches[:SHOWN_BREACHES]),
@@ -80,7 +65,7 @@ class Page:
         return None if instant is None else self._at(instant, zone)
 
     def _at(self, instant: datetime, zone: ZoneInfo | None = None) -> When:
-        return When(instant, say.moment(instant, zone or self._zone, self._now), say.ago(instant, self._now))
+        return when(instant, zone or self._zone, self._now)
 
     def _headline(self, scopes: tuple[ScopeCard, ...]) -> list[tuple[str, str, str]]:
         """Label, figure and look of the tiles at the top."""
@@ -97,26 +82,6 @@ class Page:
             ("messages delivered", f"{delivered} of {len(self._picture.messages)}", "quiet" if delivered == len(lines) else "risk"),
             ("dead letters", str(letters), "risk" if letters else "quiet"),
         ]
-
-    def _partner(self, partner_id: str) -> PartnerCard:
-        partner, connection = self._config.partner(partner_id), self._picture.connections.get(partner_id)
-        beats = self._picture.heartbeats.get(partner_id, Heartbeats())
-        state = connection.state if connection else ConnectionState.NEW
-        return PartnerCard(
-            id=partner_id,
-            name=(partner.name if partner else "") or partner_id,
-            state=State(state.value.replace("_", " ").capitalize(), CONNECTION_LOOKS.get(state, "quiet")),
-            since=self._when(connection.since if connection else None),
-            words=connection.words if connection else "",
-            heartbeat_in=self._when(beats.received_at),
-            heartbeat_in_words=_every(connection.our_required_heartbeat_s if connection else None, "not asked of the partner"),
-            heartbeat_out=self._when(beats.delivered_at),
-            heartbeat_out_words=_every(connection.peer_required_heartbeat_s if connection else None, "not asked of us"),
-            deadline=self._when(connection.liveness_deadline if connection else None),
-            base_url=(connection.peer_base_url if connection else None) or "",
-            asks=_asks(connection),
-            advice=_advice(partner_id, state),
-        )
 
     def _circuit(self, circuit: Circuit) -> CircuitCard:
         scope = next((each for each in self._config.scopes if each.circuit_id == circuit.id), None)
@@ -200,34 +165,3 @@ def _flow_line(flow: FlowView) -> FlowLine:
         if worker.state is not WorkerState.RUNNING
     )
     return FlowLine(flow.flow, ", ".join(filter(None, (rate, waiting, behind))), troubles)
-
-
-def _every(seconds: float | None, otherwise: str) -> str:
-    return otherwise if seconds is None else f"every {say.length(timedelta(seconds=seconds))}"
-
-
-def _asks(connection: Connection | None) -> str:
-    if connection is None or connection.first_acknowledged_at is None:
-        return ""
-    asked = ", ".join(one.lower() for one in connection.peer_required_measurements) or "any"
-    withheld = "; withheld, since we cannot send these" if connection.withheld_since else ""
-    return f"{asked} measurements{withheld}"
-
-
-def _advice(partner_id: str, state: ConnectionState) -> str:
-    """What to do next, where the connection waits for someone."""
-    match state:
-        case ConnectionState.NEW:
-            return f"Not registered. Give the partner a token made by derms partner token {partner_id}."
-        case ConnectionState.AWAITING_REGISTER:
-            return "Waiting for the partner to register with the token it was given."
-        case ConnectionState.REGISTERED:
-            return "Registered. The partner has to send its handshake now."
-        case ConnectionState.SUSPENDED:
-            return f"Nothing is sent. derms partner resume {partner_id} goes on."
-        case ConnectionState.FAILED:
-            return f"Given up. Make a new token with derms partner token {partner_id} and have the partner register again."
-        case ConnectionState.DEREGISTERED:
-            return f"The connection was ended. A new token made by derms partner token {partner_id} begins another."
-        case _:
-            return ""

@@ -1,49 +1,21 @@
 """The pages: one live page, signing in and out, and errors for people. Rendered on the server, readable without JavaScript."""
 
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs
-
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from gateway.api_status import flows_of
 from gateway.auth import Operator, Right
 from gateway.desk import Desk, caller_of
-from gateway.guard import Caller, Denied, demand, demand_own_page, demand_same_origin
+from gateway.guard import Caller, demand, demand_own_page, demand_same_origin
 from gateway.overview import Page
+from gateway.partner_page import router as partner_routes
+from gateway.rendering import STATIC as STATIC
+from gateway.rendering import error_page as error_page
+from gateway.rendering import form, refresh_s, render
 from gateway.sessions import SESSION_LASTS
-from schemas.units import rfc3339
-
-HERE = Path(__file__).parent
-STATIC = HERE / "static"
 
 router = APIRouter(include_in_schema=False)
-
-
-@lru_cache(maxsize=1)
-def _templates() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["rfc3339"] = rfc3339
-    return found
-
-
-def render(template: str, **values: Any) -> str:
-    """A template filled in; everything is escaped but the charts, which escape for themselves."""
-    return _templates().get_template(template).render(**values)
-
-
-def error_page(status: int, title: str, detail: str) -> HTMLResponse:
-    """What a person sees instead of a problem document."""
-    return HTMLResponse(render("error.html", status=status, title=title, detail=detail), status_code=status)
+router.include_router(partner_routes)
 
 
 def overview_page(desk: Desk, caller: Caller) -> str:
@@ -55,7 +27,7 @@ def overview_page(desk: Desk, caller: Caller) -> str:
         operator=caller.operator,
         csrf=caller.session.csrf if caller.session else "",
         attribution=desk.attribution,
-        refresh_s=3 if desk.clock.speed > 1 else 10,
+        refresh_s=refresh_s(desk.clock),
     )
 
 
@@ -120,12 +92,3 @@ def _signed_in(request: Request, operator: Operator, answer: Response) -> Respon
         samesite="strict",
     )
     return answer
-
-
-async def form(request: Request) -> dict[str, str]:
-    """The fields of a plain form. Raises Denied 415 for anything else."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise Denied(415, "Not a form", "send the form as the page does")
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
-    return {name: values[-1] for name, values in fields.items()}

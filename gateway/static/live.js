@@ -5,11 +5,13 @@
 (() => {
   const every = Number(document.body.dataset.refresh) * 1000;
   const parts = () => document.querySelectorAll("[data-live]");
+  // A form somebody is filling in is left alone.
+  const inUse = (part) => [...part.querySelectorAll("input:not([type=hidden])")].some((each) => each.value || each === document.activeElement);
   let failures = 0;
 
   async function refresh() {
     if (document.hidden || document.getSelection().toString()) return;
-    const answer = await fetch("/", { headers: { Accept: "text/html" }, credentials: "same-origin" });
+    const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" }, credentials: "same-origin" });
     if (answer.redirected || answer.status === 401 || answer.status === 403) return location.assign("/sign-in");
     if (!answer.ok) throw new Error(String(answer.status));
     const news = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -18,7 +20,7 @@
     const focused = document.activeElement && document.activeElement.closest("details[id]");
     for (const part of parts()) {
       const fresh = news.querySelector(`[data-live="${part.dataset.live}"]`);
-      if (fresh) part.replaceWith(document.adoptNode(fresh));
+      if (fresh && !inUse(part)) part.replaceWith(document.adoptNode(fresh));
     }
     for (const [id, was] of open) {
       const each = document.getElementById(id);
