@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Protocol
 
+from pydantic_core import to_json
 from starlette.requests import Request
 
 from gateway.oscp_auth import ConnectionsView, Peer, unavailable
@@ -145,10 +146,7 @@ class Intake:
     ) -> InboundMessage:
         now, body_digest = self.clock.now(), digest(raw)
         found = request_id or str(uuid.uuid4())
-        try:
-            text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        except ValueError:
-            raise invalid(action, [FieldError(path="", message="a number is too large")]) from None
+        text = _text(action, body)
         return InboundMessage(
             event_id=derived_id("inbound", peer.partner.id, method, action, found, body_digest, rfc3339(now), *(segment or ())),
             at=now,
@@ -198,6 +196,17 @@ class Intake:
             await self.connections.catch_up(1.0)
         except OutsideError:
             raise unavailable() from None
+
+
+def _text(action: Action, body: dict[str, Any]) -> str:
+    """The body as JSON text. Raises Refusal 400 for a number beyond what floats hold, wherever it stands."""
+    text = to_json(body).decode()
+    if "Infinity" in text:  # a number, or only a word in a text
+        try:
+            return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except ValueError:
+            raise invalid(action, [FieldError(path="", message="a number is too large")]) from None
+    return text
 
 
 def _header(request: Request, name: str) -> str | None:

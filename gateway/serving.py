@@ -1,6 +1,7 @@
 """The web process: the OSCP listener and the operations listener, in one event loop."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from sinks.errors import Misconfigured
 from sinks.kafka import AsyncAppender
 
 READY_WITHIN_S = 20.0
+SWITCH_S = 0.0005
+"""So long a thread that follows Kafka may go on while a request waits; Python's usual 5 ms would be the slowest answers' time."""
 
 
 def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[], None]) -> int:
@@ -87,6 +90,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
                 connections=for_operators,
             ),
         ]
+        sys.setswitchinterval(SWITCH_S)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(listeners, stop, ready))
     finally:

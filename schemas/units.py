@@ -51,7 +51,8 @@ def whole_ms(instant: datetime) -> datetime:
         utc = instant.astimezone(UTC)
     except OverflowError:
         raise ValueError("the instant is outside the years 1 to 9999") from None
-    return utc.replace(microsecond=utc.microsecond - utc.microsecond % 1000)
+    rest_us = utc.microsecond % 1000
+    return utc.replace(microsecond=utc.microsecond - rest_us) if rest_us else utc
 
 
 def rfc3339(instant: datetime) -> str:
