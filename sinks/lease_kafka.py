@@ -21,7 +21,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, To
 
 from schemas.topics import CONFIG
 from sinks.errors import Misconfigured
-from sinks.kafka_clients import client_config, close_committing, topic_name
+from sinks.kafka_clients import LOGGER, client_config, close_committing, topic_name
 from sinks.lease import Holder, Spokesman, Timing, lease_seconds, this_process
 from sinks.settings import KafkaSettings
 
@@ -31,7 +31,11 @@ RELEASE_WITHIN_S = 2.0
 _POLL_S = 0.05
 _ASK_EVERY_S = 1.0
 _ASK_WITHIN_S = 2.0
-_FORBIDDEN = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+_CURES = {
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this user to read that group",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this user to read the topic derms.config",
+    KafkaError.INVALID_SESSION_TIMEOUT: "let the broker's group.min.session.timeout.ms be 6000, its default",
+}
 
 
 class KafkaLease:
@@ -208,10 +212,10 @@ class KafkaLease:
             return Holder("unknown", who="a process of another version")
 
     def _heed(self, error: KafkaError) -> None:
-        if error.code() in _FORBIDDEN:
-            self._fail(_misconfigured(self._group, error.str()))
+        if error.code() in _CURES:
+            self._fail(_misconfigured(self._group, error.str(), _CURES[error.code()]))
         else:
-            log.debug("%s: %s", self._group, error)
+            LOGGER.warning("%s [%s] %s", error.name(), self._group, error.str())
 
     def _lose(self, holder: Holder | None) -> None:
         self._good_until = -1.0
@@ -252,5 +256,5 @@ def _config(settings: KafkaSettings, group: str, timing: Timing) -> dict[str, An
     }
 
 
-def _misconfigured(group: str, words: str) -> Misconfigured:
-    return Misconfigured("DERMS_KAFKA", f"no lease can be had with the group {group}: {words}", "allow this user to read that group")
+def _misconfigured(group: str, words: str, cure: str = "") -> Misconfigured:
+    return Misconfigured("DERMS_KAFKA", f"no lease can be had with the group {group}: {words}", cure)
