@@ -1,8 +1,8 @@
 """A simulated Capacity Provider: registers with us, shakes hands, sends forecasts, checks everything it hears.
 
-Run as `python -m gateway.simulator --config FILE` with the JSON of a `SimulatorConfig`; when it serves it prints
-one JSON line with its addresses (and writes it to the `--ready` file), and it stops at SIGTERM. It is a peer of its own:
-it shares the wire models and the clock with the gateway, and nothing else.
+Run as `derms simulator --config FILE` or `python -m gateway.simulator --config FILE` with the JSON of a `SimulatorConfig`; when
+it serves it prints one JSON line with its addresses (and writes it to the `--ready` file), and it stops at SIGTERM. It is a peer
+of its own: it shares the wire models and the clock with the gateway, and nothing else.
 """
 
 import argparse
@@ -12,20 +12,20 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from starlette.types import Scope
+
 from gateway.logs import configure_logging
-from gateway.simulator_config import PlannedForecast, SimulatorConfig
+from gateway.simulator_config import SimulatorConfig, Starts
 from gateway.simulator_ledger import Ledger
-from gateway.simulator_reception import BASE_PATH, TOKEN_PATH, Peer, Reception
+from gateway.simulator_life import Life
+from gateway.simulator_reception import BASE_PATH, TOKEN_PATH, Reception
 from gateway.simulator_server import Listener, build_app
-from gateway.simulator_voice import Voice, new_id
 from gateway.supervisor import die_with_parent
 from schemas.clock import Clock
-from schemas.oscp import v20
-from schemas.units import EPOCH, rfc3339
+from schemas.units import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,9 @@ class SimulatedProvider:
             styles=frozenset(config.measurement_configuration),
         )
         self.reception = Reception(config, self.ledger)
-        self._listener = Listener(build_app(self), config.host, config.port)
-        self._voice = Voice(self.ledger)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._phase = "STARTING"
+        self.life = Life(config, self.clock, self.ledger, self.reception, begin=self._begin, url=lambda: self.url)
+        self._listener = Listener(build_app(self, self._hang_up), config.host, config.port)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -69,15 +68,19 @@ class SimulatedProvider:
     async def start(self) -> None:
         """Serve, then begin to live. Returns as soon as requests are taken."""
         await self._listener.start()
-        self._begin(self._live(), "life")
+        self._begin(self.life.run(self.config.token_a if self.config.starts is not Starts.FP else None), "life")
 
     async def stop(self) -> None:
         """End the life, then the server; requests under way are answered first."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_all()
         await self._listener.stop()
-        await self._voice.close()
+        await self.life.close()
+
+    async def _end_all(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def go_down(self, seconds: float) -> None:
         """Close the port for that many wall seconds, as if the process had died; the life goes on."""
@@ -90,11 +93,34 @@ class SimulatedProvider:
 
         self._begin(down(), "down")
 
+    async def lose_state(self) -> None:
+        """Forget every token and address, as peers do that keep none through a restart: 403 to everybody from now on."""
+        await self._end_all()
+        self.reception.forget()
+        self.ledger.excuse()
+        self.life.forgot()
+
+    async def begin_anew(self, token_a: str | None, initial_token: str | None) -> None:
+        """A registration from the beginning: with the token we are told, or waiting for one with `initial_token`."""
+        await self._end_all()
+        if initial_token is not None:
+            self.reception.credentials.admit(initial_token)
+            self.life.expect()
+        self.reception.deregistered = False
+        self.reception.registered.clear()
+        self.reception.acknowledged.clear()
+        self.life.forgot()
+        self._begin(self.life.run(token_a), "life")
+
+    def do(self, what: Coroutine[Any, Any, None], name: str) -> None:
+        """Begin something now, beside the life."""
+        self._begin(what, name)
+
     def state(self) -> dict[str, Any]:
         """Where the life stands."""
         offline_at = self.ledger.partner_offline_at
         return {
-            "state": "DEREGISTERED" if self.reception.deregistered else self._phase,
+            "state": "DEREGISTERED" if self.reception.deregistered else self.life.phase,
             "now": rfc3339(self.clock.now()),
             "fp_base_url": self.reception.peer.base_url if self.reception.peer else None,
             "partner_offline_at": rfc3339(offline_at) if offline_at else None,
@@ -103,75 +129,25 @@ class SimulatedProvider:
 
     def report(self) -> dict[str, Any]:
         """Everything heard, said and found wrong, as plain JSON data; `problems` is empty when all was well."""
-        return {**self.state(), **self.ledger.report(), "tokens_issued": self.reception.tokens_issued}
+        return {**self.state(), **self.ledger.report(), "tokens_issued": self.reception.credentials.issued}
+
+    def _hang_up(self, scope: Scope) -> None:
+        self._listener.hang_up(scope)
 
     def _begin(self, life: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(life, name=f"simulator-{name}")
+        self._tasks.add(task)
         task.add_done_callback(self._ended)
-        self._tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.ledger.problem(f"the simulator itself failed: {type(error).__name__}")
             log.error("%s failed", task.get_name(), exc_info=error)
 
-    async def _live(self) -> None:
-        self._phase = "REGISTERING"
-        registration = v20.Register(
-            token=self.reception.token_b,
-            version_url=[v20.VersionUrl(version=v20.VERSION, base_url=self.url + BASE_PATH)],
-        )
-        to = Peer(self.config.fp_base_url.rstrip("/"), self.config.token_a)
-        request_id = new_id()
-        self.ledger.registrations.add(request_id)
-        await self._voice.tell(v20.Action.REGISTER, registration, to, request_id)
-        self._phase = "AWAITING_REGISTER"
-        await self.reception.registered.wait()
-        await self._shake_hands()
-        self._phase = "ONLINE"
-        self._begin(self._beat(), "heartbeats")
-        for planned in sorted(self.config.forecasts, key=lambda each: each.at or EPOCH):
-            await self._forecast(planned)
 
-    async def _shake_hands(self) -> None:
-        self._phase = "HANDSHAKING"
-        wanted = v20.RequiredBehaviour(
-            heartbeat_interval=self.config.heartbeat_interval_s, measurement_configuration=self.config.measurement_configuration
-        )
-        self.ledger.heartbeat_interval_s = self.config.heartbeat_interval_s
-        request_id = new_id()
-        self.ledger.handshakes.add(request_id)
-        await self._voice.tell(v20.Action.HANDSHAKE, v20.Handshake(required_behaviour=wanted), self.reception.partner(), request_id)
-        self._phase = "AWAITING_ACKNOWLEDGE"
-        await self.reception.acknowledged.wait()
-
-    async def _forecast(self, planned: PlannedForecast) -> None:
-        if planned.at is not None:
-            await self._until(planned.at)
-        message = v20.UpdateGroupCapacityForecast(group_id=self.config.group_id, type=planned.type, forecasted_blocks=planned.blocks)
-        request_id = new_id()
-        self.ledger.forecasts[request_id] = (self.clock.now(), message)  # before it is sent: an answer may overtake its 204
-        await self._voice.tell(v20.Action.UPDATE_GROUP_CAPACITY_FORECAST, message, self.reception.partner(), request_id)
-
-    async def _beat(self) -> None:
-        """Heartbeats at the interval the acknowledgement asked for, with a horizon of three; none if it asked for none."""
-        due = self.clock.now()
-        while not self.reception.deregistered:
-            acknowledged = self.ledger.acknowledged
-            wanted = acknowledged.required_behaviour if acknowledged else None
-            if wanted is None or wanted.heartbeat_interval is None:
-                return
-            interval = timedelta(seconds=wanted.heartbeat_interval)
-            beat = v20.Heartbeat(offline_mode_at=self.clock.now() + 3 * interval)
-            await self._voice.say(v20.Action.HEARTBEAT, beat, self.reception.partner())
-            due = max(due + interval, self.clock.now())  # a beat that was missed is not made up
-            await self._until(due)
-
-    async def _until(self, instant: datetime) -> None:
-        await asyncio.sleep(max(0.0, (self.clock.wall_at(instant) - datetime.now(UTC)).total_seconds()))
-
-
-async def _serve(config: SimulatorConfig, ready: Path | None) -> None:
+async def serve(config: SimulatorConfig, ready: Path | None) -> None:
+    """Run one until SIGTERM or SIGINT; its addresses go to standard output and, while it serves, to `ready`."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -200,13 +176,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ready", type=Path, help="file to write the addresses to once it serves")
     chosen = parser.parse_args(arguments)
     die_with_parent()
+    run(SimulatorConfig.model_validate_json(chosen.config.read_bytes()), chosen.ready)
+    return 0
+
+
+def run(config: SimulatorConfig, ready: Path | None = None) -> None:
+    """As `serve`, with a loop of its own. Blocks."""
     configure_logging("simulator")
     try:
-        asyncio.run(_serve(SimulatorConfig.model_validate_json(chosen.config.read_bytes()), chosen.ready))
+        asyncio.run(serve(config, ready))
     finally:
-        if chosen.ready is not None:
-            chosen.ready.unlink(missing_ok=True)
-    return 0
+        if ready is not None:
+            ready.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ class Ledger:
     """Takes in what was heard, checks it, and adds it up. Not thread-safe; asks the clock, does no I/O.
 
     What is wrong with a message goes into `problems` in words; `take` returns `No` where the answer should
-    be an error too. `owed` are the request ids (and actions) we misbehaved at, which have to come again.
+    be an error too. `owed` are the request ids (and actions) we misbehaved at, which have to come again; `refused` those that
+    we refused without reason, which need not. `unnamed` are the messages we sent without X-Request-ID, so that any correlation
+    will do. `expects_start`: the Flexibility Provider may register first. `lapses` counts its heartbeats that came after the
+    instant until which the one before had vouched for it.
     """
 
     group_id: str
@@ -59,6 +62,11 @@ class Ledger:
     beats_due: datetime | None = None
     partner_offline_at: datetime | None = None
     owed: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    unnamed: set[str] = field(default_factory=set)
+    expects_start: bool = False
+    lapses: int = 0
+    contents: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
 
     def problem(self, words: str) -> None:
         """Note something wrong; the same words once."""
@@ -67,8 +75,14 @@ class Ledger:
 
     def excuse(self) -> None:
         """It was our fault if a heartbeat did not come: the next one is due an interval from now."""
+        self.partner_offline_at = None
         if self.beats_due is not None and self.heartbeat_interval_s is not None:
             self.beats_due = self.clock.now() + timedelta(seconds=self.heartbeat_interval_s)
+
+    def once(self, action: Action, request_id: str, correlation_id: str | None, content: str) -> None:
+        """Note what a message holds (a digest); the same again under another request id is one message sent as two."""
+        if action is not Action.HEARTBEAT and self.contents.setdefault((action, correlation_id, content), request_id) != request_id:
+            self.problem(f"{action}: {request_id} is the same message as {self.contents[action, correlation_id, content]}")
 
     def take(self, heard: Heard) -> No | None:
         """Check one message and add it to the books; None means 204."""
@@ -99,15 +113,19 @@ class Ledger:
         self.problem(words)
         return No(status, words)
 
+    def _ours(self, heard: Heard, ids: set[str], action: Action) -> bool:
+        return heard.correlation_id in ids or (heard.correlation_id is not None and action in self.unnamed)
+
     def _register(self, heard: Heard, message: v20.Register) -> No | None:
-        if heard.correlation_id not in self.registrations:
+        starts = heard.correlation_id is None and self.expects_start
+        if not starts and not self._ours(heard, self.registrations, Action.REGISTER):
             self.problem(f"Register: X-Correlation-ID {heard.correlation_id!r} is no request id of our registration")
         if [each.version for each in message.version_url] != ["2.0"]:
             self.problem("Register: a reply names the one chosen version, 2.0")
         return None
 
     def _acknowledge(self, heard: Heard, message: v20.HandshakeAcknowledge) -> No | None:
-        if heard.correlation_id not in self.handshakes:
+        if not self._ours(heard, self.handshakes, Action.HANDSHAKE):
             return self._no(409, f"HandshakeAcknowledge: X-Correlation-ID {heard.correlation_id!r} is no handshake of ours")
         if message.required_behaviour is None:
             self.problem("HandshakeAcknowledge: required_behaviour is missing")
@@ -125,6 +143,8 @@ class Ledger:
             self.problem(words)
         if message.offline_mode_at <= now:
             self.problem(f"Heartbeat: offline_mode_at {rfc3339(message.offline_mode_at)} was past when it came")
+        if self.partner_offline_at is not None and now > self.partner_offline_at:
+            self.lapses += 1
         self.partner_offline_at = message.offline_mode_at
         self.beats_due = now + timedelta(seconds=self.heartbeat_interval_s)
         return None
@@ -188,6 +208,8 @@ class Ledger:
             "problems": [*self.problems, *(each for each in self._silence(self.clock.now()) if each not in self.problems)],
             "duplicates": self.duplicates,
             "owed": self.owed,
+            "refused": self.refused,
+            "lapses": self.lapses,
             "forecasts": [
                 {
                     "request_id": request_id,

@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 import uvicorn
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Scope
 
-from gateway.simulator_config import Switches
-from gateway.simulator_reception import BASE_PATH, TOKEN_PATH, Reception, Reply
+from gateway.simulator_config import PlannedForecast
+from gateway.simulator_life import Life
+from gateway.simulator_reception import BASE_PATH, TOKEN_PATH, Reception
+from gateway.simulator_reply import Answering, Close
+from gateway.simulator_switches import Switches
 
 GRACEFUL_S = 2
 
@@ -20,6 +24,7 @@ class Host(Protocol):
     """What the routes need of the simulator."""
 
     reception: Reception
+    life: Life
 
     def report(self) -> dict[str, Any]:
         """What it has heard, said and found wrong."""
@@ -30,18 +35,39 @@ class Host(Protocol):
     def go_down(self, seconds: float) -> None:
         """Be away for that many wall seconds."""
 
+    async def lose_state(self) -> None:
+        """Forget every token and address."""
 
-def build_app(host: Host) -> FastAPI:
-    """The OSCP endpoints, the token endpoint, and `/simulator/*` for whoever runs it."""
+    async def begin_anew(self, token_a: str | None, initial_token: str | None) -> None:
+        """Register from the beginning."""
+
+    def do(self, what: Coroutine[Any, Any, None], name: str) -> None:
+        """Begin something beside the life."""
+
+
+class Told(BaseModel):
+    """The token of a new registration: theirs, to register with, or ours, that they will register with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token_a: str | None = Field(default=None, min_length=1, repr=False)
+    initial_token: str | None = Field(default=None, min_length=1, repr=False)
+
+
+def build_app(host: Host, hang_up: Close) -> FastAPI:
+    """The OSCP endpoints, the token endpoint, and `/simulator/*` for whoever runs it. `hang_up` closes a request's connection."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.api_route(BASE_PATH + "/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def oscp(path: str, request: Request) -> Response:
-        return _response(host.reception.answer(request.method, f"/{path}", request.headers, await request.body()))
+        reply = host.reception.answer(request.method, f"/{path}", request.headers, await request.body())
+        if reply.heard is not None:
+            await host.life.heard(reply.heard)
+        return Answering(reply, hang_up)
 
     @app.post(TOKEN_PATH)
     async def token(request: Request) -> Response:
-        return _response(host.reception.token(request.headers, await request.body()))
+        return Answering(host.reception.credentials.bearer(request.headers, await request.body()), hang_up)
 
     @app.get("/simulator/report")
     async def report() -> dict[str, Any]:
@@ -59,14 +85,29 @@ def build_app(host: Host) -> FastAPI:
     async def down(seconds: float = Query(gt=0, le=3600)) -> None:
         host.go_down(seconds)
 
+    @app.post("/simulator/lose-state", status_code=204)
+    async def lose_state() -> None:
+        await host.lose_state()
+
+    @app.post("/simulator/register", status_code=202)
+    async def register(told: Told) -> None:
+        await host.begin_anew(told.token_a, told.initial_token)
+
+    for name, act in (("handshake", host.life.shake_hands), ("renew", host.life.renew), ("deregister", host.life.deregister)):
+        app.add_api_route(f"/simulator/{name}", _doing(host, act, name), methods=["POST"], status_code=202)
+
+    @app.post("/simulator/forecast", status_code=202)
+    async def forecast(planned: PlannedForecast) -> None:
+        host.do(host.life.forecast(planned), "forecast")
+
     return app
 
 
-def _response(reply: Reply) -> Response:
-    headers = dict(reply.headers)
-    if reply.body is None:
-        return Response(status_code=reply.status, headers=headers)
-    return JSONResponse(dict(reply.body), status_code=reply.status, headers=headers)
+def _doing(host: Host, act: Callable[[], Coroutine[Any, Any, None]], name: str) -> Callable[[], Awaitable[None]]:
+    async def route() -> None:
+        host.do(act(), name)
+
+    return route
 
 
 class _Server(uvicorn.Server):
@@ -109,6 +150,13 @@ class Listener:
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listening]), name="simulator-http")
         await self._server.listening.wait()
+
+    def hang_up(self, scope: Scope) -> None:
+        """Close the connection a request came by, after what has been written to it."""
+        for connection in self._server.server_state.connections if self._server is not None else ():
+            transport = getattr(connection, "transport", None)
+            if transport is not None and getattr(connection, "client", None) == scope.get("client"):
+                transport.close()
 
     async def stop(self) -> None:
         """Take no more connections, end those there are, return when all is closed."""

@@ -1,13 +1,17 @@
-"""The simulated Capacity Provider's mouth: sends messages and keeps what became of them."""
+"""The simulated Capacity Provider's mouth: sends messages, in its manners, and keeps what became of them."""
 
 import asyncio
 import json
 import logging
 import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.simulator_ledger import Ledger
 from gateway.simulator_reception import Peer
-from schemas.oscp.v20 import PATHS, Action, Wire
+from gateway.simulator_switches import Switches
+from schemas.oscp.v20 import PATHS, Action
 from sinks.errors import Refused, Unavailable
 from sinks.http import HttpClient
 
@@ -17,40 +21,77 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 TIMEOUT_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of ours: a JSON object, or bytes as they are. `expected` is the status a good answer has."""
+
+    action: Action
+    body: Mapping[str, Any] | bytes
+    request_id: str
+    correlation_id: str | None = None
+    method: str = "POST"
+    path: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    expected: int = 204
+
+    def content(self, *, unknown: bool, another: bool) -> bytes:
+        """The bytes to send; `unknown` adds a property nobody knows, `another` makes it another body than the usual one."""
+        if isinstance(self.body, bytes):
+            return self.body
+        more: dict[str, Any] = {"x_vendor": {"region": ["north", 7]}} if unknown else {}
+        if another:
+            more["x_again"] = True
+        return json.dumps({**self.body, **more}).encode()
+
+
 class Voice:
     """Sends to the Flexibility Provider; counts the answers by `<Action> <status>` in the ledger's `said`."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, switches: Callable[[], Switches]) -> None:
+        self._ledger, self._switches = ledger, switches
         self._client = HttpClient(allow_private=True)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
 
-    async def tell(self, action: Action, message: Wire, to: Peer, request_id: str) -> None:
+    async def tell(self, message: Message, to: Peer) -> None:
         """Send until it is answered, always with this request id: connection trouble, 5xx and 429 are tried again.
 
-        Any other answer than 204 is a problem, and the message is given up. Waits as long as that takes.
+        Any other answer than the expected one is a problem, and the message is given up. Waits as long as that takes. One that was
+        taken is repeated as the switches say, and must be taken again.
         """
         pause = FIRST_PAUSE_S
         while True:
-            status, retry_after_s = await self._send(action, message, to, request_id)
+            status, retry_after_s = await self._send(message, to)
             if status is not None and not _again(status):
-                return
+                break
             await asyncio.sleep(max(pause, retry_after_s))
             pause = min(2 * pause, LONGEST_PAUSE_S)
+        manners = self._switches()
+        if status == 204 and manners.request_ids:
+            for _ in range(manners.repeat):
+                await self._send(message, to, another=manners.other_body)
 
-    async def say(self, action: Action, message: Wire, to: Peer) -> None:
-        """Send once, under an id of its own, whatever becomes of it."""
-        await self._send(action, message, to, new_id())
+    async def say(self, message: Message, to: Peer) -> None:
+        """Send once, whatever becomes of it."""
+        await self._send(message, to)
 
-    async def _send(self, action: Action, message: Wire, to: Peer, request_id: str) -> tuple[int | None, float]:
+    async def _send(self, message: Message, to: Peer, *, another: bool = False) -> tuple[int | None, float]:
         """The answer's status (None: nobody answered) and its Retry-After in wall seconds."""
-        headers = {"Authorization": f"Token {to.token}", "Content-Type": "application/json", "X-Request-ID": request_id}
+        manners, action = self._switches(), message.action
+        content = message.content(unknown=manners.unknown_properties, another=another)
+        headers = {"Authorization": f"{manners.scheme} {to.token}".strip(), "Content-Type": "application/json"}
+        if manners.request_ids:
+            headers["X-Request-ID"] = message.request_id
+        else:
+            self._ledger.unnamed.add(action)
+        if message.correlation_id is not None and manners.correlation_ids:
+            headers["X-Correlation-ID"] = message.correlation_id
+        url = to.base_url + (message.path or PATHS[action])
         try:
             answer = await self._client.request(
-                "POST", to.base_url + PATHS[action], headers=headers, content=message.wire().encode(), timeout_s=TIMEOUT_S
+                message.method, url, headers={**headers, **message.headers}, content=content, timeout_s=TIMEOUT_S
             )
         except Unavailable as trouble:
             log.info("%s: %s", action, trouble.words)
@@ -60,7 +101,7 @@ class Voice:
             self._ledger.problem(f"our {action}: {refusal.words}")
             return refusal.status, 0.0
         self._ledger.said[f"{action} {answer.status}"] += 1
-        if answer.status != 204 and not _again(answer.status):
+        if answer.status != message.expected and not _again(answer.status):
             self._ledger.problem(f"our {action} was answered {answer.status}: {_words(answer.body)}")
         elif answer.status == 204 and answer.body:
             self._ledger.problem(f"our {action} was answered 204 with a body")

@@ -18,13 +18,14 @@ import pytest
 from fastapi import FastAPI, Request, Response
 
 from gateway.simulator import SimulatedProvider
-from gateway.simulator_config import SimulatorConfig, Switches, day_ahead, emergency
+from gateway.simulator_config import SimulatorConfig, day_ahead, emergency
 from gateway.simulator_ledger import Ledger
 from gateway.simulator_reception import BASE_PATH, Reception
 from gateway.simulator_server import Listener
+from gateway.simulator_switches import Misanswer, Switches
 from schemas.clock import FrozenClock
 from schemas.intervals import QUARTER
-from schemas.oscp.v20 import ForecastType, MeasurementConfiguration, UpdateGroupCapacityForecast
+from schemas.oscp.v20 import Action, ForecastType, MeasurementConfiguration, UpdateGroupCapacityForecast
 from schemas.units import rfc3339
 from sinks.errors import Unavailable
 from sinks.http import Answer, HttpClient, fetch
@@ -162,7 +163,7 @@ def test_the_whole_story():
         await eventually(lambda: len(fp.actions("update_group_capacity_forecast")) == 3, "three forecasts")
         await eventually(lambda: len(fp.actions("heartbeat")) >= 3, "three heartbeats")
         (register_headers, register_body), *_ = fp.actions("register")
-        assert register_body["token"] == simulated.reception.token_b
+        assert register_body["token"] == simulated.reception.credentials.newest
         assert register_headers["x-request-id"]
         assert fp.actions("handshake")[0][1] == {
             "required_behaviour": {"heartbeat_interval": 36000.0, "measurement_configuration": ["INTERMITTENT"]}
@@ -286,12 +287,13 @@ def test_it_can_go_away_and_come_back_on_its_port():
 def test_switches_are_thrown_from_outside():
     async def story(fp: FlexibilityProvider, simulated: SimulatedProvider) -> None:
         await eventually(lambda: simulated.state()["state"] == "ONLINE", "online")
-        wanted = {"fail_with_500": 1, "too_many": 1, "retry_after_s": 7, "actions": ["UpdateAssetMeasurements"]}
+        actions = ["UpdateAssetMeasurements"]
+        wanted = {"answers": [{"actions": actions}, {"status": 429, "retry_after_s": 7, "actions": actions}]}
         headers = {"Content-Type": "application/json"}
         set_ = await fp.client.request("POST", f"{simulated.url}/simulator/switches", headers=headers, content=json.dumps(wanted).encode())
         assert set_.status == 204
         first = await fp.send("update_asset_measurements", energies(), request_id="m1")
-        assert (first.status, json.loads(first.body)) == (500, {"message": "told to fail"})
+        assert (first.status, json.loads(first.body)) == (500, {"message": "told to misbehave"})
         assert simulated.report()["owed"] == {"m1": "UpdateAssetMeasurements"}
         second = await fp.send("update_asset_measurements", energies(), request_id="m1")
         assert (second.status, second.headers["retry-after"]) == (429, "7")
@@ -324,7 +326,7 @@ class Desk:
 
     def post(self, path: str, body: Any, *, method: str = "POST", drop: str = "", **headers: str) -> int:
         plain = {
-            "authorization": f"Token {self.reception.token_b}",
+            "authorization": f"Token {self.reception.credentials.newest}",
             "content-type": "application/json",
             "x-request-id": f"id-{len(self.ledger.heard)}-{sum(self.ledger.heard.values())}",
             **{name.replace("_", "-"): value for name, value in headers.items()},
@@ -446,9 +448,9 @@ BASIC = "Basic " + base64.b64encode(b"derms:s3%3Acret").decode()
 def test_oauth_by_form_or_basic_and_then_bearer_only(monkeypatch: pytest.MonkeyPatch):
     desk = Desk(oauth=OAUTH, required_headers={"Ocp-Apim-Subscription-Key": "key"})
     key = {"ocp-apim-subscription-key": "key"}
-    by_form = desk.reception.token(key, FORM)
-    by_basic = desk.reception.token({**key, "authorization": BASIC}, b"grant_type=client_credentials")
-    assert (by_form.status, by_basic.status, desk.reception.tokens_issued) == (200, 200, 2)
+    by_form = desk.reception.credentials.bearer(key, FORM)
+    by_basic = desk.reception.credentials.bearer({**key, "authorization": BASIC}, b"grant_type=client_credentials")
+    assert (by_form.status, by_basic.status, desk.reception.credentials.issued) == (200, 200, 2)
     assert by_form.body is not None
     assert (by_form.body["token_type"], by_form.body["expires_in"]) == ("Bearer", 60)
     bearer = f"Bearer {by_form.body['access_token']}"
@@ -457,21 +459,21 @@ def test_oauth_by_form_or_basic_and_then_bearer_only(monkeypatch: pytest.MonkeyP
 
     assert desk.post(MEASURE, energies(), authorization=bearer) == 403  # the subscription key is missing
     assert desk.post(MEASURE, energies(), ocp_apim_subscription_key="key") == 403  # Token, where Bearer is wanted
-    assert desk.reception.token({}, FORM).status == 403
-    assert desk.reception.token(key, FORM.replace(b"s3", b"s4")).status == 401
-    assert desk.reception.token({**key, "authorization": "Basic ?"}, b"grant_type=client_credentials").status == 401
-    assert desk.reception.token(key, FORM.replace(b"client_credentials", b"password")).status == 400
+    assert desk.reception.credentials.bearer({}, FORM).status == 403
+    assert desk.reception.credentials.bearer(key, FORM.replace(b"s3", b"s4")).status == 401
+    assert desk.reception.credentials.bearer({**key, "authorization": "Basic ?"}, b"grant_type=client_credentials").status == 401
+    assert desk.reception.credentials.bearer(key, FORM.replace(b"client_credentials", b"password")).status == 400
     assert len(desk.ledger.problems) == 5
 
     later = time.monotonic() + 61
-    monkeypatch.setattr("gateway.simulator_reception.time.monotonic", lambda: later)
+    monkeypatch.setattr("gateway.simulator_credentials.time.monotonic", lambda: later)
     assert desk.post(MEASURE, energies(), authorization=bearer, ocp_apim_subscription_key="key") == 401
     assert len(desk.ledger.problems) == 5  # a token that expired is nobody's fault
-    assert Desk().reception.token({}, FORM).status == 404
+    assert Desk().reception.credentials.bearer({}, FORM).status == 404
 
 
 def test_switches_concern_the_actions_they_name():
-    desk = Desk(switches=Switches(fail_with_500=1, actions=["Heartbeat"]))
+    desk = Desk(switches=Switches(answers=[Misanswer(actions=[Action.HEARTBEAT])]))
     assert desk.post(MEASURE, energies()) == 204
     beat = {"offline_mode_at": rfc3339(T0 + timedelta(minutes=15))}
     assert [desk.post("/heartbeat", beat), desk.post("/heartbeat", beat)] == [500, 204]
