@@ -1,4 +1,4 @@
-"""`derms partner …`, `adjust`, `compliance-error`: connections and the manual flows."""
+"""`derms partner …` (its timeline: `timelines`), `adjust`, `compliance-error`: connections and the manual flows."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,11 +8,11 @@ import yaml
 from rich.console import Console
 
 from gateway.commands.target import DataOption, Target
+from gateway.commands.timelines import PartnerArgument, partner_path, show, timeline
 from gateway.commands.watching import partners_table
 from sinks.errors import Misconfigured
 
 partner = typer.Typer(help="Connections to Capacity Providers.", no_args_is_help=True)
-PartnerArgument = Annotated[str, typer.Argument(help="The partner's id.")]
 ACTIONS = {
     "register": "Start the registration ourselves (base_url and initial_token_file are configured).",
     "handshake": "Acknowledge again: send our requirements anew.",
@@ -31,14 +31,18 @@ def list_partners(data: DataOption = None) -> None:
 @partner.command()
 def token(partner_id: PartnerArgument, data: DataOption = None) -> None:
     """Issue a new registration token; printed once, alone on the last line, when the gateway accepts it."""
-    found = Target(data).operations("POST", f"/partners/{partner_id}/token")
+    found = Target(data).operations("POST", partner_path(partner_id, "/token"))
     typer.echo(f"registration token for {partner_id}; the gateway accepts it now", err=True)
     typer.echo(found["token"])
 
 
+partner.command()(show)
+partner.command()(timeline)
+
+
 def _action(name: str, words: str) -> None:
     def act(partner_id: PartnerArgument, data: DataOption = None) -> None:
-        found = Target(data).operations("POST", f"/partners/{partner_id}/{name}")
+        found = Target(data).operations("POST", partner_path(partner_id, f"/{name}"))
         typer.echo(f"{name} asked for {partner_id} (command {found['id']})")
 
     act.__doc__ = words
