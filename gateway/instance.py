@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from gateway.auth import add_operator
+from gateway.auth import Operators, add_operator
 from gateway.config_file import plan, publish, read_configuration
 from gateway.embedded import EmbeddedBroker
 from gateway.instance_files import Directory, Endpoints, write_private
@@ -23,6 +23,7 @@ from gateway.ports import free_port, is_free
 from gateway.rotation import previous_of
 from gateway.settings import ClockSettings, Settings, clock_of, environment_of, public_url
 from gateway.supervisor import Child, Supervisor
+from gateway.tls import SIDES, certificates_of
 from pipelines.views import ConfigView
 from schemas.config import Configuration
 from schemas.oscp.v20 import BASE_PATH
@@ -86,6 +87,8 @@ class Instance:
     def _fix_settings(self) -> None:
         """Decide once what all lives of this instance share: secret, ports, clock, operator token."""
         gateway, clock = self.settings.gateway, self.settings.clock
+        for side in SIDES:
+            certificates_of(gateway, side)  # what is wrong with them is said here, not in a log
         # A restart keeps the last ports where they are free: partners have the URL.
         wanted = PREFERRED_PORTS if self.options.prefer_ports else self.directory.last_ports()
         ports = [
@@ -105,7 +108,7 @@ class Instance:
             clock = ClockSettings(floor=clock.floor, origin=origin or started, started=started, speed=speed)
         operators = self.settings.operators_file or self.directory / "operators.json"
         token_file = self.directory / "operator-token"
-        if not token_file.exists() or not operators.exists():
+        if not token_file.exists() or Operators(operators).by_token(token_file.read_text().strip()) is None:
             write_private(token_file, add_operator(operators, "instance", "admin"))
         self._own_secret = self.settings.secret is None
         changes = {"gateway": gateway, "clock": clock, "operators_file": operators, "data": self.directory.path}

@@ -18,7 +18,7 @@ from gateway.places import room_for
 from gateway.process_report import processes_of
 from gateway.proxies import networks
 from gateway.settings import Settings, clock_of, public_url, secrets_of
-from gateway.tls import certificates_of
+from gateway.tls import SIDES, certificates_of
 from pipelines.views import ConfigView, ConnectionsView
 from sinks.errors import Misconfigured
 from sinks.kafka import AsyncAppender
@@ -37,7 +37,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
     if settings.operators_file is None:
         raise Misconfigured("DERMS_OPERATORS_FILE", "is not set", "a file made by: derms operator add NAME --role admin --file FILE")
     gateway = settings.gateway
-    certificates = {side: certificates_of(gateway, side) for side in ("OSCP", "OPERATIONS")}  # before anything is started
+    certificates = {side: certificates_of(gateway, side) for side in SIDES}  # before anything is started
     clock, kafka = clock_of(settings), settings.kafka
     config, connections = ConfigView(kafka, clock), ConnectionsView(kafka, clock)
     following = Following(kafka, clock)

@@ -21,6 +21,7 @@ from sinks.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
+SIDES = ("OSCP", "OPERATIONS")
 LOOK_EVERY_S = 10.0
 """So long after the last look at the files a new connection looks again (wall time)."""
 
