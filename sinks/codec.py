@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from io import SEEK_CUR, BytesIO
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import fastavro
@@ -21,6 +21,7 @@ from schemas.avro import SUFFIX, records, schema_of
 from schemas.errors import Undecodable
 from schemas.facts import Value
 from schemas.topics import Topic
+from sinks.avro_walk import Walk, walk_of
 
 MARKER = b"\xc3\x01"
 HEADER_LENGTH = len(MARKER) + 8
@@ -32,11 +33,12 @@ _BROKEN = (
 
 
 class Writer(NamedTuple):
-    """A schema values were written with: the record's name, the parsed schema, its JSON text."""
+    """A schema values were written with: the record's name, the parsed schema, its JSON text, the walk over its data."""
 
     record: str
     schema: Any
     text: str
+    walk: Walk
 
 
 def fingerprint_of_schema(schema: dict[str, Any]) -> bytes:
@@ -45,7 +47,8 @@ def fingerprint_of_schema(schema: dict[str, Any]) -> bytes:
 
 
 def _writer(record: str, schema: dict[str, Any]) -> Writer:
-    return Writer(record, fastavro.parse_schema(schema), json.dumps(schema))
+    parsed: Any = fastavro.parse_schema(schema)
+    return Writer(record, parsed, json.dumps(schema), walk_of(parsed, parsed["__named_schemas"]))
 
 
 def earlier_writers(folder: Traversable) -> Iterator[Writer]:
@@ -116,65 +119,12 @@ def _datum(raw: bytes, writer: Writer) -> Any:
     stream.seek(HEADER_LENGTH)
     try:
         datum = fastavro.schemaless_reader(stream, writer.schema, None if writer is newest else newest.schema)
-        _check_indexes(writer.schema, BytesIO(raw[HEADER_LENGTH:]), writer.schema["__named_schemas"])
+        writer.walk(raw, HEADER_LENGTH)
     except _BROKEN as error:
         raise Undecodable(f"{writer.record}: the datum does not fit its schema ({type(error).__name__})") from None
     if (rest := len(raw) - stream.tell()) != 0:
         raise Undecodable(f"{writer.record}: {rest} bytes are left over after the datum")
     return datum
-
-
-def _check_indexes(kind: Any, stream: BytesIO, named: Mapping[str, Any]) -> None:
-    """Walk over a datum that could be read, and raise IndexError for a negative index of an enum or union.
-
-    fastavro counts those from the end, so that bytes which mean nothing would come out as the last symbol.
-    """
-    match kind:
-        case "null":
-            pass
-        case "boolean":
-            stream.seek(1, SEEK_CUR)
-        case "double":
-            stream.seek(8, SEEK_CUR)
-        case "string" | "bytes":
-            stream.seek(_long(stream), SEEK_CUR)
-        case "long":
-            _long(stream)
-        case str():
-            _check_indexes(named[kind], stream, named)
-        case list():
-            _check_indexes(kind[_index(stream)], stream, named)
-        case {"type": "record"}:
-            for field in kind["fields"]:
-                _check_indexes(field["type"], stream, named)
-        case {"type": "enum"}:
-            _index(stream)
-        case {"type": "array"}:
-            while count := _long(stream):
-                if count < 0:  # then the block's length in bytes comes first
-                    _long(stream)
-                for _ in range(abs(count)):
-                    _check_indexes(kind["items"], stream, named)
-        case _:
-            _check_indexes(kind["type"], stream, named)
-
-
-def _index(stream: BytesIO) -> int:
-    index = _long(stream)
-    if index < 0:
-        raise IndexError("negative")
-    return index
-
-
-def _long(stream: BytesIO) -> int:
-    """Avro's variable-length zig-zag integer."""
-    bits = shift = 0
-    while True:
-        byte = stream.read(1)[0]
-        bits |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (bits >> 1) ^ -(bits & 1)
-        shift += 7
 
 
 def _words(error: ValidationError) -> str:

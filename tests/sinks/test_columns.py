@@ -213,11 +213,11 @@ def test_a_writer_that_is_not_flat_is_read_one_by_one_and_its_readings_keep_thei
     ],
 )  # fmt: skip
 def test_what_needs_more_than_defaults_has_no_layout(fields: list[dict[str, Any]]) -> None:
-    assert layout_of(Writer("Measurement", {}, json.dumps({"fields": fields}))) is None
+    assert layout_of(Writer("Measurement", {}, json.dumps({"fields": fields}), lambda raw, at: at)) is None
 
 
 def test_every_writer_of_the_topic_has_a_layout() -> None:
-    assert layout_of(Writer("MeasurementBatch", {}, json.dumps({"fields": []}))) is None
+    assert layout_of(Writer("MeasurementBatch", {}, json.dumps({"fields": []}), lambda raw, at: at)) is None
     assert all(layout_of(writer) for writer in WRITERS.values() if writer.record in ("Measurement", "MeasurementBatch"))
 
 

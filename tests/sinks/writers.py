@@ -15,7 +15,8 @@ from schemas.telemetry import Measurement, MeasurementBatch, Quality
 from schemas.topics import TELEMETRY
 from schemas.units import Phase, to_ms
 from sinks import codec, columns
-from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, Writer, _check_indexes, decode, fingerprint_of_schema, writer_of
+from sinks.avro_walk import walk_of
+from sinks.codec import HEADER_LENGTH, MARKER, WRITERS, Writer, decode, fingerprint_of_schema, writer_of
 from sinks.column_layouts import layout_of, table_of
 from sinks.columns import VALUES, Readings
 
@@ -66,7 +67,8 @@ NESTED = {
 
 def writer(schema: dict[str, Any]) -> Writer:
     """As the codec has them."""
-    return Writer(schema["name"], fastavro.parse_schema(schema), json.dumps(schema))
+    parsed = fastavro.parse_schema(schema)
+    return Writer(schema["name"], parsed, json.dumps(schema), walk_of(parsed, parsed["__named_schemas"]))
 
 
 def batch_of(schema: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def _plain(payload: bytes) -> list[dict[str, Any]] | None:
     body = BytesIO(payload[HEADER_LENGTH:])
     try:
         datum = fastavro.schemaless_reader(body, fastavro.parse_schema(text), None)
-        _check_indexes(found.schema, BytesIO(payload[HEADER_LENGTH:]), found.schema["__named_schemas"])
+        found.walk(payload, HEADER_LENGTH)
     except (EOFError, ValueError, LookupError, TypeError):
         return None
     if body.read():
