@@ -12,13 +12,12 @@ from fastapi.routing import iter_route_contexts
 
 from gateway.auth import Role
 from gateway.guard import SAFE_METHODS, SECURITY_HEADERS
+from gateway.operations import FOR_PROGRAMS
 from tests.gateway.operations_world import World
 from tests.gateway.oscp_side import Side
 
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/sign-out")}
 """What anybody may ask. Signing in is the way in; signing out without a session does nothing."""
-PAGES = {("GET", "/")}
-"""What sends a stranger to the sign-in page."""
 VIEWERS_MAY = {("POST", "/api/v1/sign-in-links")}
 """What changes something and needs no more than the right to read: a link signs in whoever asked for it."""
 PRODUCERS_MAY = {("POST", "/api/v1/telemetry")}
@@ -48,7 +47,7 @@ def changing(routes: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def test_the_walk_finds_the_routes(routes: list[tuple[str, str]]) -> None:
-    assert OPEN | PAGES | VIEWERS_MAY | PRODUCERS_MAY | {("GET", "/metrics"), ("PUT", "/api/v1/config")} <= set(routes)
+    assert OPEN | VIEWERS_MAY | PRODUCERS_MAY | {("GET", "/metrics"), ("PUT", "/api/v1/config")} <= set(routes)
     assert len(routes) > 30
 
 
@@ -58,10 +57,12 @@ def test_a_stranger_gets_nowhere_whatever_the_body(world: World, routes: list[tu
             for token in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic YTpi"}):
                 headers = {"Content-Type": "application/json", **token}
                 answer = world.ask(method, path, address="203.0.113.7", headers=headers, content=content)
-                if (method, path) in PAGES:
-                    assert answer.headers["location"] == "/sign-in"
-                elif (method, path) not in OPEN:
+                if (method, path) in OPEN:
+                    continue
+                if path.startswith(FOR_PROGRAMS):
                     assert answer.status_code == 401, (method, path, answer.text)
+                else:
+                    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in"), (method, path, answer.text)
     assert world.appender.appended == []
 
 
@@ -73,6 +74,14 @@ def test_no_route_of_the_api_is_without_a_right(world: World, routes: list[tuple
             assert world.ask(method, path, Role.PRODUCER, json={}).status_code == 403, (method, path)
         if method not in SAFE_METHODS and (method, path) not in VIEWERS_MAY:
             assert world.ask(method, path, Role.VIEWER, json={}).status_code == 403, (method, path)
+    assert world.appender.appended == []
+
+
+def test_no_page_that_changes_something_is_without_a_right(world: World, routes: list[tuple[str, str]]) -> None:
+    cookies, csrf = world.signed_in(Role.VIEWER)
+    for method, path in changing(routes):
+        if not path.startswith("/api/") and (method, path) not in OPEN:
+            assert world.ask(method, path, cookies=cookies, data={"csrf": csrf}).status_code == 403, (method, path)
     assert world.appender.appended == []
 
 
