@@ -11,13 +11,14 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 from functools import partial
+from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.oscp_auth import ConnectionsView, Doorkeeper, unavailable
-from gateway.oscp_exchanges import Exchanges
+from gateway.oscp_exchanges import Exchanges, Poster
 from gateway.oscp_intake import EFFECT_WITHIN_S, Appender, Cipher, Intake
 from gateway.oscp_openapi import ANSWERS, described, request_body
 from gateway.oscp_refusals import Refusal
@@ -50,11 +51,15 @@ RECORDED = frozenset({400, 404, 409, 413, 415, 501})
 """Refusals of a known partner that people may want to read about; the others would only repeat themselves."""
 
 
+class Keeper(Appender, Poster, Protocol):
+    """`sinks.kafka.AsyncAppender`: keeps messages, and records what may get lost."""
+
+
 def oscp_app(
     *,
     config: View[Configuration],
     connections: ConnectionsView,
-    appender: Appender,
+    appender: Keeper,
     secrets: Cipher,
     clock: Clock,
     public_url: str,

@@ -11,7 +11,7 @@ from confluent_kafka import Producer as Client
 
 from schemas.facts import Value
 from schemas.topics import Topic
-from sinks.errors import Unavailable
+from sinks.errors import Refused, Unavailable
 from sinks.kafka_clients import broker_words, producer_config, topic_name
 from sinks.kafka_producer import Appendable, failure, payload
 from sinks.settings import KafkaSettings
@@ -47,6 +47,12 @@ class AsyncAppender:
         `Refused(413)` for a message that is too large.
         """
         await self._acknowledged([self._hand_over(topic, key, value)])
+
+    def post(self, topic: Topic, key: str, value: Value | bytes) -> None:
+        """Hand a value over and wait for nothing: for what may be missing. What cannot be taken or delivered is left out."""
+        with contextlib.suppress(BufferError, KafkaException, Refused):
+            if not self._closing.is_set():
+                self._client.produce(topic_name(self._settings, topic), value=payload(topic, value), key=key.encode())
 
     async def append_many(self, items: Sequence[Appendable]) -> None:
         """Append all (in order within a key) and return once all are acknowledged; on any failure raise the first one's error.

@@ -13,7 +13,7 @@ from schemas.config import Configuration
 from schemas.connection import EXCHANGE, Connection, ConnectionState, Credential, Event, InboundMessage
 from schemas.facts import Value, digest
 from schemas.oscp.v20 import BASE_PATH
-from schemas.topics import Topic
+from schemas.topics import EVENTS, Topic
 from sinks.errors import Refused, Unavailable
 from tests.builders import T0, configuration
 
@@ -67,7 +67,14 @@ class Broker:
             if self.effect:
                 self.effect(value)
         elif isinstance(value, Event):
-            (self.exchanges if value.kind == EXCHANGE else self.events).append(value)
+            self.events.append(value)
+
+    def post(self, topic: Topic, key: str, value: Value) -> None:
+        assert topic is EVENTS
+        assert isinstance(value, Event)
+        assert value.kind == EXCHANGE
+        if self.away is None:
+            self.exchanges.append(value)
 
 
 class Cipher:
