@@ -11,7 +11,7 @@ from schemas.units import rfc3339
 from tests.benchmarks.front_door.http_lines import Answering, Line, Request, line_to, request_bytes
 
 HORIZON = 3
-SETTING_UP_AT_ONCE = 24
+SETTING_UP_AT_ONCE = 100
 PEER_PATH = "/p/"
 
 

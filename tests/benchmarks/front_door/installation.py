@@ -85,18 +85,17 @@ def installed(kafka: KafkaSettings, directory: Path, partners: int, interval_s: 
         "DERMS_OPERATORS_FILE": str(operators),
         "DERMS_GATEWAY__OSCP_PORT": str(port),
         "DERMS_GATEWAY__OPERATIONS_PORT": str(free_port()),
+        "DERMS_GATEWAY__OSCP_MAX_CONNECTIONS": str(4 * partners + 1_000),  # all come from one address, which has half at most
     }
     found = Installation(settings, port)
     try:
         for name in ("gateway", *flows):
-            ready = directory / f"{name}.ready"
-            command = [sys.executable, "-m", "gateway.processes", name, "--ready", str(ready)]
+            command = [sys.executable, "-m", "gateway.cli", *(["gateway"] if name == "gateway" else ["run", name])]
             found.processes[name] = Tree(command, directory / f"{name}.log", environment)
         deadline = time.monotonic() + READY_WITHIN_S
-        while not all((directory / f"{name}.ready").exists() for name in found.processes):
-            ended = [name for name, tree in found.processes.items() if tree.exited()]
-            if ended or time.monotonic() > deadline:
-                raise RuntimeError(f"not ready: {ended or list(found.processes)}: {found.processes[(ended or ['gateway'])[0]].words()}")
+        while late := [name for name, tree in found.processes.items() if f"{name} is running" not in tree.words()]:
+            if found.processes[late[0]].exited() or time.monotonic() > deadline:
+                raise RuntimeError(f"{late[0]} is not ready: {found.processes[late[0]].words()}")
             time.sleep(0.1)
         yield found
     finally:

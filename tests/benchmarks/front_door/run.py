@@ -18,6 +18,8 @@ from tests.benchmarks.front_door.scenes import Answers, Sender, as_fast_as_taken
 from tests.benchmarks.report import Asked
 
 INTERVAL_S = 10.0
+FLOWS = ("lifecycle", "dispatch")
+"""What a connection's life needs. The flows that make envelopes and reports of forecasts have benchmarks of their own."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class FrontDoor:
 def measured(kafka: KafkaSettings, directory: Path, plan: Plan) -> FrontDoor:
     """Run all scenes. Blocks for some minutes."""
     found = FrontDoor(partners=plan.partners)
-    with installed(kafka, directory, plan.partners, INTERVAL_S, ("control",)) as installation:
+    with installed(kafka, directory, plan.partners, INTERVAL_S, FLOWS) as installation:
         uvloop.run(_scenes(installation, plan, found))
     return found
 
