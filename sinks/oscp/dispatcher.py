@@ -107,7 +107,7 @@ class Dispatcher:
         self._post(message, partition, offset)
 
     def command(self, command: Command, partition: int, offset: int) -> None:
-        """Take over an operator's command; other kinds than RETRY_MESSAGE and DROP_MESSAGE only move the position."""
+        """Take over an operator's command; other kinds than those of `orders.KINDS` only move the position."""
         self._post(command, partition, offset)
 
     def standings(self) -> list[Standing]:

@@ -1,4 +1,4 @@
-"""Operators' commands about single messages: retry and drop."""
+"""Operators' commands to dispatch: retry or drop a single message; resume, which also tries at once what is held back."""
 
 import json
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from schemas.connection import Command, CommandKind, Event, refused_command
 from sinks.oscp.partner_run import PartnerRun
 
-KINDS = frozenset({CommandKind.RETRY_MESSAGE, CommandKind.DROP_MESSAGE})
+KINDS = frozenset({CommandKind.RETRY_MESSAGE, CommandKind.DROP_MESSAGE, CommandKind.RESUME})
 """The commands dispatch obeys; the others are for other flows."""
 
 
@@ -20,7 +20,10 @@ def message_id_of(command: Command) -> str:
 
 
 async def carry_out(command: Command, run: PartnerRun) -> bool:
-    """Do what the command asks with the partner's queue; whether the message waits there."""
+    """Do what the command asks with the partner's queue; whether the message waits there, where it is about one."""
+    if command.kind is CommandKind.RESUME:
+        run.try_now()
+        return True
     act = run.retry if command.kind is CommandKind.RETRY_MESSAGE else run.drop
     return await act(message_id_of(command), command.by, command.event_id)
 

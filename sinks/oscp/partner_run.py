@@ -25,6 +25,8 @@ from sinks.oscp.waiting import Notice, Now, Waiting
 LOOK_S = 1.0
 """While something waits, the connection and the configuration are looked at this often (wall)."""
 RECORD_AGAIN_S = 1.0
+BEAT_AT_LEAST_S = 1.0
+"""So long (wall) a heartbeat may take, however short its interval."""
 _ONLY: dict[ConnectionState, frozenset[str]] = {
     ConnectionState.SUSPENDED: frozenset(),
     ConnectionState.FAILED: frozenset(),
@@ -118,6 +120,11 @@ class PartnerRun:
             else:
                 await self._pause(now)
 
+    def try_now(self) -> None:
+        """An operator's wish to try at once what is held back."""
+        self.queue.release()
+        self._news.set()
+
     async def retry(self, message_id: str, by: str, command_id: str) -> bool:
         """An operator's wish to send a message now; whether it waits here."""
         if (parked := self.queue.parked.get(message_id)) is not None:
@@ -164,14 +171,17 @@ class PartnerRun:
 
     async def _attempt(self, waiting: Waiting) -> None:
         message: OutboundMessage | None = None
+        seen = self._seen
         try:
             message = await self._office.body(waiting)
-            judgement = await self._office.sender.attempt(message)
+            judgement = await self._sent(waiting, message)
         except Unavailable as problem:
             judgement = Judgement(Outcome.RETRY, None, problem.words)
         except Undecodable as problem:
             judgement = Judgement(Outcome.REFUSED, None, f"its body cannot be read again: {problem}")
         settled = self.queue.settle(waiting, judgement, self._office.now())
+        if settled.outcome is Outcome.HELD and seen != self._seen:
+            self.queue.release()  # it was refused with what is not used any more
         notices = list(settled.notices)
         if settled.outcome is Outcome.REFUSED:
             notices.append(_refusal(waiting, judgement))
@@ -185,6 +195,17 @@ class PartnerRun:
         if settled.outcome in FINAL_OUTCOMES:
             self._office.done(waiting)
         self._news.set()
+
+    async def _sent(self, waiting: Waiting, message: OutboundMessage) -> Judgement:
+        """One attempt. A heartbeat is given up when it expires: nobody needs its answer, and the next one waits behind it."""
+        left_s = None
+        if waiting.beat:
+            left_s = (waiting.expires_ms - self._office.now().clock_ms) / 1000 / self._office.clock.speed
+        try:
+            async with asyncio.timeout(None if left_s is None else max(left_s, BEAT_AT_LEAST_S)):
+                return await self._office.sender.attempt(message)
+        except TimeoutError:
+            return Judgement(Outcome.RETRY, None, "no answer before the next heartbeat was due")
 
     async def _gone(self, waiting: Waiting, outcome: Outcome, words: str, about: str = "") -> None:
         """A message ends without an attempt."""

@@ -8,6 +8,7 @@ of these.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
 from sinks.oscp.answers import Judgement
 from sinks.oscp.breaker import Breaker, BreakerState
@@ -165,8 +166,9 @@ class PartnerQueue:
         return next((each for each in known if each.message_id == message_id), None)
 
     def release(self) -> None:
-        """The connection or configuration changed: whatever held the queue may be mended, so try at once."""
-        self.hold = None
+        """The connection or configuration changed: whatever held the queue may be mended, so try one message at once."""
+        if self.hold is not None:
+            self.hold.probe_at = 0.0
         self.paused_until = 0.0
         self._wake()
 
@@ -189,7 +191,8 @@ class PartnerQueue:
             return True
         if self.busy >= self.pace.under_way or self.paused_until > now.wall or not self.breaker.allows(now.wall):
             return False
-        if self.hold is not None and (self.busy or now.wall < self.hold.probe_at):
+        mends = head.action == Action.REGISTER and head.attempts == 0  # the partner may refuse all else until it has this
+        if self.hold is not None and not mends and (self.busy or now.wall < self.hold.probe_at):
             return False
         return not self._backlog(head, now) or self.rate_at <= now.wall
 

@@ -1,6 +1,7 @@
 """The dispatcher over real sockets: order, retries, restarts, holds, expiry; one partner never waits for another (semantics 8)."""
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -389,3 +390,60 @@ def test_a_fault_of_our_own_is_told_and_ends_the_taking(cp: FakePartner) -> None
     dispatcher.stop()
     assert isinstance(told[0], ZeroDivisionError)
     assert dispatcher.standings() == []
+
+
+def test_a_heartbeat_nobody_answers_does_not_keep_the_next_one_waiting(cp: FakePartner) -> None:
+    hangs = threading.Event()
+
+    def answer(request: Request) -> int:
+        if request.id == "m0":
+            hangs.wait(20)
+        return 204
+
+    cp.answer = answer
+    world = World(speed=1.0, vector=cp.url)
+    beat = {"action": "Heartbeat", "group_id": None, "body": oscp_example("Heartbeat"), "expires_at": T0 + timedelta(seconds=1)}
+    world.owe(message(0, **beat), message(1, **{**beat, "expires_at": T0 + timedelta(hours=1)}))
+    try:
+        with world.dispatching():
+            eventually(lambda: world.kafka.of("m0") == [Outcome.RETRY], within_s=10)
+            world.clock.advance(timedelta(seconds=2))
+            eventually(lambda: world.delivered(1), within_s=10)
+    finally:
+        hangs.set()
+    assert world.kafka.of("m0") == [Outcome.RETRY, Outcome.EXPIRED]
+
+
+def test_a_refusal_of_an_old_token_that_comes_late_does_not_hold_what_goes_with_the_new_one(cp: FakePartner) -> None:
+    slow, under_way = threading.Event(), threading.Event()
+
+    def answer(request: Request) -> int:
+        if request.headers["authorization"] == "Token new":
+            return 204
+        under_way.set()
+        slow.wait(20)
+        return 403
+
+    cp.answer = answer
+    world = World(speed=1.0, vector=cp.url)  # a probe would take five minutes
+    world.owe(message(0))
+    with world.dispatching() as dispatcher:
+        assert under_way.wait(10)
+        renewed = world.connection("vector", cp.url).model_copy(update={"peer_token": SECRETS.encrypt("new", "vector")})
+        world.connections["vector"] = renewed
+        world.owe(message(1, group_id="g2"), dispatcher=dispatcher)
+        eventually(lambda: world.delivered(1), within_s=10)
+        slow.set()
+        eventually(lambda: world.delivered(0), within_s=10)
+
+
+def test_resuming_tries_at_once_what_is_held(cp: FakePartner) -> None:
+    cp.answer = lambda request: 403
+    world = World(speed=1.0, vector=cp.url)  # a probe would take five minutes
+    world.owe(message(0))
+    with world.dispatching() as dispatcher:
+        eventually(lambda: world.kafka.of("m0") == [Outcome.HELD], within_s=10)
+        cp.answer = lambda request: 204
+        dispatcher.command(command(CommandKind.RESUME, ""), 0, 0)
+        eventually(lambda: world.delivered(0), within_s=10)
+    assert world.kafka.events() == ["dispatch.held", "dispatch.resumed"]

@@ -227,7 +227,19 @@ def test_a_change_of_the_connection_ends_a_hold_at_once() -> None:
     end(q, go(q, now()), Outcome.HELD, now(), status=None)
     assert q.next(now(1.0)) is None
     q.release()
-    assert go(q, now(1.0)).message_id == "m0"
+    mended = q.settle(go(q, now(1.0)), judged(Outcome.DELIVERED, status=204), now(1.0))
+    assert [notice.kind for notice in mended.notices] == ["dispatch.resumed"]
+
+
+def test_a_new_registration_is_not_held_since_it_is_what_mends() -> None:
+    q = queue()
+    q.add(message(0))
+    end(q, go(q, now()), Outcome.HELD, now(), status=403)
+    q.add(message(1, group=None, action="Register"))
+    new = go(q, now(1.0))
+    assert new.message_id == "m1"
+    end(q, new, Outcome.HELD, now(1.0), status=403)
+    assert q.next(now(2.0)) is None
 
 
 def test_states_that_stop_what_we_send_let_only_some_actions_go() -> None:
