@@ -14,7 +14,7 @@ from gateway.commands.target import DataOption, Target
 
 LOOK_EVERY_S = 2.0
 MOST = 1000
-WIDE = 110
+WIDE = 140
 PartnerArgument = Annotated[str, typer.Argument(help="The partner's id.")]
 
 

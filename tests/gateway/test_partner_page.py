@@ -1,0 +1,242 @@
+"""A partner's page: what it says, what its buttons do and for whom, and that the token is shown once and nowhere else."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.auth import Role
+from schemas.connection import Command, CommandKind, Connection, ConnectionState
+from schemas.outbound import Outcome
+from schemas.topics import COMMANDS
+from tests.gateway import story
+from tests.gateway.exchanges import OUR_CAUSE, PEER_TOKEN, came, forecast, owed, sent, told
+from tests.gateway.facts import NOW, connection, record
+from tests.gateway.operations_world import HOST, World
+from tests.gateway.test_pages import EVIL, tags_of, text_of
+
+PAGE = "/partners/vector"
+FROM_HERE = {"Origin": HOST, "Sec-Fetch-Site": "same-origin"}
+
+
+def world_of(tmp_path: Path, *records: Any, state: ConnectionState = ConnectionState.ONLINE, **changes: Any) -> World:
+    return World(tmp_path, records=[record(connection(state, **changes)), *records])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return world_of(tmp_path, *told())
+
+
+def page_of(world: World, path: str = PAGE, role: Role = Role.VIEWER) -> str:
+    answer = world.ask("GET", path, role)
+    assert answer.status_code == 200, answer.text
+    tags_of(answer.text)
+    return answer.text
+
+
+def pressed(world: World, role: Role = Role.OPERATOR, csrf: str | None = None, **fields: str) -> httpx.Response:
+    cookies, own = world.signed_in(role)
+    return world.ask("POST", PAGE, cookies=cookies, headers=FROM_HERE, data={"csrf": own if csrf is None else csrf, **fields})
+
+
+def commands(world: World) -> list[Command]:
+    return world.appender.values(COMMANDS)
+
+
+def test_the_page_says_how_the_connection_stands(world: World) -> None:
+    text = text_of(page_of(world))
+    for words in (
+        "Connected: both sides have shaken hands.",
+        "a heartbeat every 5 min; intermittent measurements",
+        "https://cp.example/oscp/cp/2.0",
+        "Offline if silent at",
+        "its last heartbeat vouched for 15 min ahead",
+        "VEC-0001",
+        "no connection: connection refused",
+        "POST UpdateGroupCapacityForecast",
+        "held 403",
+        "Vector registered, to be reached at",
+    ):
+        assert words in text
+
+
+def test_times_are_local_with_utc_beside(world: World) -> None:
+    html = page_of(world)
+    at = NOW - timedelta(seconds=59)
+    assert f'datetime="{at:%Y-%m-%dT%H:%M:%S}.000Z" title="{at:%Y-%m-%dT%H:%M:%S}.000Z">20:25:41</time>' in html
+
+
+def test_a_partner_that_answers_403_to_everything_can_be_mended_by_a_button(world: World) -> None:
+    html = page_of(world, role=Role.OPERATOR)
+    assert "The partner answers 403 to what we send" in html
+    assert 'class="" aria-describedby="about-register"' in html
+    assert "The partner answers 403 to what we send" in text_of(page_of(world, "/"))
+    message = owed(NOW, "Heartbeat", {})
+    world.projection.take([record(message), record(sent(message))])
+    assert "answers 403" not in page_of(world)
+
+
+def test_what_was_done_about_it_ends_the_advice(tmp_path: Path) -> None:
+    message = owed(NOW - timedelta(minutes=5), "UpdateAssetMeasurements", {})
+    held = [record(message), record(sent(message, 1, Outcome.HELD, 401))]
+    assert "answers 401" in page_of(world_of(tmp_path, *held))
+    (tmp_path / "again").mkdir()
+    assert "answers 401" not in page_of(world_of(tmp_path / "again", *held, registered_at=NOW))
+
+
+def test_bodies_are_there_without_secrets(world: World) -> None:
+    html = page_of(world, f"{PAGE}?heartbeats=1")
+    assert html.count("(removed)") == 3  # theirs, and ours for each attempt
+    for secret in (PEER_TOKEN, OUR_CAUSE, "$token", world.secrets.key_id, "ciphertext-of-the-peer-token"):
+        assert secret not in html
+
+
+def test_what_partners_write_stays_text(tmp_path: Path) -> None:
+    at = NOW - timedelta(minutes=1)
+    values = [came(at, "Handshake", EVIL, {"name": EVIL}), *forecast(at)]
+    message = owed(at, "Handshake", {EVIL: EVIL}, correlation_id=EVIL)
+    records = [record(value) for value in (*values, message, sent(message, words=EVIL, url=f"https://{EVIL}"))]
+    html = page_of(world_of(tmp_path, *records, words=EVIL, peer_base_url=EVIL))
+    assert "<script>alert" not in html
+    assert "<img src=x" not in html
+
+
+def test_long_bodies_are_cut_and_very_long_ones_told(tmp_path: Path) -> None:
+    message, longer = owed(NOW, "Handshake", {"x": "y" * 9000}), owed(NOW - timedelta(1), "Handshake", {"x": "z" * 400_000})
+    html = page_of(world_of(tmp_path, *(record(value) for value in (message, sent(message), longer, sent(longer)))))
+    assert "y" * 3000 in html
+    assert "y" * 5000 not in html
+    assert "zzzz" not in html
+    assert "too long to be kept here" in html
+
+
+def test_the_clock_of_a_partner_that_vouches_for_the_past_is_called_wrong(tmp_path: Path) -> None:
+    beat = came(NOW, "Heartbeat", "b", {"offline_mode_at": (NOW - timedelta(hours=1)).isoformat()})
+    assert "wrong by 1 h or more" in text_of(page_of(world_of(tmp_path, record(beat))))
+
+
+def test_older_lines_are_on_the_next_page(tmp_path: Path) -> None:
+    messages = [owed(NOW - timedelta(minutes=n), "Handshake", {"n": n}) for n in range(70)]
+    world = world_of(tmp_path, *(record(sent(message)) for message in messages))
+    html = page_of(world)
+    assert html.count("we ask it") == 50
+    older = html.split("before=")[1].split('"')[0]
+    rest = page_of(world, f"{PAGE}?before={older}")
+    assert rest.count("we ask it") == 20
+    assert ">Newest</a>" in rest
+    assert world.ask("GET", f"{PAGE}?before=x", Role.VIEWER).status_code == 400
+
+
+@pytest.mark.parametrize("state", ConnectionState)
+def test_every_state_has_a_page(tmp_path: Path, state: ConnectionState) -> None:
+    html = page_of(world_of(tmp_path, state=state), role=Role.OPERATOR)
+    assert (">Resume<" in html) == (state is ConnectionState.SUSPENDED)
+    assert "Issue a token…" in html
+
+
+def test_a_partner_nothing_is_known_of_has_a_page(tmp_path: Path) -> None:
+    text = text_of(page_of(World(tmp_path, records=[]), role=Role.OPERATOR))
+    assert "Nothing has passed between us yet." in text
+    assert "Deregister" not in text
+
+
+def test_viewers_see_no_buttons_and_nobody_sees_it_unasked(world: World) -> None:
+    html = page_of(world)
+    assert "What you can do" not in html
+    assert "Deregister" not in html
+    asked = world.ask("GET", PAGE)
+    assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in")
+    assert world.ask("GET", "/partners/nobody", Role.VIEWER).status_code == 404
+    assert world.ask("GET", f"{PAGE}?confirm=token", Role.VIEWER).status_code == 403
+    assert world.ask("GET", PAGE, Role.PRODUCER).status_code == 403
+
+
+@pytest.mark.parametrize("action", ["handshake", "suspend", "resume", "register"])
+def test_a_button_asks_and_comes_back_to_the_page(world: World, action: str) -> None:
+    answer = pressed(world, action=action)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{PAGE}?done={action}")
+    (command,) = commands(world)
+    assert (command.kind, command.by, command.partner_id) == (CommandKind(action.upper()), "operator-1", "vector")
+    assert "What comes of it appears below." in page_of(world, answer.headers["location"])
+
+
+def test_the_end_of_a_connection_is_asked_for_twice(world: World) -> None:
+    answer = pressed(world, action="deregister")
+    assert answer.headers["location"] == f"{PAGE}?confirm=deregister"
+    assert commands(world) == []
+    assert "its fallback forecasts hold" in page_of(world, answer.headers["location"], Role.OPERATOR)
+    assert pressed(world, action="deregister", confirmed="yes").headers["location"] == f"{PAGE}?done=deregister"
+    assert [command.kind for command in commands(world)] == [CommandKind.DEREGISTER]
+
+
+def test_a_new_token_is_shown_once_and_stands_in_no_address(world: World) -> None:
+    world.lifecycle_answers()
+    assert pressed(world, action="token").headers["location"] == f"{PAGE}?confirm=token"
+    answer = pressed(world, action="token", confirmed="yes")
+    (command,) = commands(world)
+    token = world.secrets.token("vector", command.event_id)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert token in answer.text
+    tags_of(answer.text)
+    for path in (PAGE, f"{PAGE}?heartbeats=1", "/", "/api/v1/commands", "/api/v1/partners/vector/timeline"):
+        assert token not in world.ask("GET", path, Role.ADMIN).text
+
+
+def test_without_a_lifecycle_no_token_is_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api_partners.TOKEN_WITHIN_S", 0.05)
+    answer = pressed(world, action="token", confirmed="yes")
+    assert answer.status_code == 503
+    assert "No token yet" in answer.text
+
+
+def test_an_address_and_a_token_may_come_with_the_registration(world: World) -> None:
+    answer = pressed(world, action="register", base_url=" https://new.example/cp ", token=PEER_TOKEN)
+    assert answer.status_code == 303
+    assert PEER_TOKEN not in answer.headers["location"]
+    payload = json.loads(commands(world)[0].payload)
+    assert payload["base_url"] == "https://new.example/cp"
+    assert world.secrets.decrypt(payload["peer_token"], "vector") == PEER_TOKEN
+    refused = pressed(world, action="register", base_url="ftp://x", token=PEER_TOKEN)
+    assert refused.status_code == 400
+    assert "The address must be an http or https URL." in refused.text
+    assert PEER_TOKEN not in refused.text
+
+
+def test_other_sites_and_viewers_can_do_nothing(world: World) -> None:
+    cookies, csrf = world.signed_in(Role.OPERATOR)
+    fields = {"csrf": csrf, "action": "suspend"}
+    foreign = world.ask("POST", PAGE, cookies=cookies, headers={"Origin": "https://evil.example"}, data=fields)
+    assert foreign.status_code == 403
+    assert pressed(world, csrf="", action="suspend").status_code == 403
+    assert pressed(world, csrf="wrong", action="suspend").status_code == 403
+    assert pressed(world, Role.VIEWER, action="suspend").status_code == 403
+    assert world.ask("POST", PAGE, headers=FROM_HERE, data=fields).status_code == 303
+    assert world.ask("POST", PAGE, cookies=cookies, headers=FROM_HERE, json=fields).status_code == 415
+    assert pressed(world, action="explode").status_code == 400
+    assert commands(world) == []
+
+
+def test_ids_of_all_kinds_have_a_page(tmp_path: Path) -> None:
+    plain = story.configuration().model_dump(mode="json")
+    odd = 'north/"v"#1?&<b>'
+    plain["partners"].append({"id": odd})
+    world = World(tmp_path, configuration=type(story.configuration()).model_validate(plain))
+    link = "/partners/north/%22v%22%231%3F%26%3Cb%3E"
+    assert f'href="{link}"' in page_of(world, "/")
+    assert "north/&#34;v&#34;#1?&amp;&lt;b&gt;" in page_of(world, link, Role.OPERATOR)
+    cookies, csrf = world.signed_in(Role.OPERATOR)
+    answer = world.ask("POST", link, cookies=cookies, headers=FROM_HERE, data={"csrf": csrf, "action": "register"})
+    assert answer.headers["location"] == f"{link}?done=register"
+    assert commands(world)[0].partner_id == odd
+
+
+def test_a_partner_that_is_no_longer_configured_has_no_buttons(tmp_path: Path) -> None:
+    gone = Connection.model_validate({**connection().model_dump(), "partner_id": "former"})
+    world = World(tmp_path, records=[record(gone)])
+    html = page_of(world, "/partners/former", Role.OPERATOR)
+    assert "What you can do" not in html
