@@ -20,7 +20,7 @@ class GatewaySettings(Part):
     oscp_tls_cert_file: Path | None = None
     oscp_tls_key_file: Path | None = None
     oscp_client_ca_file: Path | None = None
-    oscp_max_connections: int = Field(default=4000, ge=1)
+    oscp_max_connections: int = Field(default=6000, ge=1)
     public_url: str | None = None
     operations_host: str = "127.0.0.1"
     operations_port: int = Field(default=8481, ge=0, le=65535)
