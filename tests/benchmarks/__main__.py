@@ -13,16 +13,19 @@ from pathlib import Path
 from sinks.settings import KafkaSettings
 from tests.benchmarks import report, sizes, tools
 from tests.benchmarks.broker import Broker, Round, rounds_of
+from tests.benchmarks.front_door.run import FrontDoor, measured
+from tests.benchmarks.front_door.run import Plan as Door
 from tests.benchmarks.live import Live, Plan, Scene
 from tests.benchmarks.readings import Fleet
 from tests.benchmarks.rounds import Result, RoundFailed, Runner, warm_up
 from tests.benchmarks.variants import NAMES, VARIANTS, Variant
 from tests.kafka.broker import ApacheKafka, missing_tools
 
-LIVE = "live"
-LIVE_MINUTES = 6.0
+LIVE, FRONT_DOOR = "live", "front-door"
+LIVE_MINUTES = 10.0
 NOISY = 0.15
 """Cores that others may have without being mentioned."""
+QUICK_DOOR = Door(partners=100, forecasts_s=5, beats_s=20, flood_s=5)
 QUICK_LIVE = Plan(assets=10_000, history_s=1_200, before_s=45, steady_s=12, lateness_s=20)
 
 
@@ -31,7 +34,7 @@ def main() -> int:
     if (reason := missing_tools()) is not None:
         print(f"{reason}. Install a JDK 17 or later and Maven.", file=sys.stderr)
         return 1
-    names = options.only or [*NAMES, LIVE]
+    names = options.only or [*NAMES, LIVE, FRONT_DOOR]
     directory = tools.CACHE / "run"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -41,22 +44,39 @@ def main() -> int:
     kafka.start()
     try:
         broker = Broker(KafkaSettings(bootstrap=kafka.bootstrap, replication=1, min_insync=1), kafka.pid)
-        results = list(_compared(broker, directory, [name for name in names if name != LIVE], options, failures))
+        results = list(_compared(broker, directory, [name for name in names if name not in (LIVE, FRONT_DOOR)], options, failures))
         live = _live(broker, directory / LIVE, QUICK_LIVE if options.quick else Plan(), failures) if LIVE in names else None
+        door = (
+            _front_door(broker.settings, directory / FRONT_DOOR, QUICK_DOOR if options.quick else Door(), failures)
+            if FRONT_DOOR in names
+            else None
+        )
     finally:
         kafka.stop()
     found = report.medians(results)
-    numbers = report.asked(found, live)
+    numbers = report.asked(found, live) + (door.asked() if door else [])
     minutes = (time.monotonic() - began) / 60
     print(f"\n{report.measured_table(found)}\n")
     if live is not None:
         print(f"{report.live_table(live)}\n")
+    if door is not None:
+        print(f"{door.table()}\n")
     print(f"{report.asked_table(numbers)}\n")
     for failure in failures:
         print(f"FAILED  {failure}")
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine(), "minutes": minutes}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"machine": machine, "failures": failures, **report.plain(results, found, numbers, live)}, indent=1))
+    options.out.write_text(
+        json.dumps(
+            {
+                "machine": machine,
+                "failures": failures,
+                **report.plain(results, found, numbers, live),
+                "front_door": door.plain() if door else None,
+            },
+            indent=1,
+        )
+    )
     print(f"{minutes:.1f} minutes; all of it is in {options.out}")
     if not failures:
         shutil.rmtree(directory, ignore_errors=True)
@@ -69,14 +89,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=None, help="rounds of each variant (5; with --quick 1)")
     parser.add_argument("--assets", type=numbers, default=None, help="fleets, such as 1000,10000,100000 (those; with --quick 1000)")
     parser.add_argument("--readings", type=int, default=None, help="readings of our single-message rounds; the others scale with it")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=None, help=f"some of: {', '.join([*NAMES, LIVE])}")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=None, help=f"some of: {', '.join([*NAMES, LIVE, FRONT_DOOR])}")
     parser.add_argument("--minutes", type=float, default=35.0, help="begin no round that would not be over then (35)")
     parser.add_argument("--quick", action="store_true", help="one small round: does everything work? (5 minutes)")
     parser.add_argument("--out", type=Path, default=Path(".cache/bench.json"), help="where the numbers go as JSON")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.assets = options.assets or ([1_000] if options.quick else [1_000, 10_000, 100_000])
-    if unknown := set(options.only or ()) - {*NAMES, LIVE}:
+    if unknown := set(options.only or ()) - {*NAMES, LIVE, FRONT_DOOR}:
         parser.error(f"no such variant: {', '.join(sorted(unknown))}")
     return options
 
@@ -146,6 +166,14 @@ class _Data:
         if key not in self._made:
             self._made[key] = list(rounds_of(fleet, form))
         return self._made[key]
+
+
+def _front_door(settings: KafkaSettings, directory: Path, plan: Door, failures: list[str]) -> FrontDoor | None:
+    try:
+        return measured(settings, directory, plan)
+    except (RuntimeError, ConnectionError) as failure:
+        failures.append(f"{FRONT_DOOR}: {failure}")
+        return None
 
 
 def _line(number: int, result: Result) -> str:

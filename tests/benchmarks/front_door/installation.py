@@ -16,9 +16,10 @@ from gateway.auth import add_operator
 from gateway.ports import free_port
 from pipelines.rules.configuration import changes_between, key_of
 from schemas.config import Configuration
-from schemas.connection import Command, CommandKind
-from schemas.topics import COMMANDS, CONFIG
-from sinks.kafka import Producer, create_topics
+from schemas.connection import EXCHANGE, Command, CommandKind, Event
+from schemas.topics import COMMANDS, CONFIG, EVENTS
+from sinks.codec import decode
+from sinks.kafka import Follower, Producer, RawRecord, create_topics
 from sinks.secrets import Secrets
 from sinks.settings import KafkaSettings
 from tests.benchmarks.processes import Tree
@@ -46,6 +47,23 @@ class Installation:
             found[partner_id] = secrets.token(partner_id, command.event_id)
         producer.close()
         return found
+
+
+def went_offline(settings: KafkaSettings) -> int:
+    """How often a partner was declared OFFLINE so far, by the events."""
+    found: list[str] = []
+
+    def take(records: list[RawRecord]) -> None:
+        values = (decode(record.raw, EVENTS) for record in records)
+        found.extend(value.kind for value in values if isinstance(value, Event) and value.kind != EXCHANGE)
+
+    follower = Follower(settings, [EVENTS], take, client_id="bench-events")
+    follower.start()
+    try:
+        follower.wait_ready(READY_WITHIN_S)
+    finally:
+        follower.stop()
+    return found.count("connection.offline")
 
 
 def configuration(partners: int, interval_s: float) -> Configuration:

@@ -10,12 +10,11 @@ from typing import Any
 
 import uvloop
 
-from schemas.topics import EVENTS
 from sinks.settings import KafkaSettings
 from tests.benchmarks.front_door.fleet import Fleet
-from tests.benchmarks.front_door.installation import Installation, installed
+from tests.benchmarks.front_door.installation import Installation, installed, went_offline
 from tests.benchmarks.front_door.scenes import Answers, Sender, as_fast_as_taken, at_pace, beside_a_flood, quantile
-from tests.benchmarks.report import Asked
+from tests.benchmarks.report import Asked, table
 
 INTERVAL_S = 10.0
 FLOWS = ("lifecycle", "dispatch")
@@ -45,6 +44,7 @@ class FrontDoor:
     flood: Answers = field(default_factory=Answers)
     late: list[float] = field(default_factory=list)
     beats: list[float] = field(default_factory=list)
+    beats_s: float = 0.0
     missed: int = 0
     statuses: dict[int, int] = field(default_factory=dict)
     offline: int = 0
@@ -75,6 +75,27 @@ class FrontDoor:
             "cpu": self.cpu, "rss_mb": {name: value // 2**20 for name, value in self.rss.items()},
         }  # fmt: skip
 
+    def table(self) -> str:
+        """What was seen, for people: ms, and cores by process."""
+        scenes = {
+            "forecasts, as fast as taken": (self.taken.rate, self.taken.took, "taken"),
+            "forecasts, 200 a second": (self.paced.rate, self.paced.took, "paced"),
+            "forecasts, 20 a second": (self.alone.rate, self.alone.took, ""),
+            "the same beside a flood": (self.flooded.rate, self.flooded.took, "flood"),
+            "the flood itself": (self.flood.rate, self.flood.took, ""),
+            f"heartbeats of {self.partners:,} partners": (len(self.beats) / self.beats_s if self.beats_s else 0.0, self.beats, "beats"),
+            "our heartbeats: how late": (len(self.late) / self.beats_s if self.beats_s else 0.0, self.late, ""),
+        }
+        head = ["front door", "a second", "p50 ms", "p99 ms", "longest ms", *(f"{name}, cores" for name in ("gateway", *FLOWS))]
+        rows = [
+            [
+                name, f"{rate:,.0f}", *(f"{quantile(values, share) * 1000:.1f}" for share in (0.5, 0.99, 1.0)),
+                *(f"{self.cpu[scene][process]:.2f}" if scene in self.cpu else "" for process in ("gateway", *FLOWS)),
+            ]
+            for name, (rate, values, scene) in scenes.items()
+        ]  # fmt: skip
+        return table(head, rows)
+
     def asked(self) -> list[Asked]:
         """Beside what was asked."""
         p99, paced, doubled = quantile(self.late, 0.99), self.paced.quantile(0.99), 2 * self.alone.quantile(0.99)
@@ -95,7 +116,7 @@ class FrontDoor:
 
 def measured(kafka: KafkaSettings, directory: Path, plan: Plan) -> FrontDoor:
     """Run all scenes. Blocks for some minutes."""
-    found = FrontDoor(partners=plan.partners)
+    found = FrontDoor(partners=plan.partners, beats_s=plan.beats_s)
     with installed(kafka, directory, plan.partners, INTERVAL_S, FLOWS) as installation:
         uvloop.run(_scenes(installation, plan, found))
     return found
@@ -115,6 +136,7 @@ async def _scenes(installation: Installation, plan: Plan, found: FrontDoor) -> N
         await asyncio.sleep(plan.beats_s)
         fleet.watching = False
     found.late, found.beats, found.missed, found.statuses = fleet.seen.late, fleet.seen.answers, fleet.seen.missed, fleet.seen.statuses
+    found.offline = await asyncio.to_thread(went_offline, installation.settings)
     await fleet.stop()
     port, first, second = installation.port, fleet.peers[0], fleet.peers[1]
     with _watched(installation, found, "taken"):
