@@ -14,6 +14,7 @@ from gateway.api_body import Problem, parse, read, takes
 from gateway.api_common import Items
 from gateway.desk import Actor, AtDesk, Desk, Reader
 from gateway.guard import Caller
+from gateway.liveness import liveness_deadline
 from gateway.orders import CommandView, order
 from gateway.picture import Heartbeats
 from schemas.clock import wall_seconds
@@ -88,7 +89,7 @@ def partner_view(desk: Desk, partner_id: str) -> PartnerView:
             "peer_version": connection.peer_version,
             "heartbeat_asked_of_us_s": connection.peer_required_heartbeat_s,
             "heartbeat_asked_of_partner_s": connection.our_required_heartbeat_s,
-            "liveness_deadline": connection.liveness_deadline,
+            "liveness_deadline": liveness_deadline(picture, config, partner_id),
             "measurements_asked_of_us": connection.peer_required_measurements,
             "measurements_withheld_since": connection.withheld_since,
             "first_acknowledged_at": connection.first_acknowledged_at,

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from gateway import wording as say
+from gateway.liveness import liveness_deadline
 from gateway.page_model import PartnerCard, State, When
 from gateway.picture import Heartbeats, Picture
 from gateway.timeline_lines import Line
@@ -55,7 +56,7 @@ def partner_card(picture: Picture, config: Configuration, partner_id: str, now: 
         heartbeat_in_words=_every(connection.our_required_heartbeat_s if connection else None, "not asked of the partner"),
         heartbeat_out=at(beats.delivered_at),
         heartbeat_out_words=_every(connection.peer_required_heartbeat_s if connection else None, "not asked of us"),
-        deadline=at(connection.liveness_deadline if connection else None),
+        deadline=at(liveness_deadline(picture, config, partner_id)),
         base_url=(connection.peer_base_url if connection else None) or "",
         asks=_asks(connection),
         advice=_refused_words(picture, partner_id) or _advice(partner_id, state),

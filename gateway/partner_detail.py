@@ -5,21 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pydantic import ValidationError
-
 from gateway import wording as say
+from gateway.liveness import Vouched, last_vouched
 from gateway.overview import page_zone
 from gateway.page_model import PartnerCard, State, When
 from gateway.partner_actions import STATE_WORDS, Action, advised, sensible
 from gateway.partner_card import OUTCOME_LOOKS, partner_card, refused_credentials, when
-from gateway.partner_timeline import Shelf, Timelines
 from gateway.picture import Picture
 from gateway.redaction import shown
 from gateway.timeline_lines import Kept, Line, Way
 from gateway.timeline_reading import Kind, part_of
 from schemas.config import Configuration
 from schemas.connection import ConnectionState
-from schemas.oscp.v20 import Heartbeat
 from schemas.outbound import Outcome
 from schemas.units import from_ms
 
@@ -106,7 +103,7 @@ def detail(
         asked_of_it=_asked(connection.our_required_heartbeat_s, connection.our_required_measurements)
         if connection and connection.first_acknowledged_at
         else "",
-        its_clock=_its_clock(picture.timelines, partner_id),
+        its_clock=_its_clock(last_vouched(picture, partner_id)),
         version=(connection.peer_version if connection else None) or "",
         groups=", ".join(groups),
         registered=at(connection.registered_at if connection else None),
@@ -126,15 +123,11 @@ def _asked(heartbeat_s: float | None, measurements: list[str], *, withheld: bool
     return f"{beats}; {styles} measurements" + (", which are withheld since we cannot send these" if withheld else "")
 
 
-def _its_clock(timelines: Timelines, partner_id: str) -> str:
+def _its_clock(vouched: Vouched | None) -> str:
     """How the partner's clock looks from its last heartbeat: `offline_mode_at` must lie ahead of when the beat came (semantics 6.5)."""
-    beats = timelines.messages.get((partner_id, Shelf.BEATS_IN), ())
-    if not beats or beats[-1].body is None:
+    if vouched is None:
         return ""
-    try:
-        ahead = Heartbeat.model_validate_json(beats[-1].body).offline_mode_at - from_ms(beats[-1].at_ms)
-    except ValidationError:
-        return ""
+    ahead = vouched.until - vouched.received_at
     if ahead <= timedelta(0):
         return f"wrong by {say.length(-ahead)} or more: its last heartbeat vouched until an instant already past"
     return f"its last heartbeat vouched for {say.length(ahead)} ahead"

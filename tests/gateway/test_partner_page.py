@@ -12,6 +12,7 @@ from gateway.auth import Role
 from schemas.connection import Command, CommandKind, Connection, ConnectionState
 from schemas.outbound import Outcome
 from schemas.topics import COMMANDS
+from schemas.units import rfc3339
 from tests.gateway import story
 from tests.gateway.exchanges import OUR_CAUSE, PEER_TOKEN, came, forecast, owed, sent, told
 from tests.gateway.facts import NOW, connection, record
@@ -117,6 +118,20 @@ def test_long_bodies_are_cut_and_very_long_ones_told(tmp_path: Path) -> None:
 def test_the_clock_of_a_partner_that_vouches_for_the_past_is_called_wrong(tmp_path: Path) -> None:
     beat = came(NOW, "Heartbeat", "b", {"offline_mode_at": (NOW - timedelta(hours=1)).isoformat()})
     assert "wrong by 1 h or more" in text_of(page_of(world_of(tmp_path, record(beat))))
+
+
+def test_each_heartbeat_moves_the_deadline_the_connection_told_of(tmp_path: Path) -> None:
+    long_ago = NOW - timedelta(hours=3)
+    world = world_of(tmp_path, liveness_deadline=long_ago)
+    assert world.ask("GET", "/api/v1/partners/vector", Role.VIEWER).json()["liveness_deadline"] == rfc3339(long_ago)
+    beat = came(NOW, "Heartbeat", "b", {"offline_mode_at": rfc3339(NOW + timedelta(minutes=10))})
+    world.projection.take([record(beat)])
+    moved = NOW + timedelta(minutes=10, seconds=90)
+    assert world.ask("GET", "/api/v1/partners/vector", Role.VIEWER).json()["liveness_deadline"] == rfc3339(moved)
+    assert "in 11 min" in text_of(page_of(world))
+    (tmp_path / "before").mkdir()
+    earlier = world_of(tmp_path / "before", record(beat), liveness_deadline=long_ago, since=NOW + timedelta(seconds=1))
+    assert earlier.ask("GET", "/api/v1/partners/vector", Role.VIEWER).json()["liveness_deadline"] == rfc3339(long_ago)
 
 
 def test_older_lines_are_on_the_next_page(tmp_path: Path) -> None:
