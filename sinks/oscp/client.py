@@ -1,5 +1,6 @@
 """One attempt of one outbound message to its partner: address, headers, tokens, and what the answer means (semantics 8.3, 8.4, 8.7)."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from sinks.oscp.oauth import OAuthTokens
 from sinks.secrets import Secrets, WrongSecret
 
 CONNECTIONS_PER_PARTNER = 8
+VIEW_FOLLOWS_S, LOOK_EVERY_S = 2.0, 0.02
+"""So long (wall) a Register waits for its connection to be seen; its topic and that of messages are read apart."""
 
 
 @dataclass(slots=True)
@@ -51,7 +54,7 @@ class OscpClient:
         """
         cause, began, url = token_cause(message), time.monotonic(), ""
         try:
-            connection = self._connections().get(message.partner_id)
+            connection = await self._connection(message)
             valid = {credential.digest for credential in connection.credentials} if connection else set()
             own = None if cause is None else self._secrets.token_among(message.partner_id, cause, valid)
             content = body_of(message, own)
@@ -74,6 +77,16 @@ class OscpClient:
         for peer in self._peers.values():
             await peer.http.aclose()
         self._peers.clear()
+
+    async def _connection(self, message: OutboundMessage) -> Connection | None:
+        """The partner's connection. A Register is owed because of a change of it: that is waited for, if it is not seen here yet."""
+        deadline = time.monotonic() + VIEW_FOLLOWS_S
+        while True:
+            connection = self._connections().get(message.partner_id)
+            behind = message.action == Action.REGISTER and (connection is None or connection.at < message.at)
+            if not behind or time.monotonic() >= deadline:
+                return connection
+            await asyncio.sleep(LOOK_EVERY_S)
 
     def _wrong(self, message: OutboundMessage, content: bytes) -> str | None:
         """The first rule a message breaks, with its path; None for one that may be sent. A DELETE needs no body."""

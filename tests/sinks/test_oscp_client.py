@@ -131,6 +131,23 @@ def test_our_token_is_made_when_a_register_is_sent(cp: FakePartner) -> None:
     assert request.json == {"token": SECRETS.token("vector", "cause-7"), "version_url": [{"version": "2.0", "base_url": "http://x"}]}
 
 
+def test_a_register_waits_for_the_connection_it_is_owed_because_of(cp: FakePartner) -> None:
+    body = json.dumps({"token": {"$token": "cause"}, "version_url": [{"version": "2.0", "base_url": "https://fp.example/oscp/fp/2.0"}]})
+    at = T0 + timedelta(seconds=1)
+    seen = [{}, {"vector": connection(None, None)}, {"vector": connection(f"{cp.url}/a", "new").model_copy(update={"at": at})}]
+
+    async def one() -> Judgement:
+        client = OscpClient(partner, lambda: seen.pop(0) if len(seen) > 1 else seen[0], SECRETS)
+        try:
+            return await client.attempt(message("Register", body, at=at))
+        finally:
+            await client.aclose()
+
+    assert asyncio.run(one()).outcome is Outcome.DELIVERED
+    (request,) = cp.requests
+    assert (request.path, request.headers["authorization"]) == ("/a/register", "Token new")
+
+
 def test_the_partners_words_come_without_secrets(cp: FakePartner) -> None:
     cp.answer = lambda request: (400, json.dumps({"message": f"no: {request.headers['authorization']}"}).encode(), {})
     (judgement,) = attempt(cp)
