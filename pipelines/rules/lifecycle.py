@@ -19,7 +19,7 @@ from pipelines.rules import lifecycle_known as known
 from pipelines.rules import lifecycle_orders as orders
 from pipelines.rules import lifecycle_registration as registration
 from pipelines.rules import lifecycle_secrets as secrets
-from pipelines.rules.lifecycle_state import PartnerState, S
+from pipelines.rules.lifecycle_state import KEPT_IN_MEMORY, PartnerState, S
 from pipelines.rules.lifecycle_turn import SETTLE, Surroundings, Turn
 from schemas.config import ConfigChange
 from schemas.connection import Command, CommandKind, Connection, InboundMessage, Severity
@@ -29,6 +29,7 @@ from schemas.outbound import FINAL_OUTCOMES, Delivery, Outcome
 
 Item = InboundMessage | Delivery | Command | ConfigChange | Connection
 
+_NOT_REMEMBERED = frozenset({Action.HEARTBEAT, Action.UPDATE_GROUP_CAPACITY_FORECAST})
 REMEMBERED = timedelta(days=7)
 MOST_REMEMBERED = 512
 """Request ids are remembered for P7D, but never more than so many; heartbeats, which may be repeated without harm, not at all."""
@@ -91,9 +92,16 @@ def _when(item: Item | Tick, now: datetime) -> tuple[datetime, str | None]:
             return item.at, item.event_id
 
 
+def _was_before(at: datetime, through: datetime | None, known_since: datetime | None) -> bool:
+    """Whether it was taken in before our last `Connection`, which is all we go by. What came since `known_since` goes on: that it
+    was taken in is known by its id, which its instant is not (see `SKEW`)."""
+    return through is not None and at <= through and (known_since is None or at <= known_since)
+
+
 def _inbound(turn: Turn, message: InboundMessage) -> None:
     state = turn.state
-    if state.skip_inbound_through is not None and message.received_at <= state.skip_inbound_through:
+    known_by_id = message.action not in _NOT_REMEMBERED
+    if _was_before(message.received_at, state.skip_inbound_through, state.known_since[0] if known_by_id else None):
         return
     if turn.now - message.received_at > turn.allowance(SETTLE):
         state.settle_until = turn.now + turn.allowance(SETTLE)
@@ -174,11 +182,12 @@ def _delivery(turn: Turn, delivery: Delivery) -> None:
 
 def _command(turn: Turn, command: Command) -> None:
     state = turn.state
-    if state.skip_commands_through is not None and command.at <= state.skip_commands_through:
+    if _was_before(command.at, state.skip_commands_through, state.known_since[1]) or command.event_id in turn.notes.obeyed:
         return
     known.begun(turn)
     notes = turn.notes
     notes.commands_through = max(notes.commands_through or command.at, command.at)
+    notes.obeyed = dict([*notes.obeyed.items(), (command.event_id, command.at)][-KEPT_IN_MEMORY:])
     match command.kind:
         case CommandKind.ISSUE_TOKEN:
             orders.issue_token(turn, command)

@@ -122,8 +122,8 @@ def end(turn: Turn, words: str) -> None:
     state.credentials, state.former_peer = [], None
     state.first_acknowledged_at = state.withheld_since = state.liveness_deadline = state.registered_at = None
     turn.withdraw_all()
-    through = notes.inbound_through, notes.commands_through
-    state.notes = turn.notes = Notes(S.DEREGISTERED, seen=notes.seen, inbound_through=through[0], commands_through=through[1])
+    before = {name: getattr(notes, name) for name in ("seen", "obeyed", "inbound_through", "commands_through")}
+    state.notes = turn.notes = Notes(S.DEREGISTERED, **before)
     turn.because(words)
 
 

@@ -5,7 +5,7 @@ tokens anew without ceasing to be ONLINE, and what goes on beneath SUSPENDED is 
 """
 
 from dataclasses import MISSING, dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +17,9 @@ from schemas.facts import derived_id, digest
 S = ConnectionState
 LINKS = frozenset({S.ACKING, S.ONLINE, S.OFFLINE})
 KEPT_IN_MEMORY = 16
-"""So many of the request ids seen last travel with a `Connection`; the rest are in the recovery store."""
+"""So many of the request ids seen last, and of commands, travel with a `Connection`; the rest are in the recovery store."""
+SKEW = timedelta(minutes=1)
+"""By so much the clocks of two gateways may differ: what one takes in may stand behind what the other did, with an earlier instant."""
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Notes:
 
     `answer` is our Register that answers theirs, `opening` the one that starts, `registers` the message ids of the
     last of either, `unsettled` those of all messages of which dispatch has not said the last word. `seen` holds digests
-    of request ids with that of their body (semantics 6.6).
+    of request ids with that of their body (semantics 6.6), `obeyed` the ids of the last commands.
     """
 
     registration: ConnectionState = S.NEW
@@ -62,6 +64,18 @@ class Notes:
     seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     inbound_through: datetime | None = None
     commands_through: datetime | None = None
+    obeyed: dict[str, datetime] = field(default_factory=dict)
+
+    def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
+        """As `PartnerState.__setstate__`."""
+        _restored(self, kept[1])
+
+
+def _restored(made: Any, kept: dict[str, Any]) -> None:
+    """What a recovery store of an earlier version kept: fields it did not know have their defaults."""
+    for known in fields(made):
+        default = known.default_factory() if known.default_factory is not MISSING else known.default
+        setattr(made, known.name, kept.get(known.name, default))
 
 
 @dataclass(slots=True)
@@ -71,6 +85,8 @@ class PartnerState:
     `announced` is what was last said on `derms.connections`; `touched` that something has happened since the key
     was first seen, so that a `Connection` read from the topic is our own echo and no longer news. Before that it
     may be `adopted`, and rests `rest_until` all earlier ones have been read. `recheck_at`: whether it is still configured.
+    What was received by `skip_inbound_through`, or ordered by `skip_commands_through`, was taken in before that connection was
+    said, unless it is known not to have been: from `known_since` (for either) on, what was is in `notes.seen` and `notes.obeyed`.
     `unrenewed` names the installation secret under which a token could not be put since the one it was made with is missing.
     """
 
@@ -101,13 +117,12 @@ class PartnerState:
     settle_until: datetime | None = None
     skip_inbound_through: datetime | None = None
     skip_commands_through: datetime | None = None
+    known_since: tuple[datetime | None, datetime | None] = (None, None)
     unrenewed: str = ""
 
     def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
         """What a recovery store of an earlier version kept: fields it did not know have their defaults."""
-        for known in fields(self):
-            default = known.default_factory() if known.default_factory is not MISSING else known.default
-            setattr(self, known.name, kept[1].get(known.name, default))
+        _restored(self, kept[1])
 
 
 _SHOWN = (
@@ -177,9 +192,20 @@ def adopt(state: PartnerState, connection: Connection) -> None:
     for owed in (state.notes.answer, state.notes.opening, state.notes.acknowledgement, state.notes.handshake, state.notes.farewell):
         if owed is not None:
             owed.emitted = owed.failed
-    state.skip_inbound_through, state.skip_commands_through = state.notes.inbound_through, state.notes.commands_through
+    notes = state.notes
+    state.skip_inbound_through, state.skip_commands_through = notes.inbound_through, notes.commands_through
+    instants = [at for _, at in notes.seen.values()]
+    state.known_since = _known_since(notes.inbound_through, instants), _known_since(notes.commands_through, list(notes.obeyed.values()))
     state.adopted = True
     state.announced = fingerprint(state)
+
+
+def _known_since(through: datetime | None, kept: list[datetime]) -> datetime | None:
+    """From when on everything that was taken in is among the `kept` ones: `SKEW` back, unless some of that may be forgotten."""
+    if through is None or not kept:
+        return through
+    since = through - SKEW
+    return through if len(kept) >= KEPT_IN_MEMORY and min(kept) > since else since
 
 
 def _from_state_alone(connection: Connection) -> Notes:

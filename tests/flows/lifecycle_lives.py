@@ -32,6 +32,7 @@ from tests.builders import T0, configuration
 from tests.rules.lifecycle_world import PEER_URL, seconds, token_digest
 
 RESTART = seconds(1.5)
+BEHIND = seconds(2.9)
 BEAT_S = 5.0
 BEATS = 5
 LONG_AGO, NEVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -138,7 +139,7 @@ class Lives:
         self.directory, self.snapshots, self.once_more = directory, snapshots, once_more
         self.clock, self.log, self.peer = SimulatedClock(T0), Log(), Peer(self)
         self.kills, self.life, self.writes = list(kill_at), 0, 0
-        self.commands, self.moved = 0, False
+        self.commands, self.admitted, self.moved = 0, 0, False
         (wanted,) = configuration().partners
         self.partner = wanted
         self._handed: set[str] = set()
@@ -212,14 +213,16 @@ class Lives:
         assert credential in known, f"{action} would be answered 403 in state {connection.state}"
         if action is Action.HANDSHAKE_ACKNOWLEDGE and connection.handshake_id is None:
             assert derived_id("vector", method, action, request_id, digest(text)) in connection.taken, "it would be answered 409"
-        now = self.clock.now()
+        self.admitted += 1
+        # every other message comes by way of a gateway whose clock is behind
+        now = self.clock.now() - (BEHIND if self.admitted % 2 else seconds(0))
         message = InboundMessage(
             # named after the request alone, so that the ids that follow are those of every other run
             event_id=derived_id("inbound", request_id, self._copies(request_id)), at=now, partner_id="vector", action=action,
             method=method, request_id=request_id, correlation_id=correlation_id, received_at=now, body=text, body_digest=digest(text),
             credential_digest=credential,
         )  # fmt: skip
-        self.log.append(INBOUND, "vector", message, now)
+        self.log.append(INBOUND, "vector", message, self.clock.now())
 
     def _copies(self, request_id: str) -> int:
         return sum(each.request_id == request_id for each in self.log.of(INBOUND))

@@ -54,6 +54,7 @@ class World:
         self.outs: list[Out] = []
         self.count = 0
         self.requests: dict[str, str] = {}
+        self.taken_in: list[InboundMessage] = []
 
     # What happened -------------------------------------------------------------------------------------------------
 
@@ -94,6 +95,7 @@ class World:
             **more,
         )
         self.requests[request_id] = message.repeat_key
+        self.taken_in.append(message)
         return self.step(message)
 
     def took(self, request_id: str) -> bool:

@@ -268,9 +268,11 @@ def test_what_a_restored_connection_had_taken_in_is_not_taken_in_again():
     fresh = World(at=lived.clock.now())
     fresh.step(lived.connection)
     said = len(fresh.outs)
-    old = seconds(30)
-    fresh.register(received_at=fresh.clock.now() - old, cred=lived.connection.credentials[0].cause)
-    fresh.handshake(received_at=fresh.clock.now() - old)
+    for message in lived.taken_in:
+        fresh.step(message)
+    old = seconds(90)  # more than clocks of gateways differ
+    fresh.register(received_at=fresh.clock.now() - old, cred=lived.connection.credentials[0].cause, request_id="forgotten")
+    fresh.handshake(received_at=fresh.clock.now() - old, request_id="forgotten too")
     assert [out for out in fresh.outs[said:] if out.topic.name != "derms.outbound"] == []
     fresh.advance(seconds(1))
     fresh.handshake()

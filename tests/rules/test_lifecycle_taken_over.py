@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from pipelines.rules.lifecycle import LifecycleRule
+from pipelines.rules.lifecycle_state import Notes
+from schemas.connection import CommandKind
 from schemas.oscp.v20 import Action
-from tests.rules.lifecycle_world import World, seconds
+from tests.rules.lifecycle_world import PEER_URL, World, seconds
 
 BEAT_S = 2.0
 
@@ -48,3 +50,51 @@ def test_an_earlier_connection_is_not_gone_on_from() -> None:
     fresh.step(lived.connection)
     fresh.advance(seconds(BEAT_S))
     assert fresh.sent(Action.HEARTBEAT)
+
+
+def goes_on_from_the_last(lived: World) -> World:
+    """A lifecycle without its store, after it has read the last connection."""
+    fresh = takes_over(lived, knows=True)
+    fresh.requests, fresh.count = dict(lived.requests), lived.count
+    fresh.advance(seconds(1))
+    return fresh
+
+
+def test_what_another_gateway_took_at_an_earlier_instant_by_its_own_clock_is_taken_all_the_same() -> None:
+    # Two gateways, one of them a second behind: what it took in stands later on the topic, with an earlier receipt.
+    lived = World().registered()
+    lived.inbound(Action.REGISTER, {"token": "B2", "version_url": [{"version": "2.0", "base_url": PEER_URL}]}, method="PUT")
+    fresh = goes_on_from_the_last(lived)
+    behind = lived.clock.now() - seconds(1)
+    fresh.handshake(received_at=behind)
+    assert len(fresh.sent(Action.HANDSHAKE_ACKNOWLEDGE)) == 1
+
+
+def test_what_was_taken_before_is_skipped_whatever_its_instant() -> None:
+    lived = World().online()
+    lived.inbound(Action.REGISTER, {"token": "B2", "version_url": [{"version": "2.0", "base_url": PEER_URL}]}, method="PUT")
+    fresh = goes_on_from_the_last(lived)
+    before = len(fresh.outs)
+    for message in lived.taken_in:
+        fresh.step(message)
+    assert fresh.outs[before:] == []
+
+
+def test_of_two_commands_of_one_instant_the_second_is_obeyed_too() -> None:
+    lived = World()
+    lived.configured(lived.partner)
+    lived.advance(seconds(2))
+    lived.command(CommandKind.ISSUE_TOKEN)
+    fresh = goes_on_from_the_last(lived)
+    fresh.clock.set(lived.clock.now())
+    order = fresh.command(CommandKind.SUSPEND)
+    assert order.at == lived.clock.now()
+    assert fresh.connection.state == "SUSPENDED"
+
+
+def test_notes_of_an_earlier_version_have_what_it_did_not_know() -> None:
+    notes = World().online().state.notes
+    kept = {name: getattr(notes, name) for name in ("registration", "link", "seen")}
+    earlier = Notes.__new__(Notes)
+    earlier.__setstate__((None, kept))
+    assert (earlier.link, earlier.obeyed, earlier.unsettled) == (notes.link, {}, [])
