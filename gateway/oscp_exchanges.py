@@ -29,8 +29,11 @@ class Exchanges:
     def __init__(self, poster: Poster, clock: Clock) -> None:
         self._poster, self._clock = poster, clock
 
-    def note(self, peer: Peer, action: Action, request: Request, status: int, took_s: float, words: str = "") -> None:
-        """Record that `request` of a known partner was answered with `status` after `took_s`; `words` say why it was refused."""
+    def note(
+        self, peer: Peer, action: Action, request: Request, status: int, took_s: float, words: str = "", request_id: str | None = None
+    ) -> None:
+        """Record that `request` of a known partner was answered with `status` after `took_s`; `words` say why it was refused.
+        `request_id` is the one the message is kept under, made where the request had none."""
         now, partner_id = self._clock.now(), peer.partner.id
         ids = {name: request.headers.get(name, "")[:LONGEST_ID] or None for name in ("X-Request-ID", "X-Correlation-ID")}
         duration_ms = round(took_s * 1000)
@@ -41,7 +44,7 @@ class Exchanges:
             "url": request.url.path,
             "status": status,
             "duration_ms": duration_ms,
-            "request_id": ids["X-Request-ID"],
+            "request_id": request_id or ids["X-Request-ID"],
             "correlation_id": ids["X-Correlation-ID"],
         }
         event = Event(

@@ -64,8 +64,8 @@ class Intake:
     effect_within_s: float = EFFECT_WITHIN_S
     turns: Turns = field(default_factory=Turns)
 
-    async def take(self, peer: Peer, action: Action, request: Request) -> None:
-        """Check and keep the message; returns when it may be answered with 204. Raises Refusal."""
+    async def take(self, peer: Peer, action: Action, request: Request) -> str:
+        """Check and keep the message; returns, with its X-Request-ID (sent or made), when it may be answered with 204. Raises Refusal."""
         request_id, correlation_id = _header(request, "X-Request-ID"), _header(request, "X-Correlation-ID")
         segment = segment_of(request, action)
         if request.method == "DELETE":
@@ -83,6 +83,7 @@ class Intake:
             await self.tell(peer, "request-id.missing", f"a {action} came without X-Request-ID; it was given one", message.event_id)
         if action is Action.REGISTER and request.method in ("PUT", "DELETE"):
             await self._demand_effect(message)
+        return message.request_id
 
     async def tell(self, peer: Peer, kind: str, words: str, cause_id: str) -> None:
         """Record an oddity of a partner for people. If that fails, its request is answered all the same."""

@@ -87,7 +87,7 @@ def oscp_app(
             began = time.monotonic()
             peer = await doorkeeper.admit(request)
             try:
-                await intake.take(peer, action, request)
+                request_id = await intake.take(peer, action, request)
             except Refusal as refusal:
                 exchanges.note(peer, action, request, refusal.status, time.monotonic() - began, str(refusal))
                 if refusal.status in RECORDED:
@@ -95,7 +95,7 @@ def oscp_app(
                     asked = request.headers.get("X-Request-ID", "")
                     await intake.tell(peer, "message.refused", words, derived_id(peer.partner.id, asked, clock.now()))
                 raise
-            exchanges.note(peer, action, request, 204, time.monotonic() - began)
+            exchanges.note(peer, action, request, 204, time.monotonic() - began, request_id=request_id)
             return Response(status_code=204)
 
         return take

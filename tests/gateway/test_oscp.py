@@ -213,6 +213,8 @@ def test_each_exchange_with_a_known_partner_is_recorded_with_what_was_answered()
     assert {event.subject_id for event in side.broker.exchanges} == {"vector"}
     assert "no such group_id" in side.broker.exchanges[1].words
     assert len({event.event_id for event in side.broker.exchanges}) == 3
+    run(side.post("/handshake", {}, request_id=None))
+    assert json.loads(side.broker.exchanges[-1].data)["request_id"] == side.broker.inbound[-1].request_id
 
 
 def test_a_broker_that_is_away_keeps_no_answer_waiting_for_the_record():
