@@ -163,3 +163,8 @@ def _busy() -> int:
     """Ticks that all cores have spent on processes and interrupts."""
     user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     return int(user) + int(nice) + int(system) + int(irq) + int(softirq)
+
+
+def busy_s() -> float:
+    """Seconds that all cores together have worked since the machine began."""
+    return _busy() * TICK_S

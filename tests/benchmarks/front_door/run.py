@@ -14,10 +14,12 @@ from sinks.settings import KafkaSettings
 from tests.benchmarks.front_door.fleet import Fleet
 from tests.benchmarks.front_door.installation import Installation, installed, went_offline
 from tests.benchmarks.front_door.scenes import Answers, Sender, as_fast_as_taken, at_pace, beside_a_flood, quantile
+from tests.benchmarks.processes import busy_s
 from tests.benchmarks.report import Asked, table
 
 INTERVAL_S = 10.0
 FLOWS = ("lifecycle", "dispatch")
+USERS = ("gateway", *FLOWS, "load", "machine")
 """What a connection's life needs. The flows that make envelopes and reports of forecasts have benchmarks of their own."""
 
 
@@ -86,11 +88,11 @@ class FrontDoor:
             f"heartbeats of {self.partners:,} partners": (len(self.beats) / self.beats_s if self.beats_s else 0.0, self.beats, "beats"),
             "our heartbeats: how late": (len(self.late) / self.beats_s if self.beats_s else 0.0, self.late, ""),
         }
-        head = ["front door", "a second", "p50 ms", "p99 ms", "longest ms", *(f"{name}, cores" for name in ("gateway", *FLOWS))]
+        head = ["front door", "a second", "p50 ms", "p99 ms", "longest ms", *(f"{name}, cores" for name in USERS)]
         rows = [
             [
                 name, f"{rate:,.0f}", *(f"{quantile(values, share) * 1000:.1f}" for share in (0.5, 0.99, 1.0)),
-                *(f"{self.cpu[scene][process]:.2f}" if scene in self.cpu else "" for process in ("gateway", *FLOWS)),
+                *(f"{self.cpu[scene][process]:.2f}" if scene in self.cpu else "" for process in USERS),
             ]
             for name, (rate, values, scene) in scenes.items()
         ]  # fmt: skip
@@ -152,10 +154,11 @@ async def _scenes(installation: Installation, plan: Plan, found: FrontDoor) -> N
 @contextmanager
 def _watched(installation: Installation, found: FrontDoor, scene: str) -> Iterator[None]:
     """What the processes use meanwhile: cores, and at most resident."""
-    began = time.time()
+    began, own, busy = time.time(), time.process_time(), busy_s()
     yield
     ended = time.time()
-    found.cpu[scene] = {}
+    seconds = ended - began
+    found.cpu[scene] = {"load": round((time.process_time() - own) / seconds, 2), "machine": round((busy_s() - busy) / seconds, 2)}
     for name, tree in installation.processes.items():
         used = tree.between(began, ended)
         found.cpu[scene][name] = round(used.cpu_s / (ended - began), 2)
