@@ -2,7 +2,9 @@
 
 import asyncio
 import hmac
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from starlette.requests import Request
 from gateway.oscp_refusals import Refusal
 from gateway.rate import Buckets
 from pipelines.views import View
+from schemas.clock import wall_seconds
 from schemas.config import Configuration, Legacy, Partner
 from schemas.connection import Connection
 from schemas.facts import digest
@@ -18,6 +21,9 @@ from sinks.errors import OutsideError
 
 CATCH_UP_S = 1.0
 """So long we read on in `derms.connections` before a token counts as unknown: it may have been issued a moment ago."""
+FRESH_S = 0.25
+"""So old (wall) may be what we know of the connections when a token is taken for valid. Another gateway may have ended it since:
+that one answers so much later than it sees the end itself, so that by its answer nobody goes by what was before (6.3)."""
 STRANGERS_RATE, STRANGERS_BURST = 50.0, 100.0
 RETRY_AFTER_S = 5
 PAUSE_S = 1.0
@@ -75,14 +81,16 @@ class Doorkeeper:
         connections: ConnectionsView,
         buckets: Buckets,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now_s: Callable[[], float] = wall_seconds,
     ) -> None:
-        self._config, self._connections, self._buckets, self._pause = config, connections, buckets, pause
+        self._config, self._connections, self._buckets, self._pause, self._now_s = config, connections, buckets, pause, now_s
         self._holders, self._paused = Holders(), 0
+        self._began_s = self._known_s = -math.inf
         self._reading: asyncio.Task[None] | None = None
         self._to_read: asyncio.Task[None] | None = None
 
     async def admit(self, request: Request) -> Peer:
-        """The peer. Raises Refusal; waits at most `CATCH_UP_S` for a token nobody knows."""
+        """The peer. Raises Refusal; waits at most `CATCH_UP_S` for a token nobody knows, or to be sure of one it knows."""
         scheme, token = _presented(request)
         stranger = request.client.host if request.client else "unknown"
         if token is None:
@@ -90,6 +98,9 @@ class Doorkeeper:
             raise _unauthorised()
         token_digest = digest(token)
         peer = self._known(token_digest)
+        if peer is not None and self._now_s() - self._known_s > FRESH_S:
+            await self._keep_up()
+            peer = self._known(token_digest)
         if peer is None:
             await self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
             await self._catch_up()
@@ -110,19 +121,33 @@ class Doorkeeper:
     async def _catch_up(self) -> None:
         """Read on in the connections from now. Who comes while that is under way shares the next: however many unknown tokens
         come, the broker is asked once at a time."""
-        if self._to_read is None:
-            self._to_read = asyncio.create_task(self._read_on(self._reading))
         try:
-            await asyncio.shield(self._to_read)
+            await asyncio.shield(self._next_reading())
         except OutsideError:
             # Whether the token is good cannot be known now; refusing it might make the peer throw it away.
             raise unavailable() from None
+
+    async def _keep_up(self) -> None:
+        """As `_catch_up`, but a reading that is under way will do, and where the broker does not answer what is known counts:
+        nothing is said to be ended meanwhile by who does not reach it, and a partner that is known is not turned away."""
+        under_way = self._reading is not None and not self._reading.done() and self._now_s() - self._began_s <= FRESH_S
+        with suppress(OutsideError):
+            await asyncio.shield(self._reading if under_way and self._reading is not None else self._next_reading())
+
+    def _next_reading(self) -> "asyncio.Task[None]":
+        if self._to_read is None:
+            self._to_read = asyncio.create_task(self._read_on(self._reading))
+        return self._to_read
 
     async def _read_on(self, before: "asyncio.Task[None] | None") -> None:
         if before is not None and not before.done():
             await asyncio.wait({before})
         self._reading, self._to_read = self._to_read, None
-        await self._connections.catch_up(CATCH_UP_S)
+        self._began_s = self._now_s()
+        try:
+            await self._connections.catch_up(CATCH_UP_S)
+        finally:
+            self._known_s = self._began_s
 
     async def _hold_back(self, caller: str, rate: float, burst: float) -> None:
         wait = self._buckets.take(caller, rate, burst)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pydantic_core import to_json
 from starlette.requests import Request
 
-from gateway.oscp_auth import ConnectionsView, Peer, unavailable
+from gateway.oscp_auth import FRESH_S, ConnectionsView, Peer, unavailable
 from gateway.oscp_body import checked, completed, demand_json, parsed, read_body, zoned
 from gateway.oscp_refusals import Refusal, invalid
 from gateway.oscp_segments import segment_of
@@ -29,8 +29,8 @@ from schemas.topics import EVENTS, INBOUND, Topic
 from schemas.units import rfc3339
 from sinks.errors import OutsideError, Refused, Unavailable
 
-EFFECT_WITHIN_S = 2.0
-"""So long PUT and DELETE wait for `derms.connections` to show what they did."""
+EFFECT_WITHIN_S = 2.0 - FRESH_S
+"""So long PUT and DELETE wait for `derms.connections` to show what they did, and then until every gateway goes by that."""
 _LOOK_EVERY_S = 0.02
 _HEADER = re.compile(r"[\x20-\x7e]{1,256}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -183,11 +183,13 @@ class Intake:
             raise Refusal(409, "no handshake of ours waits for an acknowledgement")
 
     async def _demand_effect(self, message: InboundMessage) -> None:
-        """Wait until the connection shows what the message did: after the 204 the old token is dead (6.3)."""
+        """Wait until the connection shows what the message did, and other gateways have seen it: after the 204 the old token is dead
+        (6.3)."""
         deadline = wall_seconds() + self.effect_within_s
         while wall_seconds() < deadline:
             connection = self.connections.current().get(message.partner_id)
             if connection is not None and message.repeat_key in connection.taken:
+                await asyncio.sleep(FRESH_S)
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
         raise unavailable()
