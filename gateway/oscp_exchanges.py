@@ -41,7 +41,7 @@ class Exchanges:
             "direction": "in",
             "action": action.value,
             "method": request.method,
-            "url": request.url.path,
+            "url": request.scope["path"],
             "status": status,
             "duration_ms": duration_ms,
             "request_id": request_id or ids["X-Request-ID"],

@@ -4,11 +4,22 @@ import re
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictStr,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from schemas.units import Instant as AnyInstant
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_USUAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z", re.ASCII)
 _URL = re.compile(r"(https?://[^/\s?#]|/)[^\s?#]*", re.IGNORECASE)
 
 
@@ -22,7 +33,17 @@ def _zoned(value: object) -> object:
     raise ValueError("must be RFC 3339 text with a zone, such as 2026-10-20T10:00:00.000Z")
 
 
-Instant = Annotated[AnyInstant, BeforeValidator(_zoned)]
+def _usual(value: object, otherwise: ValidatorFunctionWrapHandler) -> object:
+    """Times as nearly all peers write them, read at a third of the cost: a forecast of a day has 192."""
+    if isinstance(value, str) and _USUAL.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:  # what is wrong is said below
+            return otherwise(value)
+    return otherwise(value)
+
+
+Instant = Annotated[AnyInstant, BeforeValidator(_zoned), WrapValidator(_usual)]
 """An instant as text: read liberally, but never without a zone and never as a number (oscp-2.0 2.10)."""
 
 
