@@ -1,10 +1,8 @@
 """An installation of single processes on one broker, each of which a test may kill, hold and start again."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -39,6 +37,13 @@ def partners(names: Iterable[str], **more: Any) -> Configuration:
         "groups": [{"partner_id": name, "group_id": f"G-{name}", "scope_id": f"mg-{name}"} for name in names],
     }
     return Configuration.model_validate(plain)
+
+
+def hurried(speed: float = 5.0) -> dict[str, str]:
+    """A clock for all processes of a site that runs faster than the wall: what waits a second waits less."""
+    began = datetime.now(UTC).isoformat()
+    clock = {"SPEED": f"{speed:g}", "FLOOR": "PT0.1S", "ORIGIN": began, "STARTED": began}
+    return {f"DERMS_CLOCK__{name}": value for name, value in clock.items()}
 
 
 class Topics:

@@ -150,18 +150,14 @@ class Voice:
         return status
 
     def surely(self, path: str, body: Any, *, within_s: float = 60.0, **more: Any) -> int:
-        """As a peer does that means it: again under the same X-Request-ID until it has an answer that is none of ours to repeat."""
+        """As a peer does that means it: again under the same X-Request-ID until it has another answer than 503."""
         request_id, deadline = more.pop("request_id", None) or self.next_id(), time.monotonic() + within_s
-        while True:
-            try:
-                status = self.once(path, body, request_id=request_id, **more)
-            except (OSError, http.client.HTTPException) as error:
-                status = 0
-                assert time.monotonic() < deadline, f"{path} is not answered: {error!r}"
-            if status not in (0, 503):
-                return status
-            assert time.monotonic() < deadline, f"{path} is answered {status}"
+        while time.monotonic() < deadline:
+            with suppress(OSError, http.client.HTTPException):
+                if (status := self.once(path, body, request_id=request_id, **more)) != 503:
+                    return status
             time.sleep(0.05)
+        raise AssertionError(f"{path} is not answered within {within_s:g} s; answers before: {self.statuses}")
 
     def register_body(self, number: int = 0) -> dict[str, Any]:
         entry = {"version": "2.0", "base_url": self.side.url(self.partner_id)}
