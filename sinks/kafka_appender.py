@@ -19,6 +19,19 @@ from sinks.settings import KafkaSettings
 APPEND_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 2.0
 _POLL_S = 0.2
+_LOST_PLACE = frozenset(
+    {
+        KafkaError._FATAL,
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.UNKNOWN_PRODUCER_ID,
+    }
+)
+"""An idempotent client of which the broker says so takes nothing any more, though not every time does it say that itself: the embedded
+broker fences one whose messages had timed out while it stood still."""
 
 
 class AsyncAppender:
@@ -32,6 +45,8 @@ class AsyncAppender:
         self._settings, self._timeout_s = settings, timeout_s
         self._config = producer_config(settings, client_id, timeout_s) | {"linger.ms": 1}
         self._client: Any = Client(self._config)
+        self._former: list[Any] = []
+        self._replacing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"{client_id}-deliveries", daemon=True)
         self._thread.start()
@@ -39,6 +54,17 @@ class AsyncAppender:
     def _serve(self) -> None:
         while not self._closing.is_set():
             self._client.poll(_POLL_S)
+            for former in tuple(self._former):
+                former.poll(0)
+                if not len(former):
+                    self._former.remove(former)
+
+    def _replace(self, client: Any) -> None:
+        """Go on with another client than this one; what is on its way by this one still gets its answer."""
+        with self._replacing:
+            if self._client is client and not self._closing.is_set():
+                self._client = Client(self._config)
+                self._former.append(client)
 
     async def append(self, topic: Topic, key: str, value: Value | bytes) -> None:
         """Return once the broker has acknowledged the value.
@@ -71,7 +97,7 @@ class AsyncAppender:
         raw, name = payload(topic, value), topic_name(self._settings, topic)
         if self._closing.is_set():
             raise Unavailable("the connection to the broker has been closed", RETRY_AFTER_S)
-        loop = asyncio.get_running_loop()
+        loop, client = asyncio.get_running_loop(), self._client
         future: asyncio.Future[None] = loop.create_future()
         future.add_done_callback(lambda settled: settled.cancelled() or settled.exception())  # seen, also where nobody waits any more
 
@@ -85,16 +111,18 @@ class AsyncAppender:
                 future.set_exception(Unavailable(found.words, RETRY_AFTER_S) if isinstance(found, Unavailable) else found)
 
         def delivered(error: KafkaError | None, _: Any) -> None:
+            if error is not None and (error.fatal() or error.code() in _LOST_PLACE):
+                self._replace(client)
             with contextlib.suppress(RuntimeError):  # the loop is gone, and who waited with it
                 loop.call_soon_threadsafe(settle, error)
 
         try:
-            self._client.produce(name, value=raw, key=key.encode(), on_delivery=delivered)
+            client.produce(name, value=raw, key=key.encode(), on_delivery=delivered)
         except BufferError:
             raise Unavailable(f"{name}: the queue to the broker is full", RETRY_AFTER_S) from None
         except KafkaException as error:
-            if error.args[0].fatal():  # an idempotent client that lost its place takes nothing any more
-                self._client = Client(self._config)
+            if error.args[0].fatal():
+                self._replace(client)
             raise failure(name, error.args[0]) from error
         return future
 

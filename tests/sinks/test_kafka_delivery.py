@@ -1,4 +1,6 @@
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -245,6 +247,9 @@ def test_a_client_that_will_never_take_anything_again_is_replaced(embedded_setti
         def poll(self, _: float) -> None:
             time.sleep(0.001)
 
+        def __len__(self) -> int:
+            return 0
+
     async def story() -> None:
         appender = AsyncAppender(embedded_settings, "test")
         appender._client = Broken()
@@ -257,3 +262,34 @@ def test_a_client_that_will_never_take_anything_again_is_replaced(embedded_setti
 
     asyncio.run(story())
     assert [record.raw for record in all_of(embedded_settings, INBOUND)] == [b"1"]
+
+
+def test_a_broker_that_stood_still_is_appended_to_again(own_broker: EmbeddedBroker):
+    """Its clients' messages time out meanwhile, after which it knows their producers no more."""
+    settings = own_settings(own_broker)
+    create_topics(settings, [INBOUND])
+
+    async def story() -> None:
+        appender = AsyncAppender(settings, "test", timeout_s=2.5)
+        try:
+            await appender.append(INBOUND, "p", b"0")
+            assert own_broker.pid is not None
+            os.kill(own_broker.pid, signal.SIGSTOP)
+            try:
+                for number in range(2):
+                    with pytest.raises(Unavailable):
+                        await appender.append(INBOUND, "p", b"lost %d" % number)
+            finally:
+                os.kill(own_broker.pid, signal.SIGCONT)
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    await appender.append(INBOUND, "p", b"1")
+                    break
+                except Unavailable:
+                    assert time.monotonic() < deadline, "it never takes anything again"
+        finally:
+            appender.close()
+
+    asyncio.run(story())
+    assert b"1" in [record.raw for record in all_of(settings, INBOUND)]
