@@ -146,8 +146,8 @@ class Life:
 
     async def deregister(self) -> None:
         """End the connection from our side."""
-        await self._voice.tell(Message(Action.REGISTER, b"", new_id(), method="DELETE"), self._reception.partner())
         self._reception.deregistered = True
+        await self._voice.tell(Message(Action.REGISTER, b"", new_id(), method="DELETE"), self._reception.partner())
 
     async def forecast(self, planned: PlannedForecast) -> None:
         """Send it when its time has come."""

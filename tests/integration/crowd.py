@@ -171,7 +171,7 @@ class World:
 
     def until_state(self, name: str, state: str, timeout_s: float = 60) -> None:
         """Wait for a connection's state."""
-        until(lambda: self.partner(name)["state"] == state, f"{name} is {state}: {self.crowd.report(name)}", timeout_s)
+        until(lambda: self.partner(name)["state"] == state, f"{name} is {state}", timeout_s)
 
     def until_online(self, name: str, timeout_s: float = 60) -> None:
         """Wait until both sides know that the link is up."""
@@ -210,7 +210,7 @@ class World:
             report = self.crowd.report(name)
             return len(report["adjustments"]) == wishes and not report["owed"]
 
-        until(arrived, f"{name} has heard {wishes} wishes: {self.crowd.report(name)}", timeout_s)
+        until(arrived, f"{name} has heard {wishes} wishes", timeout_s)
 
     def until_event(self, name: str, kind: str, timeout_s: float = 30) -> None:
         """Wait for an event people would read."""

@@ -1,17 +1,22 @@
 """Partners as they are, at the same time beside one `derms up`: each ends as it should, loses nothing, and people can read why."""
 
 import contextlib
+import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from sinks.http import fetch
-from tests.integration.crowd import Crowd, World
+from tests.integration.crowd import Crowd, World, group_of
 from tests.integration.peers import PLAIN, TOLD
-from tests.integration.running import api, until, up
+from tests.integration.running import api, free_port, process, until, up
 
 pytestmark = [pytest.mark.xdist_group("partners"), pytest.mark.slow]
+PYOSCP = ("pyoscp", "pyoscp-ours")
 TWICE = frozenset({"silent-beats", "cuts", "trickle"})
 """Peers that take a message and do not say so: they get it again, under the same id."""
 
@@ -24,6 +29,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     partners = {partner["id"]: partner for partner in site["partners"]}
     partners["relative"]["base_url"] = crowd.url("relative")
     partners["lost-state-ours"]["initial_token_file"] = str(folder / "initial-token")
+    for name in PYOSCP:
+        site["partners"].append(
+            {
+                "id": name,
+                "allow_private_addresses": True,
+                "legacy": ["NAIVE_HEARTBEAT_TIME"],
+                "paths": {"HandshakeAcknowledge": "/handshake_acknowledgment"},
+                "initial_token_file": str(folder / f"initial-token-{name}"),
+            }
+        )
+        site["groups"].append({"partner_id": name, "group_id": group_of(name), "scope_id": "s-optimum"})
     (folder / "site.yaml").write_text(yaml.safe_dump(site))
     with contextlib.ExitStack() as stack:
         endpoints = stack.enter_context(up(folder / "data", "--config", str(folder / "site.yaml")))
@@ -195,3 +211,51 @@ def test_a_peer_leaves_and_comes_back(world: World) -> None:
     world.wish("leaves")
     world.until_heard("leaves", 2)
     nothing_wrong(world, "leaves")
+
+
+@pytest.mark.parametrize("name", PYOSCP)
+def test_pyoscp_forgets_everything_when_it_restarts_and_is_mended_by_one_command(world: World, tmp_path: Path, name: str) -> None:
+    """It writes an empty file over its registrations at start; `pyoscp` begins the registration, `pyoscp-ours` is begun with."""
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).with_name("pyoscp_peer.py")), str(port), str(tmp_path)]
+
+    def control(path: str, body: Any = None) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        answer = fetch("GET" if body is None else "POST", f"http://127.0.0.1:{port}/control{path}", headers=headers, content=content)
+        assert answer.status < 300, answer.body
+        return json.loads(answer.body) if answer.body else None
+
+    def registered(own_token: str) -> None:
+        until(lambda: control("/seen") is not None, "pyoscp runs")
+        if name == "pyoscp":
+            token = world.command("partner", "token", name)
+            control("/register", {"own_token": own_token, "token": token, "base_url": world.endpoints.oscp_url})
+        else:
+            (world.directory.parent / f"initial-token-{name}").write_text(own_token)
+            control("/expect", {"token": own_token})
+            base_url = {"base_url": f"http://127.0.0.1:{port}/oscp/cp/2.0", "token": own_token}
+            if world.partner(name)["peer_base_url"] is None:
+                api(world.endpoints, "POST", f"/partners/{name}/register", base_url)
+            else:
+                world.command("partner", "register", name)
+
+    def shakes_hands() -> None:
+        handshake = {"required_behaviour": {"heartbeat_interval": 2, "measurement_configuration": ["INTERMITTENT"]}}
+        until(lambda: control("/say", {"path": "/handshake", "body": handshake})["status"] == 204, "a handshake is taken")
+        world.until_state(name, "ONLINE")
+
+    with process(command, tmp_path / "first.log"):
+        registered("the-first-token-of-pyoscp")
+        world.until_state(name, "REGISTERED")
+        shakes_hands()
+        until(lambda: world.partner(name)["last_heartbeat_delivered_at"], "our heartbeats arrive")
+    with process(command, tmp_path / "second.log"):
+        world.wish(name, 3)
+        world.until_event(name, "dispatch.held")
+        assert "answered 403: invalid token" in next(line["words"] for line in world.timeline(name) if line["kind"] == "dispatch.held")
+        registered("the-second-token-of-pyoscp")
+        until(lambda: len(control("/seen")["adjustments"]) == 3, "all that is owed arrives")
+        shakes_hands()
+        assert len(control("/seen")["adjustments"]) == 3
+    world.until_event(name, "dispatch.resumed")
