@@ -50,7 +50,7 @@ def _telemetry(w: Wiring) -> Dataflow:
 
 def _lifecycle(w: Wiring) -> Dataflow:
     return lifecycle.lifecycle_flow(
-        records=w.records("lifecycle", lifecycle.READS, lifecycle.BARRIER),
+        records=w.records("lifecycle", lifecycle.READS, lifecycle.BARRIER, in_order=True),
         out=w.out("lifecycle"),
         clock=w.clock,
         config=w.config,

@@ -57,9 +57,15 @@ class Wiring:
     starts: dict[str, Start] = field(default_factory=dict)
 
     def records(
-        self, flow: str, topics: Sequence[Topic], barrier: Sequence[Topic] = (), start: Start = None, fetch_wait_ms: int = NEWS_MS
+        self,
+        flow: str,
+        topics: Sequence[Topic],
+        barrier: Sequence[Topic] = (),
+        start: Start = None,
+        fetch_wait_ms: int = NEWS_MS,
+        in_order: bool = False,
     ) -> Source[Iterable[Record]]:
-        """One consumer over all of a control flow's topics."""
+        """One consumer over all of a control flow's topics; `in_order` as in `RecordSource`."""
         source = RecordSource(
             self.settings.kafka,
             topics,
@@ -69,6 +75,7 @@ class Wiring:
             start=start if start is not None else self.starts.get(flow),
             group=f"derms-{flow}",
             fetch_wait_ms=fetch_wait_ms,
+            in_order=in_order,
         )
         return cast("Source[Iterable[Record]]", source)  # the engine's type variables do not vary
 

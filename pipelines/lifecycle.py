@@ -24,7 +24,9 @@ from schemas.oscp.v20 import BASE_PATH, Action
 from schemas.outbound import Delivery
 from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, DELIVERIES, INBOUND
 
-READS = (CONFIG, CONNECTIONS, DELIVERIES, COMMANDS, INBOUND)
+READS = (CONFIG, CONNECTIONS, COMMANDS, INBOUND, DELIVERIES)
+"""Causes before what follows from them: a replay meets the records of one instant in this order. They must be read `in_order`: a
+delivery that came before the handshake whose acknowledgement it is about would be about nothing."""
 BARRIER = (CONFIG, CONNECTIONS)
 """Read to their ends before the rest of a poll: a partner whose state is gone goes on from its last connection."""
 

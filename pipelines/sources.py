@@ -134,11 +134,18 @@ def record_of(raw: RawRecord, topic: Topic) -> Record:
 
 class _RecordPart(_LanePart[list[Record]]):
     def __init__(
-        self, settings: KafkaSettings, topics: Mapping[str, Topic], barrier: Sequence[Topic], lane: Lane, lanes: int, stop: threading.Event
+        self,
+        settings: KafkaSettings,
+        topics: Mapping[str, Topic],
+        barrier: Sequence[Topic],
+        lane: Lane,
+        lanes: int,
+        stop: threading.Event,
+        in_order: bool,
     ) -> None:
         super().__init__(lane, lanes, stop)
         self._settings, self._topics = settings, topics
-        self._gate = Gate(lane, [topic.name for topic in barrier]) if barrier else None
+        self._gate = Gate(lane, [topic.name for topic in barrier], tuple(topics) if in_order else ()) if barrier else None
 
     def _opened(self) -> None:
         if self._gate is not None:
@@ -162,7 +169,9 @@ class RecordSource(_Source[list[Record]]):
 
     `start` says where to begin without recovery (positions by plain topic name and partition; else at the beginning).
     `barrier` topics are read up to the end they have after the other records of a poll were fetched, before those are
-    emitted: so what was appended to a barrier topic before a record was always seen before it. That takes one lane.
+    emitted: so what was appended to a barrier topic before a record was always seen before it. That takes one lane. With
+    `in_order` also, what is there at a start is emitted in the order it was appended in over all topics (those of one instant in
+    the order of `topics`): what followed from a record in an earlier life does not come before it.
     """
 
     def __init__(
@@ -177,9 +186,12 @@ class RecordSource(_Source[list[Record]]):
         group: str,
         lanes: int = 1,
         fetch_wait_ms: int = EMBEDDED_FETCH_WAIT_MS,
+        in_order: bool = False,
     ) -> None:
         super().__init__(lanes)
-        self._fetch_wait_ms = fetch_wait_ms
+        self._fetch_wait_ms, self._in_order = fetch_wait_ms, in_order
+        if in_order and not barrier:
+            raise ValueError("an order over topics takes a barrier")
         if barrier and lanes > 1:
             raise ValueError("a barrier holds within one lane: use one")
         if stray := [topic.name for topic in barrier if topic not in topics]:
@@ -196,7 +208,7 @@ class RecordSource(_Source[list[Record]]):
             fetch_wait_ms=self._fetch_wait_ms,
         )  # fmt: skip
         by_name = {topic.name: topic for topic in self._topics}
-        return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop)
+        return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop, self._in_order)
 
 
 class _PayloadPart(_LanePart[Poll]):

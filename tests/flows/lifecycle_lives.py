@@ -35,6 +35,7 @@ RESTART = seconds(1.5)
 BEHIND = seconds(2.9)
 BEAT_S = 5.0
 BEATS = 5
+MANY_LIVES = 1_000
 LONG_AGO, NEVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -55,12 +56,16 @@ class Log:
     """What is on the topics, in order; one partition each."""
 
     records: dict[str, list[Record]] = field(default_factory=lambda: {topic.name: [] for topic in READS})
-    appended: int = 0
+    _numbers: dict[int, int] = field(default_factory=dict)
+
+    def number(self, record: Record) -> int:
+        """When it was appended, among all."""
+        return self._numbers[id(record)]
 
     def append(self, topic: Topic, key: str, value: Value, at: datetime) -> None:
-        self.appended += 1
         rows = self.records.setdefault(topic.name, [])
         rows.append(Record(topic.name, 0, len(rows), at, key, value))
+        self._numbers[id(rows[-1])] = len(self._numbers)
 
     def of(self, topic: Topic) -> list[Any]:
         return [record.value for record in self.records.get(topic.name, [])]
@@ -130,13 +135,21 @@ Script = Iterator[bool]
 class Lives:
     """The lives of one lifecycle flow. `kill_at` are the numbers of the writes after which a life ends, one for each but the last.
 
-    `snapshots`: the recovery store is written at every step, else never, so that a life has only the topics to go by.
+    `snapshots`: the recovery store is written at every step of that many of the first lives (True: of all), and never in the
+    others. Those then replay all that came since, or have only the topics to go by.
     """
 
     def __init__(
-        self, directory: Path, story: Callable[["Lives"], Script], *, kill_at: Iterable[int] = (), snapshots: bool, once_more: bool = False
+        self,
+        directory: Path,
+        story: Callable[["Lives"], Script],
+        *,
+        kill_at: Iterable[int] = (),
+        snapshots: bool | int,
+        once_more: bool = False,
     ) -> None:
-        self.directory, self.snapshots, self.once_more = directory, snapshots, once_more
+        self.directory, self.once_more = directory, once_more
+        self.snapshots = snapshots if not isinstance(snapshots, bool) else MANY_LIVES if snapshots else 0
         self.clock, self.log, self.peer = SimulatedClock(T0), Log(), Peer(self)
         self.kills, self.life, self.writes = list(kill_at), 0, 0
         self.commands, self.admitted, self.moved = 0, 0, False
@@ -153,8 +166,8 @@ class Lives:
 
     def run(self) -> "Lives":
         """Until the story is told, however many lives that takes."""
-        epoch = timedelta(0) if self.snapshots else timedelta(hours=1)
         while True:
+            epoch = timedelta(0) if self.life < self.snapshots else timedelta(hours=1)
             flow = lifecycle_flow(
                 records=_Source(self),
                 out=_Sink(self),
@@ -277,7 +290,7 @@ def nudge(now: datetime) -> Record:
 
 class _Part(StatefulSourcePartition[list[Record], dict[str, int]]):
     def __init__(self, lives: Lives, positions: dict[str, int] | None) -> None:
-        self._lives, self._next = lives, dict(positions or {})
+        self._lives, self._next, self._replay = lives, dict(positions or {}), True
 
     def next_batch(self) -> list[list[Record]]:
         found = self._poll()
@@ -291,15 +304,17 @@ class _Part(StatefulSourcePartition[list[Record], dict[str, int]]):
         return [found]
 
     def _poll(self) -> list[Record]:
-        """The barrier's topics first; the others as they came, or, in every other life, topic by topic, as brokers may give them."""
+        """The barrier's topics first; then a replay as it came (`in_order`), and later what is new topic by topic, in some order."""
         log, waiting = self._lives.log, dict[str, list[Record]]()
         for topic in READS:
             rows = log.records[topic.name]
             waiting[topic.name] = rows[self._next.get(topic.name, 0) :]
             self._next[topic.name] = len(rows)
         first = [record for topic in BARRIER for record in waiting.pop(topic.name)]
-        rest = [record for rows in waiting.values() for record in rows]
-        return first + (rest if self._lives.life % 2 else sorted(rest, key=lambda record: record.appended_at))
+        others = list(waiting.values())
+        rest = [record for rows in (others if self._lives.life % 2 else others[::-1]) for record in rows]
+        replay, self._replay = self._replay, False
+        return first + (sorted(rest, key=self._lives.log.number) if replay else rest)
 
     def snapshot(self) -> dict[str, int]:
         return dict(self._next)

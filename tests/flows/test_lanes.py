@@ -240,3 +240,66 @@ def test_a_fast_clock_counts_its_own_time(monkeypatch: pytest.MonkeyPatch):
     wall.advance(2)
     (mark,) = found.marks()
     assert mark.now - mark.since == timedelta(minutes=8)
+
+
+COMMANDED, CAME, BECAME = "derms.commands", "derms.inbound", "derms.deliveries"
+
+
+def replaying_gate(lane: FakeLane, instants: dict[Part, list[int]]) -> Gate:
+    """A gate whose records are (partition, offset), to be replayed by their instants."""
+    lane.take_whole = lane.take  # type: ignore[attr-defined]
+
+    def take(part: Part, count: int) -> list[tuple[Part, list[Any]]]:
+        return [(part, [(part, offset) for offset in found]) for part, found in lane.take_whole(part, count)]  # type: ignore[attr-defined]
+
+    lane.take = take  # type: ignore[method-assign]
+    gate = Gate(lane, [FIRST], (FIRST, COMMANDED, CAME, BECAME), lambda message: instants[message[0]][message[1]])  # type: ignore[arg-type]
+    gate.open()
+    return gate
+
+
+def test_what_is_there_at_a_start_comes_in_the_order_it_was_appended_in() -> None:
+    lane = FakeLane((FIRST, 0), (BECAME, 0), (CAME, 0), (CAME, 1), (COMMANDED, 0))
+    instants = {(BECAME, 0): [30, 50], (CAME, 0): [10, 40], (CAME, 1): [20], (COMMANDED, 0): [5, 40, 60]}
+    for part, found in instants.items():
+        lane.append(part, len(found))
+    gate = replaying_gate(lane, instants)
+    assert gate.admit([]) == []
+    assert lane.fetched == lane.parts
+    for part in ((BECAME, 0), (CAME, 0), (CAME, 1)):
+        assert gate.admit(lane.take(part, 9)) == []
+        assert lane.done[part] == 0
+    replayed = [message for _, found in gate.admit(lane.take((COMMANDED, 0), 9)) for message in found]
+    expected = [(COMMANDED, 5), (CAME, 10), (CAME, 20), (BECAME, 30), (COMMANDED, 40), (CAME, 40), (BECAME, 50), (COMMANDED, 60)]
+    assert [(part[0], instants[part][offset]) for part, offset in replayed] == expected
+    assert lane.done == lane.log
+    # From then on records come as they are polled.
+    assert not gate.waiting
+    lane.append((BECAME, 0))
+    assert gate.admit(lane.take((BECAME, 0), 9)) == [((BECAME, 0), [((BECAME, 0), 2)])]
+
+
+def test_a_clock_that_was_put_back_does_not_change_the_order_within_a_partition() -> None:
+    lane = FakeLane((FIRST, 0), (BECAME, 0), (CAME, 0))
+    instants = {(BECAME, 0): [25], (CAME, 0): [30, 10, 20]}
+    for part, found in instants.items():
+        lane.append(part, len(found))
+    gate = replaying_gate(lane, instants)
+    gate.admit([])
+    assert gate.admit(lane.take((CAME, 0), 9)) == []
+    replayed = [message for _, found in gate.admit(lane.take((BECAME, 0), 9)) for message in found]
+    assert replayed == [((BECAME, 0), 0), ((CAME, 0), 0), ((CAME, 0), 1), ((CAME, 0), 2)]
+
+
+@pytest.mark.parametrize(("most", "within_s"), [(3, 60.0), (100, -1.0)], ids=["too much", "too long"])
+def test_a_replay_in_order_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch, most: int, within_s: float) -> None:
+    monkeypatch.setattr(barrier, "HELD_AT_MOST", most)
+    monkeypatch.setattr(barrier, "REPLAY_WITHIN_S", within_s)
+    lane = FakeLane((FIRST, 0), (BECAME, 0), (CAME, 0))
+    instants = {(BECAME, 0): [1] * 9, (CAME, 0): [2] * 9}
+    for part, found in instants.items():
+        lane.append(part, len(found))
+    gate = replaying_gate(lane, instants)
+    gate.admit([])
+    assert [len(found) for _, found in gate.admit(lane.take((CAME, 0), 4))] == [4]
+    assert [len(found) for _, found in gate.admit(lane.take((BECAME, 0), 9))] == [9]

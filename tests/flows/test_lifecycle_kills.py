@@ -111,6 +111,16 @@ def test_a_life_with_a_kill_behind_every_write(place: Path, story: Story, snapsh
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_a_life_with_a_kill_long_after_the_last_snapshot(place: Path, story: Story) -> None:
+    undisturbed = Lives(place / "undisturbed", story, snapshots=False).run()
+    for first in range(1, undisturbed.writes, 3):
+        for later in (4, 9, 16):
+            # The store is that of the first life; what was written behind it in the second one is all done again in the third.
+            world = Lives(place / f"{first}-{later}", story, kill_at=[first, later], snapshots=1).run()
+            law(world, undisturbed)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_a_life_with_kills_in_a_row(place: Path, story: Story) -> None:
     undisturbed, dice = Lives(place / "undisturbed", story, snapshots=False).run(), random.Random(SEED)
     for number in range(8):
