@@ -67,12 +67,12 @@ class FlexibilityProvider:
         if action == "register":
             self.peer_url, self.peer_token = body["version_url"][0]["base_url"], body["token"]
             register = {"token": "token-c", "version_url": [{"version": "2.0", "base_url": self.url}]}
-            self.later("register", register, request.headers["x-request-id"])
+            self.later("register", register, request.headers.get("x-request-id", "made up"))
         if action == "handshake":
             behaviour: dict[str, Any] = {"measurement_configuration": ["INTERMITTENT"]}
             if self.asks_heartbeats:
                 behaviour["heartbeat_interval"] = self.asks_heartbeats
-            self.later("handshake_acknowledge", {"required_behaviour": behaviour}, request.headers["x-request-id"])
+            self.later("handshake_acknowledge", {"required_behaviour": behaviour}, request.headers.get("x-request-id", "made up"))
         return Response(status_code=204)
 
     def later(self, action: str, body: dict[str, Any], correlation: str) -> None:
