@@ -20,7 +20,7 @@ from pipelines.rules import lifecycle_orders as orders
 from pipelines.rules import lifecycle_registration as registration
 from pipelines.rules import lifecycle_secrets as secrets
 from pipelines.rules.lifecycle_state import KEPT_IN_MEMORY, PartnerState, S
-from pipelines.rules.lifecycle_turn import SETTLE, Surroundings, Turn
+from pipelines.rules.lifecycle_turn import SETTLE, Surroundings, Turn, over_at
 from schemas.config import ConfigChange
 from schemas.connection import Command, CommandKind, Connection, InboundMessage, Severity
 from schemas.facts import digest
@@ -52,7 +52,8 @@ class LifecycleRule:
         if state.rest_until is not None:
             silence = ours = abandoned = None
         renewal = self._around.started_at if secrets.stale(state, self._around.key_id) else None
-        instants = (state.rest_until, state.recheck_at, abandoned, silence, ours, renewal)
+        unsaid = None if state.said_later is None else over_at(self._around)
+        instants = (known.rests_until(state, self._around), state.recheck_at, abandoned, silence, ours, renewal, unsaid)
         return min((instant for instant in instants if instant is not None), default=None)
 
     def step(self, state: PartnerState, item: Item | Tick, now: datetime) -> Iterable[Out]:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pipelines.rules import lifecycle_handshake as handshake
 from pipelines.rules import lifecycle_orders as orders
 from pipelines.rules.heartbeats import interval_of
-from pipelines.rules.lifecycle_state import S, adopt
-from pipelines.rules.lifecycle_turn import SETTLE, Turn
+from pipelines.rules.lifecycle_state import PartnerState, S, adopt
+from pipelines.rules.lifecycle_turn import Surroundings, Turn, over_at
 from schemas.config import ConfigChange, Partner
 from schemas.connection import Connection
 
@@ -32,9 +32,14 @@ def configured(turn: Turn, change: ConfigChange) -> None:
 
 
 def read_back(turn: Turn, connection: Connection) -> None:
-    """Our own word from before, when nothing else is left of it: after a restart without a recovery store. The last one counts."""
+    """Our own word from before, when nothing else is left of it: after a restart without a recovery store. The last one counts.
+
+    With a store that is older than that word, what led to it comes again, and it is said no more (`Turn.outputs`).
+    """
     state = turn.state
     if state.touched:
+        if connection.at < turn.around.started_at and (state.said_at is None or connection.at > state.said_at):
+            state.said_later = connection.event_id, connection.at
         return
     adopt(state, connection)
     # With the last one read nothing more is to be waited for: who takes over from another must not miss a heartbeat.
@@ -55,16 +60,26 @@ def begun(turn: Turn) -> None:
 
 
 def time_came(turn: Turn) -> None:
-    """Look again at what was put off: a removal, or a rest."""
+    """Look again at what was put off: a removal, a rest, or a connection that was not said since a later one had been."""
     state = turn.state
+    if not turn.replayed:
+        state.said_later = None
     if state.recheck_at is not None and state.recheck_at <= turn.now:
         state.recheck_at = None
         if turn.around.partner(state.partner_id) is None:
             state.rest_until = None
             if state.touched or state.adopted:
                 _removed(turn)
-    if state.rest_until is not None and state.rest_until <= turn.now:
+    rest = rests_until(state, turn.around)
+    if rest is not None and rest <= turn.now:
         _wake(turn)
+
+
+def rests_until(state: PartnerState, around: Surroundings) -> datetime | None:
+    """When a rest is over; one that ended while nobody was there lasts until what can be read back has been, now."""
+    if state.rest_until is None or state.rest_until >= around.started_at:
+        return state.rest_until
+    return over_at(around)
 
 
 def _wake(turn: Turn) -> None:
@@ -88,4 +103,4 @@ def _removed(turn: Turn) -> None:
 
 def _rested(turn: Turn) -> datetime:
     """Until when a partner with nothing of its own to go by waits for its last connection to be read back."""
-    return max(turn.now + timedelta(seconds=1), turn.around.started_at + turn.allowance(SETTLE))
+    return max(turn.now + timedelta(seconds=1), over_at(turn.around))

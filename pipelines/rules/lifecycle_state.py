@@ -87,6 +87,8 @@ class PartnerState:
     may be `adopted`, and rests `rest_until` all earlier ones have been read. `recheck_at`: whether it is still configured.
     What was received by `skip_inbound_through`, or ordered by `skip_commands_through`, was taken in before that connection was
     said, unless it is known not to have been: from `known_since` (for either) on, what was is in `notes.seen` and `notes.obeyed`.
+    `said_at` is when a `Connection` was last said. `said_later` is the id and instant of one that an earlier life said after this
+    state was kept: until what led to it has come again, what was said before it is not said again.
     `unrenewed` names the installation secret under which a token could not be put since the one it was made with is missing.
     """
 
@@ -118,6 +120,8 @@ class PartnerState:
     skip_inbound_through: datetime | None = None
     skip_commands_through: datetime | None = None
     known_since: tuple[datetime | None, datetime | None] = (None, None)
+    said_at: datetime | None = None
+    said_later: tuple[str, datetime] | None = None
     unrenewed: str = ""
 
     def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
@@ -196,7 +200,7 @@ def adopt(state: PartnerState, connection: Connection) -> None:
     state.skip_inbound_through, state.skip_commands_through = notes.inbound_through, notes.commands_through
     instants = [at for _, at in notes.seen.values()]
     state.known_since = _known_since(notes.inbound_through, instants), _known_since(notes.commands_through, list(notes.obeyed.values()))
-    state.adopted = True
+    state.adopted, state.said_at = True, connection.at
     state.announced = fingerprint(state)
 
 

@@ -49,6 +49,11 @@ class Surroundings:
     last_said: Callable[[str], str | None] = lambda partner_id: None
 
 
+def over_at(around: Surroundings) -> datetime:
+    """When what is read at a start has been taken in."""
+    return around.started_at + around.allowance(SETTLE)
+
+
 class Turn:
     """`at` is the instant of what happened (of a message, its receipt), `now` the clock; `cause_id` its id."""
 
@@ -57,6 +62,7 @@ class Turn:
         self.now, self.at, self.cause_id = now, at, cause_id
         self.partner = around.partner(state.partner_id) or Partner(id=state.partner_id)
         self.allowance = around.allowance
+        self._item_at = None if cause_id is None else at
         self._before = shown(state)
         self._words: str | None = None
         self._sent: list[Out] = []
@@ -75,6 +81,15 @@ class Turn:
     def reachable(self) -> bool:
         """Whether we know where the partner is, and what to show it: its token, or one from its OAuth server."""
         return self.state.peer_base_url is not None and (self.state.peer_token is not None or self.partner.oauth is not None)
+
+    @property
+    def replayed(self) -> bool:
+        """Whether what happens led to a `Connection` of an earlier life, which has been on the topic since. A timer cannot tell, and
+        believes so for a while after the start."""
+        later = self.state.said_later
+        if later is None:
+            return False
+        return self.now < over_at(self.around) if self._item_at is None else self._item_at <= later[1]
 
     def because(self, words: str) -> None:
         """The words of this step's transition, if it turns out to be one."""
@@ -161,10 +176,21 @@ class Turn:
         elif self._words is not None:
             state.words = self._words
         out: list[Out] = []
-        if (print_now := fingerprint(state)) != state.announced:
-            state.announced = print_now
-            out.append(Out(CONNECTIONS, state.partner_id, connection_of(state, self.now, self.cause_id)))
+        if fingerprint(state) != state.announced:
+            out += self._connection()
         return [*out, *self._sent, *self._said]
+
+    def _connection(self) -> list[Out]:
+        """The connection as it is now; nothing in a replay, since gateway and dispatch know a later one: going back to this one
+        would make tokens void that the partner has been given, and others good that are over."""
+        state, before, later = self.state, self.state.announced, self.state.said_later
+        replayed, state.announced = self.replayed, fingerprint(state)
+        said = connection_of(state, self.now, self.cause_id)
+        if later is not None and replayed and said.event_id != later[0]:
+            state.announced = before
+            return []
+        state.said_later, state.said_at = None, self.now
+        return [Out(CONNECTIONS, state.partner_id, said)]
 
 
 def message_id(partner_id: str, action: Action, about: str) -> str:

@@ -188,7 +188,9 @@ class Lives:
                 return self
 
     def write(self, item: Out) -> None:
-        """The flow writes; the process may be killed right behind that."""
+        """The flow writes; the process may be killed right behind that. AssertionError for a connection that shuts the peer out."""
+        if isinstance(item.value, Connection) and self.peer.token:
+            assert token_digest("vector", self.peer.token) in {each.digest for each in item.value.credentials}
         self.log.append(item.topic, item.key, item.value, self.clock.now())
         self.writes += 1
         if self.life < len(self.kills) and self.writes == self.kills[self.life]:

@@ -1,11 +1,12 @@
 """A lifecycle that takes over from another one rests only until it has read the last word about a partner (semantics 8.1)."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
 
 from pipelines.rules.lifecycle import LifecycleRule
-from pipelines.rules.lifecycle_state import Notes
+from pipelines.rules.lifecycle_state import Notes, PartnerState
 from schemas.connection import CommandKind
 from schemas.oscp.v20 import Action
 from tests.rules.lifecycle_world import PEER_URL, World, seconds
@@ -98,3 +99,60 @@ def test_notes_of_an_earlier_version_have_what_it_did_not_know() -> None:
     earlier = Notes.__new__(Notes)
     earlier.__setstate__((None, kept))
     assert (earlier.link, earlier.obeyed, earlier.unsettled) == (notes.link, {}, [])
+
+
+def resumes(lived: World, kept: PartnerState, said_before: int) -> World:
+    """A world started again with the store as it was after so many connections, which it reads back from there."""
+    fresh = World(at=lived.clock.now() + seconds(2))
+    fresh.rule = LifecycleRule(replace(fresh.rule._around, started_at=fresh.clock.now()))
+    fresh.state = kept
+    for connection in lived.connections[said_before:]:
+        fresh.step(connection)
+    return fresh
+
+
+def test_a_replay_does_not_go_back_to_connections_before_the_last_one() -> None:
+    lived = World().registered()
+    kept, before, came = pickle.loads(pickle.dumps(lived.state)), len(lived.connections), len(lived.taken_in)
+    lived.advance(seconds(1))
+    lived.register(peer_token="B2")
+    lived.handshake()
+    answer = lived.sent(Action.REGISTER)[-1]
+    fresh = resumes(lived, kept, before)
+    for message in lived.taken_in[came:]:
+        fresh.step(message)
+    assert [connection.event_id for connection in fresh.connections] == [lived.connection.event_id]
+    assert {message.message_id for message in fresh.sent(Action.REGISTER)} == {answer.message_id}
+    # What is new is said at once.
+    fresh.command(CommandKind.SUSPEND)
+    assert fresh.connection.state == "SUSPENDED"
+
+
+def test_a_replay_that_comes_out_otherwise_is_said_a_while_after_the_start() -> None:
+    lived = World().registered()
+    kept, before = pickle.loads(pickle.dumps(lived.state)), len(lived.connections)
+    lived.advance(seconds(1))
+    lived.handshake()
+    lived.command(CommandKind.SUSPEND)
+    fresh = resumes(lived, kept, before)
+    fresh.step(lived.taken_in[-1])
+    assert fresh.connections == []
+    fresh.advance(seconds(11))
+    assert fresh.connection.state == "ACKING"
+
+
+def test_a_rest_that_ended_while_nobody_was_there_waits_for_what_can_be_read_back() -> None:
+    lived = World()
+    lived.configured(lived.partner)
+    kept = pickle.loads(pickle.dumps(lived.state))
+    lived.advance(seconds(2))
+    lived.command(CommandKind.ISSUE_TOKEN)
+    fresh = World(at=lived.clock.now() + seconds(60))
+    fresh.rule = LifecycleRule(replace(fresh.rule._around, started_at=fresh.clock.now()))
+    fresh.state = kept
+    fresh.advance(seconds(1))
+    assert fresh.outs == []
+    fresh.step(lived.connection)
+    fresh.advance(seconds(20))
+    assert fresh.connections == []
+    assert fresh.state.credentials == lived.connection.credentials
