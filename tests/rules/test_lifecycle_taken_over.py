@@ -105,7 +105,7 @@ def resumes(lived: World, kept: PartnerState, said_before: int) -> World:
     """A world started again with the store as it was after so many connections, which it reads back from there."""
     fresh = World(at=lived.clock.now() + seconds(2))
     fresh.rule = LifecycleRule(replace(fresh.rule._around, started_at=fresh.clock.now()))
-    fresh.state = kept
+    fresh.state, fresh.count = kept, lived.count
     for connection in lived.connections[said_before:]:
         fresh.step(connection)
     return fresh
@@ -149,7 +149,7 @@ def test_a_rest_that_ended_while_nobody_was_there_waits_for_what_can_be_read_bac
     lived.command(CommandKind.ISSUE_TOKEN)
     fresh = World(at=lived.clock.now() + seconds(60))
     fresh.rule = LifecycleRule(replace(fresh.rule._around, started_at=fresh.clock.now()))
-    fresh.state = kept
+    fresh.state, fresh.count = kept, lived.count
     fresh.advance(seconds(1))
     assert fresh.outs == []
     fresh.step(lived.connection)
