@@ -5,11 +5,10 @@ Names are resolved here and the connection then goes to the very address that wa
 changes its answer between the two (DNS rebinding) gains nothing.
 """
 
-import asyncio
 import ipaddress
-import socket
 
 from sinks.errors import Refused, Unavailable
+from sinks.lookups import LOOKUPS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -68,18 +67,30 @@ def objection(address: Address, *, allow_private: bool) -> str | None:
 async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     """The permitted addresses of `host` (a name or an address literal), in the order to try them.
 
-    Asks the system's resolver in a thread; the caller sets the time-out. Raises Unavailable where the
+    Names are looked up beside the event loop (`sinks.lookups`); the caller sets the time-out. Raises Unavailable where the
     name has no address now, Refused(0) where it has none that may be reached.
     """
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as problem:
-        # UnicodeError: a label that is empty or longer than DNS allows
-        raise Unavailable(f"the name {host} has no address: {getattr(problem, 'strerror', None) or problem}") from None
-    addresses = list(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
+    addresses = [host] if _literal(host) else await _looked_up(host, port)
     objections = {text: objection(ipaddress.ip_address(text), allow_private=allow_private) for text in addresses}
     permitted = [text for text, why in objections.items() if why is None]
     if not permitted:
         kinds = " and ".join(sorted({why for why in objections.values() if why}))
         raise Refused(0, f"{host} is a {kinds} address, which is not allowed (allow_private_addresses admits loopback and private ones)")
     return permitted
+
+
+def _literal(host: str) -> bool:
+    """Whether a host is an address as it is usually written; what else may be one is for the resolver to read."""
+    try:
+        return str(ipaddress.ip_address(host)) == host
+    except ValueError:
+        return False
+
+
+async def _looked_up(host: str, port: int) -> list[str]:
+    try:
+        found = await LOOKUPS.find(host, port)
+    except (OSError, UnicodeError) as problem:
+        # UnicodeError: a label that is empty or longer than DNS allows
+        raise Unavailable(f"the name {host} has no address: {getattr(problem, 'strerror', None) or problem}") from None
+    return list(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))

@@ -9,9 +9,11 @@ from typing import Any
 import httpcore
 import pytest
 
+from sinks import addresses
 from sinks.addresses import objection, resolve
 from sinks.errors import Refused, Unavailable
 from sinks.http import HttpClient, _FencedBackend
+from sinks.lookups import Lookups
 
 PUBLIC = "93.184.216.34"
 
@@ -107,18 +109,13 @@ class Resolver:
         self.answers = list(answers)
         self.asked = 0
 
-    async def __call__(self, _: Any, host: str, port: int, **options: Any) -> list[Any]:
+    def __call__(self, host: str, port: int) -> list[Any]:
         self.asked += 1
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return [(socket.AF_INET6 if ":" in text else socket.AF_INET, socket.SOCK_STREAM, 6, "", (text, port)) for text in found]
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "Resolver":
-        resolver = self
-
-        async def answer(loop: Any, host: str, port: int, **options: Any) -> list[Any]:
-            return await resolver(loop, host, port, **options)
-
-        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", answer)
+        monkeypatch.setattr(addresses, "LOOKUPS", Lookups(self, kept_s=0.0))
         return self
 
 
