@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/de
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo install test check docs lock kafka bench soak clean python
+.PHONY: demo install test check docs lock kafka bench soak soak-lives clean python
 
 demo: .venv/.installed
 	@$(BIN)/derms demo $(ARGS)
@@ -36,6 +36,9 @@ bench: .venv/.installed-dev # the metering engine beside others on a real Apache
 
 soak: .venv/.installed-dev # kills, broker failures and changes of processes under load, for about ten minutes (java and mvn)
 	$(BIN)/python -m tests.soak $(ARGS)
+
+soak-lives: .venv/.installed-dev # a kill at every point of registration, handshake and heartbeat, for at most twenty minutes (java and mvn)
+	$(BIN)/python -m tests.soak.lives $(ARGS)
 
 clean:
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -78,11 +78,15 @@ def jars(cache: Path = CACHE) -> Path:
 
 
 class ApacheKafka:
-    """One broker with its data in `directory`; started again on the same directory it has what it had."""
+    """One broker with its data in `directory`; started again on the same directory it has what it had.
 
-    def __init__(self, directory: Path, port: int | None = None, jvm: Sequence[str] = JVM) -> None:
+    `advertised` is the port clients are told to come to, where that is another one, with something between.
+    """
+
+    def __init__(self, directory: Path, port: int | None = None, jvm: Sequence[str] = JVM, advertised: int | None = None) -> None:
         self.directory, self._jvm = directory, jvm
         self.port, self._controller = port or free_port(), free_port()
+        self.advertised = advertised or self.port
         self.bootstrap = f"{HOST}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -99,7 +103,9 @@ class ApacheKafka:
         self.directory.mkdir(parents=True, exist_ok=True)
         properties = self.directory / "server.properties"
         logs = self.directory / "data"
-        properties.write_text(PROPERTIES.format(host=HOST, port=self.port, controller=self._controller, logs=logs))
+        properties.write_text(
+            PROPERTIES.format(host=HOST, port=self.port, advertised=self.advertised, controller=self._controller, logs=logs)
+        )
         java = ["java", *self._jvm, "-cp", f"{lib}/*"]
         with (self.directory / "broker.log").open("ab") as out:
             if not logs.exists():
