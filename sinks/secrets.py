@@ -88,6 +88,11 @@ class Secrets:
                 return before
         return self.token(partner_id, cause)
 
+    def tokens(self, partner_id: str, cause: str) -> list[str]:
+        """Every token that `cause` may have made: this secret's, then the previous one's. For what must never show them."""
+        before = [] if self._previous is None else self._previous.tokens(partner_id, cause)
+        return [self.token(partner_id, cause), *before]
+
     def renewed(self, text: str, context: str) -> str:
         """The ciphertext itself where this secret made it, else the same text under this secret. Raises `WrongSecret` as `decrypt`."""
         return text if key_id_of(text) == self.key_id else self.encrypt(self.decrypt(text, context), context)

@@ -87,3 +87,9 @@ def test_a_wrong_key_names_the_setting_and_not_itself(text: str):
 def test_nothing_of_the_key_shows():
     assert repr(SECRETS) == f"Secrets(key_id={SECRETS.key_id!r})"
     assert SECRETS.key_id not in (KEY.hex(), base64.b64encode(KEY).decode()[:12])
+
+
+def test_what_must_never_show_has_the_tokens_of_both_secrets_while_they_change():
+    assert SECRETS.tokens("vector", "c") == [SECRETS.token("vector", "c")]
+    both = Secrets(KEY, OTHER).tokens("vector", "c")
+    assert both == [SECRETS.token("vector", "c"), OTHER.token("vector", "c")]
