@@ -1,20 +1,38 @@
 """What an answer means for the message it answers (semantics 8.3). Pure."""
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+from schemas.facts import digest
 from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
 from sinks.http import Answer
 
 MAX_WORDS = 300
+_READ = 16 * MAX_WORDS
 MAX_RETRY_AFTER_S = 86_400.0
+BLANK = "***"
+_TOKEN_LENGTH = 43
+_LONG_WORD = re.compile(rf"[A-Za-z0-9_-]{{{_TOKEN_LENGTH},}}")
+"""What a token of ours stands in: `sinks.secrets` makes it of 43 such characters, and a peer may have glued others to it."""
 _AGAIN = frozenset({408, 425, 429})
 _CREDENTIALS = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaid:
+    """What a partner's words must not tell: `secrets` themselves, and tokens of ours of which only `digests` are known."""
+
+    secrets: Collection[str] = ()
+    digests: Collection[str] = ()
+
+
+NOTHING_UNSAID = Unsaid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +53,16 @@ class Judgement:
     url: str = ""
 
 
-def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, secrets: Collection[str] = ()) -> Judgement:
+def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, unsaid: Unsaid = NOTHING_UNSAID) -> Judgement:
     """The meaning of an answer to a message of `action`.
 
     2xx is delivered, flagged in words if it is not 204; so is a 409 to a compliance error. 401 and 403 hold the
     queue. 501 and the other 4xx are refusals. Everything else is to be tried again, a redirect too: it is not
     followed, and is more likely a mistake on the way than an answer. `now` (wall) is for a Retry-After that is
-    a date; `secrets` are blanked in the partner's words.
+    a date; what is `unsaid` is blanked in the partner's words.
     """
     status = answer.status
-    said = words_of(answer, secrets)
+    said = words_of(answer, unsaid)
     words = f"answered {status}" + (f": {said}" if said else "")
     if 200 <= status < 300:
         return Judgement(
@@ -69,22 +87,39 @@ def retry_after_of(answer: Answer, now: datetime) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
-def words_of(answer: Answer, secrets: Collection[str] = ()) -> str:
-    """The partner's own words: `message` of its error body, else the beginning of the text; one line, no secrets."""
-    text = answer.body[: 16 * MAX_WORDS].decode("utf-8", "replace")
+def words_of(answer: Answer, unsaid: Unsaid = NOTHING_UNSAID) -> str:
+    """The partner's own words: `message` of its error body, else the beginning of the text; one line, nothing of what is `unsaid`."""
+    text = answer.body.decode("utf-8", "replace")
     try:
         found = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if isinstance(found, dict):
-        text = next((str(found[name]) for name in ("message", "error_description", "detail", "error") if found.get(name)), text)
-    return trimmed(text, secrets)
+        found = next((found[name] for name in ("message", "error_description", "detail", "error") if found.get(name)), found)
+    if found is not None:  # written anew, so that no escape hides what is unsaid
+        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    return trimmed(text, unsaid)
 
 
-def trimmed(text: str, secrets: Collection[str] = ()) -> str:
-    """`text` on one line, printable, at most `MAX_WORDS` characters, each of `secrets` blanked."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+def trimmed(text: str, unsaid: Unsaid = NOTHING_UNSAID) -> str:
+    """`text` on one line, printable, at most `MAX_WORDS` characters, without what is `unsaid`."""
+    forms = {form for secret in unsaid.secrets for form in (secret, json.dumps(secret, ensure_ascii=False)[1:-1]) if form}
+    for form in sorted(forms, key=len, reverse=True):  # one may begin with another
+        text = text.replace(form, BLANK)
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[:_READ]).split())
+    line = _LONG_WORD.sub(lambda word: _without_tokens(word[0], unsaid.digests), line)
+    if len(text) > _READ:
+        line = line[: 1 - _TOKEN_LENGTH]  # which may be the beginning of a token
     return line if len(line) <= MAX_WORDS else f"{line[: MAX_WORDS - 1]}…"
+
+
+def _without_tokens(word: str, digests: Collection[str]) -> str:
+    start = 0
+    while digests and start + _TOKEN_LENGTH <= len(word):
+        end = start + _TOKEN_LENGTH
+        if digest(word[start:end]) in digests:
+            word = word[:start] + BLANK + word[end:]
+            start += len(BLANK)
+        else:
+            start += 1
+    return word

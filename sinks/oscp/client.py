@@ -4,7 +4,9 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from schemas.oscp.v20 import PATHS, VERSION, Action
 from schemas.outbound import OutboundMessage, Outcome
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http import HttpClient
-from sinks.oscp.answers import Judgement, outcome_of, trimmed
+from sinks.oscp.answers import NOTHING_UNSAID, Judgement, Unsaid, outcome_of, trimmed
 from sinks.oscp.oauth import OAuthTokens
 from sinks.secrets import Secrets, WrongSecret
 
@@ -119,6 +121,7 @@ class OscpClient:
                 http,
                 client_secret=lambda: file_text("oauth.client_secret_file", secret_file),
                 headers=lambda: static_headers(partner),
+                unsaid=lambda *secrets: self._unsaid(self._connections().get(partner_id), *secrets),
             )
         self._peers[partner_id] = _Peer(partner, http, oauth)
         if known is not None:
@@ -134,12 +137,28 @@ class OscpClient:
             headers["X-Correlation-ID"] = message.correlation_id
 
         scheme, credential = await self._credential(peer, connection)
+        used = [credential]
         answer = await peer.http.request(message.method, url, headers=headers | {"Authorization": scheme + credential}, content=content)
         if answer.status in (401, 403) and peer.oauth is not None:
             peer.oauth.spent(credential)
             scheme, credential = await self._credential(peer, connection)
+            used.append(credential)
             answer = await peer.http.request(message.method, url, headers=headers | {"Authorization": scheme + credential}, content=content)
-        return outcome_of(answer, message.action, secrets=[credential, own or "", *static.values()])
+        plain = answer.status == HTTPStatus.NO_CONTENT  # which has no words
+        unsaid = NOTHING_UNSAID if plain else self._unsaid(connection, *used, own or "", *static.values())
+        return outcome_of(answer, message.action, unsaid=unsaid)
+
+    def _unsaid(self, connection: Connection | None, *secrets: str) -> Unsaid:
+        """What a partner's words must not tell, though it knows it: `secrets`, and the tokens of both sides."""
+        if connection is None:
+            return Unsaid(secrets)
+        found, partner_id = list(secrets), connection.partner_id
+        if connection.peer_token is not None:
+            with suppress(WrongSecret):
+                found.append(self._secrets.decrypt(connection.peer_token, partner_id))
+        for credential in connection.credentials:
+            found += self._secrets.tokens(partner_id, credential.cause)
+        return Unsaid(found, {credential.digest for credential in connection.credentials})
 
     async def _credential(self, peer: _Peer, connection: Connection) -> tuple[str, str]:
         """What the Authorization header is made of: its beginning, and the token."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 from authlib.oauth2.auth import ClientAuth
 
@@ -17,7 +17,7 @@ from schemas.clock import wall_seconds
 from schemas.config import OAuth
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http import Answer, HttpClient
-from sinks.oscp.answers import retry_after_of, trimmed, words_of
+from sinks.oscp.answers import Unsaid, retry_after_of, trimmed, words_of
 
 LEEWAY_S = 30.0
 UNSTATED_S = 300.0
@@ -33,7 +33,8 @@ class _Token:
 class OAuthTokens:
     """The access token of one partner. Use within one event loop.
 
-    `client_secret` and `headers` (the partner's static ones) are asked at each fetch, so that files may change.
+    `client_secret` and `headers` (the partner's static ones) are asked at each fetch, so that files may change. `unsaid` adds what
+    else the token server's words must not tell to the secrets that a fetch itself sends.
     """
 
     def __init__(
@@ -43,11 +44,14 @@ class OAuthTokens:
         *,
         client_secret: Callable[[], str],
         headers: Callable[[], Mapping[str, str]] = dict,
+        unsaid: Callable[..., Unsaid] = lambda *secrets: Unsaid(secrets),
         wall: Callable[[], float] = wall_seconds,
     ) -> None:
         self._settings, self._http, self._client_secret, self._headers, self._wall = settings, http, client_secret, headers, wall
+        self._unsaid = unsaid
         self._lock = asyncio.Lock()
         self._token: _Token | None = None
+        self._latest = ""
 
     async def token(self) -> str:
         """A token that is good for at least the next seconds; fetched where none is at hand.
@@ -58,6 +62,7 @@ class OAuthTokens:
         async with self._lock:
             if self._token is None or self._wall() >= self._token.usable_until:
                 self._token = await self._fetch()
+                self._latest = self._token.text
             return self._token.text
 
     def spent(self, token: str) -> None:
@@ -67,24 +72,27 @@ class OAuthTokens:
 
     async def _fetch(self) -> _Token:
         started = self._wall()
-        secret = self._client_secret()
+        secret, static = self._client_secret(), self._headers()
         form = {"grant_type": "client_credentials"}
         form |= {name: value for name, value in (("scope", self._settings.scope), ("audience", self._settings.audience)) if value}
-        plain = {**self._headers(), "Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        plain = {**static, "Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         auth = ClientAuth(self._settings.client_id, secret, f"client_secret_{self._settings.client_authentication}")
         try:
             url, headers, body = auth.prepare("POST", self._settings.token_url, plain, urlencode(form))
         except UnicodeError:
             raise Misconfigured("oauth.client_secret_file", "holds characters that HTTP Basic cannot carry", "use post") from None
         answer = await self._http.request("POST", url, headers=headers, content=body.encode())
-        return self._read(answer, started, secret)
+        sent = headers.get("Authorization", "").rpartition(" ")[2]
+        # a server may repeat the form as it came
+        unsaid = self._unsaid(secret, quote_plus(secret), quote(secret, safe=""), sent, self._latest, *static.values())
+        return self._read(answer, started, unsaid)
 
-    def _read(self, answer: Answer, started: float, secret: str) -> _Token:
+    def _read(self, answer: Answer, started: float, unsaid: Unsaid) -> _Token:
         if answer.status >= 500 or answer.status in (408, 425, 429):
             after = retry_after_of(answer, datetime.now(UTC))
-            raise Unavailable(f"the token server answered {answer.status}: {words_of(answer, (secret,))}", after)
+            raise Unavailable(f"the token server answered {answer.status}: {words_of(answer, unsaid)}", after)
         if answer.status != 200:
-            raise Refused(answer.status, f"the token server answered {answer.status}: {words_of(answer, (secret,))}")
+            raise Refused(answer.status, f"the token server answered {answer.status}: {words_of(answer, unsaid)}")
         try:
             found = json.loads(answer.body)
             text, kind, lasts = found["access_token"], found.get("token_type", "Bearer"), found.get("expires_in")
@@ -92,5 +100,5 @@ class OAuthTokens:
         except (ValueError, TypeError, KeyError, AttributeError):
             raise Unavailable("the token server's answer holds no access token") from None
         if not isinstance(text, str) or not text.isprintable() or not text or str(kind).lower() != "bearer":
-            raise Unavailable(f"the token server's answer holds no bearer token (type {trimmed(str(kind), (secret,))})")
+            raise Unavailable(f"the token server's answer holds no bearer token (type {trimmed(str(kind), unsaid)})")
         return _Token(text, started + lasts_s - LEEWAY_S)

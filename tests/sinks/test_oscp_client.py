@@ -155,6 +155,41 @@ def test_the_partners_words_come_without_secrets(cp: FakePartner) -> None:
     assert judgement.words == "answered 400: no: Token ***"
 
 
+def with_credentials(url: str, *causes: str, secrets: Secrets = SECRETS) -> Connection:
+    given = [Credential(digest=secrets.token_digest("vector", cause), cause=cause, role="CURRENT") for cause in causes]
+    return connection(url).model_copy(update={"credentials": given})
+
+
+@pytest.mark.parametrize(
+    "body", ['{"message": "we call you with Token %s"}', "<p>Token %s</p>", '[{"path": "x-%s"}]', '{"errors": ["%s%s"]}']
+)
+@pytest.mark.parametrize("status", [400, 403, 503, 202])
+def test_a_partner_that_repeats_our_own_token_does_not_make_it_known(cp: FakePartner, status: int, body: str) -> None:
+    for cause in ("before", "c"):
+        own = SECRETS.token("vector", cause)
+        cp.answer = lambda request, own=own: (status, body.replace("%s", own).encode(), {})
+        (judgement,) = attempt(cp, known=with_credentials(cp.url, "before", "c"))
+        assert judgement.status == status
+        assert "***" in judgement.words
+        assert own[:20] not in judgement.words
+
+
+def test_no_token_of_a_rotation_or_of_another_secret_is_made_known(cp: FakePartner) -> None:
+    lost, before, now = Secrets(bytes(32)), Secrets(bytes([7] * 32)), Secrets(bytes(range(32)), Secrets(bytes([7] * 32)))
+    known = with_credentials(cp.url, "c", secrets=lost)
+    tokens = [secrets.token("vector", "c") for secrets in (lost, before, now)]
+    cp.answer = lambda request: (400, json.dumps({"message": " and ".join([*tokens, PEER_TOKEN])}).encode(), {})
+
+    async def one() -> Judgement:
+        client = OscpClient(partner, lambda: {"vector": known}, now)
+        try:
+            return await client.attempt(message())
+        finally:
+            await client.aclose()
+
+    assert asyncio.run(one()).words == "answered 400: *** and *** and *** and ***"
+
+
 def test_what_is_not_there_is_tried_again(cp: FakePartner) -> None:
     (judgement,) = attempt(cp, known=connection("http://127.0.0.1:1/cp"))
     assert judgement.outcome is Outcome.RETRY
@@ -270,6 +305,33 @@ def test_a_token_server_that_does_not_help(cp: FakePartner, tmp_path: Path, repl
     assert words in judgement.words
     assert "s3same" not in judgement.words
     assert judgement.retry_after_s == (9.0 if "503" in words else None)
+
+
+def test_a_token_server_that_repeats_what_it_knows_makes_nothing_known(cp: FakePartner, tmp_path: Path) -> None:
+    own = SECRETS.token("vector", "c")
+
+    def answer(request: Request) -> Reply:
+        words = f"{request.headers.get('authorization', '')} {request.text} {request.headers['key']} {own} {PEER_TOKEN}"
+        return 400, json.dumps({"error_description": words}).encode(), {}
+
+    cp.answer = answer
+    for way in ("basic", "post"):
+        config = oauth(cp, tmp_path, client_authentication=way)
+        (judgement,) = attempt(cp, config=config, known=with_credentials(cp.url, "c"))
+        assert (judgement.outcome, judgement.status) == (Outcome.HELD, 400)
+        for secret in (own, PEER_TOKEN, "s3same", "subscription", base64.b64encode(b"us:client s3same&+").decode()):
+            assert secret not in judgement.words
+
+
+def test_a_spent_token_is_made_known_no_more_than_the_new_one(cp: FakePartner, tmp_path: Path) -> None:
+    server = TokenServer()
+
+    def answer(request: Request) -> Reply | int:
+        return server(request) if request.path == "/token" else (403, b'{"message": "neither access-1 nor access-2"}', {})
+
+    cp.answer = answer
+    (judgement,) = attempt(cp, config=oauth(cp, tmp_path))
+    assert judgement.words == "answered 403: neither *** nor ***"
 
 
 def test_one_token_request_however_many_messages_wait(cp: FakePartner, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.facts import digest
 from schemas.outbound import FINAL_OUTCOMES, Outcome
 from sinks.http import Answer
-from sinks.oscp.answers import Judgement, outcome_of, words_of
+from sinks.oscp.answers import Judgement, Unsaid, outcome_of, words_of
 from sinks.oscp.breaker import Breaker, BreakerState
 from sinks.oscp.progress import MARK_EVERY_MS, MEMORY_MS, Tracker
 from sinks.oscp.queues import PARK_AFTER, Pace, PartnerQueue
@@ -69,10 +70,25 @@ def test_retry_after_in_seconds_or_as_a_date(text: str, seconds: float | None) -
 
 
 def test_words_are_the_partners_on_one_line_without_secrets() -> None:
-    assert words_of(answer(400, b'{"message":"bad\\n token s3same"}'), ["s3same"]) == "bad token ***"
+    assert words_of(answer(400, b'{"message":"bad\\n token s3same"}'), Unsaid(["s3same"])) == "bad token ***"
     assert words_of(answer(400, b"<h1>Bad\x00</h1>")) == "<h1>Bad </h1>"
     assert len(words_of(answer(400, b"x" * 5000))) == 300
     assert words_of(answer(400, b'[{"message":"x"}]')) == '[{"message":"x"}]'
+
+
+def test_no_form_of_a_secret_is_in_the_partners_words() -> None:
+    unsaid = Unsaid(["a/b", "a/b+c", 'say "x"'])
+    assert words_of(answer(400, rb'{"errors":["a\/b+c","\u0061/b"]}'), unsaid) == '{"errors":["***","***"]}'
+    assert words_of(answer(400, rb'{"errors":["say \"x\""]}'), unsaid) == '{"errors":["***"]}'
+
+
+@pytest.mark.parametrize("before", ["", "x" * 200, "x" * 280, " " * 4780 + "y", "0 " * 140])
+def test_a_token_known_by_its_digest_is_blanked_wherever_it_stands(before: str) -> None:
+    token = "abcdefghijklmnopqrstuvwxyz_ABCDEFGH-1234567"
+    said = words_of(answer(400, f"{before}{token}{token}x {token}.".encode()), Unsaid(digests={digest(token)}))
+    assert "abcdef" not in said
+    assert "1234567" not in said
+    assert words_of(answer(400, token.encode()), Unsaid(digests={digest("another")})) == token
 
 
 def test_the_breaker_opens_after_five_failures_and_lets_one_probe_through() -> None:
