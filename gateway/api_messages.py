@@ -11,6 +11,7 @@ from gateway.api_common import Items
 from gateway.desk import Actor, AtDesk, Reader
 from gateway.orders import CommandView, command_view, order
 from gateway.picture import MessageLine
+from gateway.redaction import clean, shown
 from schemas.connection import CommandKind
 from schemas.oscp.v20 import AdjustGroupCapacityForecast, ForecastedBlock, ForecastType, GroupCapacityComplianceError
 from schemas.outbound import Delivery, Outcome
@@ -38,9 +39,9 @@ class MessageView(BaseModel):
 
 
 class MessageDetail(MessageView):
-    """The same with the body as the partner gets it, tokens left out."""
+    """The same with the body as the partner gets it, secrets left out."""
 
-    body: dict[str, Any] | None
+    body: Any
 
 
 class DeadLetterView(BaseModel):
@@ -109,15 +110,9 @@ def message_fields(line: MessageLine) -> dict[str, Any]:
         "expires_at": line.message.expires_at if line.message else None,
         "outcome": delivery.outcome if delivery else None,
         "status": delivery.status if delivery else None,
-        "words": delivery.words if delivery else "",
+        "words": clean(delivery.words) if delivery else "",
         "attempts": delivery.attempt if delivery else 0,
     }
-
-
-def without_tokens(body: str) -> dict[str, Any]:
-    """A message's body to look at; a token, its reference or its ciphertext is no one's business."""
-    plain: dict[str, Any] = json.loads(body)
-    return {name: "(not shown)" if name == "token" else value for name, value in plain.items()}
 
 
 @router.get("/messages", tags=["messages"])
@@ -149,7 +144,7 @@ async def one_message(_: Reader, desk: AtDesk, message_id: str) -> MessageDetail
     line = picture.messages.get(message_id) or picture.heartbeat_messages.get(message_id)
     if line is None:
         raise Problem(404, "Unknown message", f"{message_id!r} is not among the last messages; older ones are in the history")
-    return MessageDetail(**message_fields(line), body=without_tokens(line.message.body) if line.message else None)
+    return MessageDetail(**message_fields(line), body=shown(line.message.body) if line.message else None)
 
 
 @router.get("/deliveries", tags=["messages"])
@@ -163,7 +158,8 @@ async def list_deliveries(
         for delivery in found
         if (partner_id is None or delivery.partner_id == partner_id) and (outcome is None or delivery.outcome is outcome)
     ]
-    return Items(items=sorted(wanted, key=lambda delivery: delivery.at, reverse=True)[:limit])
+    newest = sorted(wanted, key=lambda delivery: delivery.at, reverse=True)[:limit]
+    return Items(items=[each.model_copy(update={"words": clean(each.words), "url": clean(each.url)}) for each in newest])
 
 
 @router.get("/inbound", tags=["messages"])
@@ -180,7 +176,7 @@ async def list_dead_letters(_: Reader, desk: AtDesk, limit: Limit = 100) -> Dead
     views = [
         DeadLetterView(
             at=letter.at,
-            reason=letter.reason,
+            reason=clean(letter.reason),
             count=letter.count,
             subject=letter.subject,
             topic=letter.topic,

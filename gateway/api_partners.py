@@ -17,9 +17,12 @@ from gateway.guard import Caller
 from gateway.liveness import liveness_deadline
 from gateway.orders import CommandView, order
 from gateway.picture import Heartbeats
+from gateway.problems import FieldError
+from gateway.redaction import clean
 from schemas.clock import wall_seconds
 from schemas.connection import CommandKind, ConnectionState
 from schemas.units import Instant
+from schemas.web import url_objection
 from sinks.errors import Unavailable
 
 router = APIRouter(prefix="/partners", tags=["partners"])
@@ -50,7 +53,8 @@ class PartnerView(BaseModel):
 
 
 class RegisterRequest(BaseModel):
-    """Where the partner is and the first token it gave us; each may be left to the configuration."""
+    """Where the partner is and the first token it gave us; each may be left to the configuration. What the configuration would
+    refuse as `base_url` (a user or password, a query, an address that is not allowed for this partner) is refused here, too."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,8 +88,8 @@ def partner_view(desk: Desk, partner_id: str) -> PartnerView:
         found |= {
             "state": connection.state,
             "since": connection.since,
-            "words": connection.words,
-            "peer_base_url": connection.peer_base_url,
+            "words": clean(connection.words),
+            "peer_base_url": connection.peer_base_url and clean(connection.peer_base_url),
             "peer_version": connection.peer_version,
             "heartbeat_asked_of_us_s": connection.peer_required_heartbeat_s,
             "heartbeat_asked_of_partner_s": connection.our_required_heartbeat_s,
@@ -144,8 +148,12 @@ async def register(caller: Actor, desk: AtDesk, partner_id: str, request: Reques
 
 
 async def order_registration(desk: Desk, caller: Caller, partner_id: str, body: RegisterRequest) -> CommandView:
-    """The command of a registration from our side; the first token travels as ciphertext. Raises Problem 404 and 409, Unavailable."""
+    """The command of a registration from our side; the first token travels as ciphertext. Raises Problem 400 (naming `base_url` and
+    the cure, without its text), 404 and 409, Unavailable."""
     partner = desk.config.current().partner(partner_id)
+    private = partner is not None and partner.allow_private_addresses
+    if body.base_url is not None and (words := url_objection(body.base_url, allow_private=private)):
+        raise Problem(400, "Invalid body", f"base_url: {words}", [FieldError(path="base_url", message=words)])
     token = body.token
     if token is None and partner is not None and partner.initial_token_file is not None:
         token = await asyncio.to_thread(_initial_token, Path(partner.initial_token_file))

@@ -9,7 +9,7 @@ from gateway.api_body import Problem
 from gateway.desk import AtDesk, Desk, Reader
 from gateway.partner_timeline import Timelines
 from gateway.problems import FieldError
-from gateway.redaction import shown
+from gateway.redaction import clean, shown
 from gateway.timeline_lines import Kept, Line, Way
 from gateway.timeline_reading import Kind, attempts_of, messages_of, part_of
 from schemas.units import Instant, from_ms
@@ -139,7 +139,7 @@ def _line(line: Line, bodies: dict[tuple[Way, str], list[Kept]]) -> TimelineLine
         at=from_ms(line.at_ms),
         id=line.id,
         kind=line.kind,
-        words=line.words,
+        words=clean(line.words),
         severity=line.severity,
         request_id=line.request_id,
         exchange=None if line.direction is None else _exchange(line, line.direction),
@@ -153,14 +153,14 @@ def _exchange(line: Line, direction: Way) -> ExchangeLine:
         direction=direction,
         action=line.action,
         method=line.method,
-        url=line.url,
+        url=clean(line.url),
         status=line.status,
         duration_ms=line.duration_ms,
         request_id=line.request_id,
         correlation_id=line.correlation_id,
         outcome=line.outcome,
         attempt=line.attempt,
-        words=line.words,
+        words=clean(line.words),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from gateway.api_body import Problem
 from gateway.desk import Desk
 from gateway.guard import Caller
+from gateway.redaction import without_secrets
 from schemas.connection import Command, CommandKind
 from schemas.topics import COMMANDS
 from schemas.units import Instant
@@ -35,7 +36,7 @@ def command_view(command: Command) -> CommandView:
         kind=command.kind,
         by=command.by,
         group_id=command.group_id,
-        payload={name: value for name, value in json.loads(command.payload).items() if name != "peer_token"},
+        payload={name: without_secrets(value) for name, value in json.loads(command.payload).items() if name != "peer_token"},
     )
 
 

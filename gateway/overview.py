@@ -11,6 +11,7 @@ from gateway.outlook import Outlook, circuit_outlook
 from gateway.page_model import BreachRow, CircuitCard, EventRow, FlowLine, MessageRow, Overview, ScopeCard, State, When
 from gateway.partner_card import OUTCOME_LOOKS, partner_card, when
 from gateway.picture import OPEN_STATES, MessageLine, Picture
+from gateway.redaction import clean
 from gateway.scope_card import KIND_WORDS, scope_card
 from gateway.svg import gauge
 from schemas.compliance import Breach
@@ -138,7 +139,7 @@ class Page:
             status = f" {delivery.status}" if delivery.status else ""
             state = State(f"{delivery.outcome.value.lower()}{status}", OUTCOME_LOOKS[delivery.outcome])
             tries = f"{say.plural(delivery.attempt, 'attempt')}; " if delivery.attempt > 1 else ""
-            words = (tries + delivery.words).rstrip("; ")
+            words = (tries + clean(delivery.words)).rstrip("; ")
         return MessageRow(
             at=self._at(about.at),
             partner=about.partner_id,
@@ -152,7 +153,7 @@ class Page:
 
     def _event(self, event: Event) -> EventRow:
         looks = {"INFO": "quiet", "WARNING": "risk", "ALARM": "bad"}
-        return EventRow(self._at(event.at), looks[event.severity.value], event.severity.value.lower(), event.subject_id, event.words)
+        return EventRow(self._at(event.at), looks[event.severity.value], event.severity.value.lower(), event.subject_id, clean(event.words))
 
 
 def _flow_line(flow: FlowView) -> FlowLine:

@@ -7,6 +7,7 @@ from gateway import wording as say
 from gateway.liveness import liveness_deadline
 from gateway.page_model import PartnerCard, State, When
 from gateway.picture import Heartbeats, Picture
+from gateway.redaction import clean
 from gateway.timeline_lines import Line
 from gateway.timeline_reading import credentials_refused
 from schemas.config import Configuration
@@ -51,13 +52,13 @@ def partner_card(picture: Picture, config: Configuration, partner_id: str, now: 
         name=(partner.name if partner else "") or partner_id,
         state=State(state.value.replace("_", " ").capitalize(), CONNECTION_LOOKS.get(state, "quiet")),
         since=at(connection.since if connection else None),
-        words=connection.words if connection else "",
+        words=clean(connection.words) if connection else "",
         heartbeat_in=at(beats.received_at),
         heartbeat_in_words=_every(connection.our_required_heartbeat_s if connection else None, "not asked of the partner"),
         heartbeat_out=at(beats.delivered_at),
         heartbeat_out_words=_every(connection.peer_required_heartbeat_s if connection else None, "not asked of us"),
         deadline=at(liveness_deadline(picture, config, partner_id)),
-        base_url=(connection.peer_base_url if connection else None) or "",
+        base_url=clean((connection.peer_base_url if connection else None) or ""),
         asks=_asks(connection),
         advice=_refused_words(picture, partner_id) or _advice(partner_id, state),
     )

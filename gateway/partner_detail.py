@@ -12,7 +12,7 @@ from gateway.page_model import PartnerCard, State, When
 from gateway.partner_actions import STATE_WORDS, Action, advised, sensible
 from gateway.partner_card import OUTCOME_LOOKS, partner_card, refused_credentials, when
 from gateway.picture import Picture
-from gateway.redaction import shown
+from gateway.redaction import clean, shown
 from gateway.timeline_lines import Kept, Line, Way
 from gateway.timeline_reading import Kind, part_of
 from schemas.config import Configuration
@@ -140,7 +140,7 @@ def _row(line: Line, bodies: dict[tuple[Way, str], list[Kept]], zone: ZoneInfo, 
         at=when(from_ms(line.at_ms), zone, now),
         way=line.direction.value if line.direction else "",
         what=f"{line.method} {line.action}".strip() if line.is_exchange else line.kind,
-        url=line.url,
+        url=clean(line.url),
         state=_state(line),
         took="" if line.duration_ms is None else f"{line.duration_ms}\u00a0ms",
         request_id=line.request_id or "",
@@ -153,7 +153,7 @@ def _row(line: Line, bodies: dict[tuple[Way, str], list[Kept]], zone: ZoneInfo, 
 
 def _words(line: Line) -> str:
     tries = f"attempt {line.attempt}" if line.attempt is not None and line.attempt > 1 else ""
-    return "; ".join(filter(None, (tries, line.words)))
+    return "; ".join(filter(None, (tries, clean(line.words))))
 
 
 def _state(line: Line) -> State:

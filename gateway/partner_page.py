@@ -18,9 +18,12 @@ from gateway.guard import Caller, Denied, demand, demand_own_page
 from gateway.orders import order
 from gateway.partner_actions import ACTIONS
 from gateway.partner_detail import detail
+from gateway.problems import FieldError
 from gateway.rendering import form, refresh_s, render
 
 router = APIRouter(include_in_schema=False)
+
+FIELDS = {"base_url": "the address", "token": "the token"}
 
 
 @router.get("/partners/{partner_id:path}")
@@ -68,7 +71,8 @@ async def act(request: Request, partner_id: str) -> Response:
         else:
             await order(desk, caller, partner_id, action.kind)
     except Problem as problem:
-        return _page(desk, caller, partner_id, refused=str(problem), status=problem.status)
+        words = "; ".join(f"{FIELDS.get(one['path'], 'the form')} {one['message']}" for one in problem.errors) or str(problem)
+        return _page(desk, caller, partner_id, refused=words, status=problem.status)
     return RedirectResponse(_path(partner_id, f"done={action.name}"), status_code=303)
 
 
@@ -111,9 +115,10 @@ def _registration(fields: dict[str, str]) -> RegisterRequest:
     try:
         return RegisterRequest.model_validate(given)
     except ValidationError as error:
-        named = {"base_url": "the address must be an http or https URL", "token": "the token must have at most 1000 characters"}
-        words = "; ".join(named.get(str(one["loc"][0]), "a field is wrong") for one in error.errors(include_input=False))
-        raise Problem(400, "Invalid registration", words) from None
+        named = {"base_url": "must be an http or https URL", "token": "must have at most 1000 characters"}
+        wrong = [str(one["loc"][0]) for one in error.errors(include_input=False)]
+        found = [FieldError(path=name, message=named[name]) for name in wrong]
+        raise Problem(400, "Invalid registration", "the form has a field that is wrong", found) from None
 
 
 def _demand_known(desk: Desk, partner_id: str) -> str:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from gateway import picture as p
 from gateway.picture import Heartbeats, MessageLine, Picture, Received, Reported, RowKey, Timeline
 from gateway.provisional import KEEP_PROVISIONAL, forget_provisional, keep_provisional, take_provisional
+from gateway.redaction import clean
 from pipelines.records import Record
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock
@@ -170,8 +171,8 @@ def _inbound(picture: Picture, value: InboundMessage) -> None:
 
 
 def _dead_letter(picture: Picture, value: DeadLetter) -> None:
-    counts = picture.dead_letter_counts
-    reason = value.reason if value.reason in counts or len(counts) < p.KEEP_REASONS else OTHER_REASONS
+    counts, told = picture.dead_letter_counts, clean(value.reason)
+    reason = told if told in counts or len(counts) < p.KEEP_REASONS else OTHER_REASONS
     counts[reason] = counts.get(reason, 0) + value.count
     picture.dead_letters = _newest(value, picture.dead_letters, p.KEEP_DEAD_LETTERS)
 

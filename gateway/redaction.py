@@ -1,4 +1,5 @@
-"""Bodies to look at: JSON with every token, secret and password left out, whatever stands in its place. Pure."""
+"""What people look at, without secrets: bodies as JSON with every token, secret and password left out, whatever stands in its place,
+and words whose URLs show no user, password or query. Pure."""
 
 import json
 import re
@@ -9,7 +10,9 @@ NOT_JSON = "(not shown: it is no JSON)"
 _SECRET_NAMES = re.compile(r"token|secret|password|passwd|authorization|api[-_]?key|credential", re.IGNORECASE)
 _CIPHERTEXT = re.compile(r"v\d{1,3}\.[\w-]{6,}\.[\w-]{16,}={0,2}")
 """What `sinks.secrets` makes of a partner's token: it says nothing without the installation secret, and is no one's business."""
-_USER_OF_URL = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
+_URL = re.compile(
+    r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)(?P<user>[^/?#\s]*@)?(?P<rest>[^?#\s\"'<>]*)(?P<query>[?#][^\s\"'<>]+)?", re.IGNORECASE
+)
 
 
 def shown(body: str) -> Any:
@@ -28,6 +31,17 @@ def without_secrets(value: Any) -> Any:
         case list():
             return [without_secrets(part) for part in value]
         case str():
-            return _USER_OF_URL.sub(REMOVED, _CIPHERTEXT.sub(REMOVED, value))
+            return clean(_CIPHERTEXT.sub(REMOVED, value))
         case _:
             return value
+
+
+def clean(text: str) -> str:
+    """The words with the user, password, query and fragment of every URL in them left out: nobody may put a key there, but some do."""
+    return _URL.sub(_plain_url, text) if "://" in text else text
+
+
+def _plain_url(url: re.Match[str]) -> str:
+    user = f"{REMOVED}@" if url["user"] else ""
+    query = f"{url['query'][0]}{REMOVED}" if url["query"] else ""
+    return f"{url['scheme']}{user}{url['rest']}{query}"

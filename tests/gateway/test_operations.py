@@ -89,9 +89,24 @@ def test_a_messages_body_is_shown_without_its_token(tmp_path: Path) -> None:
     owed = message("Register", NOW, body=body)
     world = World(tmp_path, records=[record(owed)])
     found = world.ask("GET", f"/api/v1/messages/{owed.message_id}", Role.VIEWER)
-    assert found.json()["body"] == {"token": "(not shown)", "version_url": [{"version": "2.0", "base_url": "https://x"}]}
+    assert found.json()["body"] == {"token": "(removed)", "version_url": [{"version": "2.0", "base_url": "https://x"}]}
     assert "some-cause" not in found.text
     problem(world.ask("GET", "/api/v1/messages/none", Role.VIEWER), 404)
+
+
+def test_secrets_deep_in_a_messages_body_are_not_shown_either(tmp_path: Path) -> None:
+    from tests.gateway.facts import message, record
+
+    body = {
+        "token": "a",
+        "extra": [{"access_token": "s3same"}],
+        "version_url": [{"base_url": "https://u:hunter2@cp.example/x?key=s3cr3tkey"}],
+    }
+    owed = message("Register", NOW, body=json.dumps(body))
+    found = World(tmp_path, records=[record(owed)]).ask("GET", f"/api/v1/messages/{owed.message_id}", Role.VIEWER)
+    assert found.json()["body"]["version_url"] == [{"base_url": "https://(removed)@cp.example/x?(removed)"}]
+    for secret in ("s3same", "hunter2", "s3cr3tkey"):
+        assert secret not in found.text
 
 
 def test_status_says_how_far_event_time_is(world: World) -> None:
@@ -148,6 +163,38 @@ def test_a_partners_first_token_travels_as_ciphertext(world: World) -> None:
     assert payload["base_url"] == "https://cp.example/oscp/cp/2.0"
     assert world.secrets.decrypt(payload["peer_token"], "vector") == "token-of-the-peer"
     problem(world.ask("POST", "/api/v1/partners/vector/register", Role.OPERATOR, json={"base_url": "ftp://x"}), 400)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "cure"),
+    [
+        ("https://user:hunter2@cp.example/oscp?key=s3cr3tkey", "give credentials in files"),
+        ("https://cp.example/oscp?key=s3cr3tkey", "leave out what follows the path"),
+        ("https://cp.example/oscp#s3cr3tkey", "leave out what follows the path"),
+        ("http://cp.example/s3cr3tkey", "allow_private_addresses: true"),
+        ("https://10.0.0.7/s3cr3tkey", "allow_private_addresses: true"),
+        ("https://[::1/s3cr3tkey", "is not a URL"),
+    ],
+)
+def test_an_address_that_could_not_be_configured_is_not_registered_with(world: World, base_url: str, cure: str) -> None:
+    answer = world.ask("POST", "/api/v1/partners/vector/register", Role.OPERATOR, json={"base_url": base_url})
+    found = problem(answer, 400)
+    assert found["title"] == "Invalid body"
+    assert [one["path"] for one in found["errors"]] == ["base_url"]
+    assert found["detail"].startswith("base_url: ")
+    assert cure in found["detail"]
+    assert "hunter2" not in answer.text
+    assert "s3cr3tkey" not in answer.text
+    assert world.appender.appended == []
+
+
+def test_a_private_address_is_registered_with_where_the_partner_may_have_one(tmp_path: Path) -> None:
+    partners = [{"id": "vector", "allow_private_addresses": True}]
+    configuration = type(story.configuration()).model_validate({**story.configuration().model_dump(), "partners": partners})
+    world = World(tmp_path, configuration=configuration)
+    answer = world.ask("POST", "/api/v1/partners/vector/register", Role.OPERATOR, json={"base_url": "http://127.0.0.1:9000/cp"})
+    assert answer.status_code == 202
+    assert answer.json()["payload"] == {"base_url": "http://127.0.0.1:9000/cp"}
 
 
 def test_the_configured_token_file_is_used_and_missed(tmp_path: Path) -> None:

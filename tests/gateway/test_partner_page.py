@@ -10,11 +10,11 @@ import pytest
 
 from gateway.auth import Role
 from schemas.connection import Command, CommandKind, Connection, ConnectionState
-from schemas.outbound import Outcome
+from schemas.outbound import DeadLetter, Outcome
 from schemas.topics import COMMANDS
 from schemas.units import rfc3339
 from tests.gateway import story
-from tests.gateway.exchanges import OUR_CAUSE, PEER_TOKEN, came, forecast, owed, sent, told
+from tests.gateway.exchanges import OUR_CAUSE, PEER_TOKEN, came, forecast, owed, said, sent, told
 from tests.gateway.facts import NOW, connection, record
 from tests.gateway.operations_world import HOST, World
 from tests.gateway.test_pages import EVIL, tags_of, text_of
@@ -220,6 +220,46 @@ def test_an_address_and_a_token_may_come_with_the_registration(world: World) -> 
     assert refused.status_code == 400
     assert "The address must be an http or https URL." in refused.text
     assert PEER_TOKEN not in refused.text
+    refused = pressed(world, action="register", base_url="https://user:hunter2@cp.example/?key=s3cr3tkey")
+    assert refused.status_code == 400
+    assert "The address must not hold a user or password; give credentials in files." in refused.text
+    assert "hunter2" not in refused.text
+    assert "s3cr3tkey" not in refused.text
+    assert len(commands(world)) == 1
+
+
+def test_an_address_with_a_password_that_got_in_all_the_same_is_not_shown(tmp_path: Path) -> None:
+    address = "https://user:hunter2@cp.example/oscp?key=s3cr3tkey"
+    about = owed(NOW, "Handshake", {"base_url": address})
+    values = [
+        said(NOW, "register.started", f"operator-1 started the registration with Vector at {address}"),
+        about,
+        sent(about, outcome=Outcome.REFUSED, status=400, words=f"answered 400: not at {address}", url=address),
+        Command(
+            event_id="c", at=NOW, partner_id="vector", kind=CommandKind.REGISTER, by="operator-1", payload=json.dumps({"base_url": address})
+        ),
+        DeadLetter(
+            event_id="d",
+            at=NOW,
+            reason=f"refused by vector: {address}",
+            subject="s",
+            topic="derms.outbound",
+            partition=0,
+            offset=1,
+            raw=b"",
+        ),
+    ]
+    world = world_of(tmp_path, *(record(value) for value in values), peer_base_url=address, words=f"it is at {address}")
+    api = "/api/v1"
+    vector = f"{api}/partners/vector"
+    messages = [f"{api}/messages", f"{api}/messages/{about.message_id}", f"{api}/deliveries", f"{api}/dead-letters", f"{api}/commands"]
+    exchanges = [f"{vector}/timeline", f"{vector}/exchanges/{about.message_id}"]
+    for path in (PAGE, "/", vector, f"{api}/partners", f"{api}/status", *messages, *exchanges):
+        answer = world.ask("GET", path, Role.ADMIN)
+        assert answer.status_code == 200, path
+        assert "cp.example" in answer.text, path
+        assert "hunter2" not in answer.text, path
+        assert "s3cr3tkey" not in answer.text, path
 
 
 def test_other_sites_and_viewers_can_do_nothing(world: World) -> None:

@@ -12,7 +12,7 @@ from gateway import partner_timeline
 from gateway.partner_timeline import KEEP, LEAST, LEAST_BODIES, LONGEST_BEAT, MOST_BODIES, Shelf, Timelines
 from gateway.picture import Picture
 from gateway.projection import Projection, fold
-from gateway.redaction import REMOVED, shown, without_secrets
+from gateway.redaction import REMOVED, clean, shown, without_secrets
 from gateway.timeline_lines import Way
 from gateway.timeline_reading import Kind, attempts_of, credentials_refused, cursor_of, messages_of, part_of, place_of
 from schemas.clock import FrozenClock
@@ -221,6 +221,8 @@ sealed = SECRETS.encrypt(PEER_TOKEN, "vector")
         {"note": f"my token is {sealed}."},
         {"deep": [[{"client_secret": [PEER_TOKEN]}]], "X-Api-Key": PEER_TOKEN},
         {"base_url": f"https://user:{PEER_TOKEN}@cp.example/"},
+        {"base_url": f"https://u@ser:'{PEER_TOKEN}@cp.example/"},
+        {"base_url": f"https://cp.example/?key={PEER_TOKEN}"},
         {"authorization": {"scheme": "Token", "value": PEER_TOKEN}},
     ],
 )
@@ -229,6 +231,20 @@ def test_secrets_are_left_out_in_whatever_form(body: dict[str, Any]) -> None:
     assert REMOVED in text
     for secret in (PEER_TOKEN, OUR_CAUSE, sealed, sealed[10:40]):
         assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("told", "shown_as"),
+    [
+        ("sent to https://u:p@cp.example:8443/a/b?key=k#f now", "sent to https://(removed)@cp.example:8443/a/b?(removed) now"),
+        ('<a href="HTTP://cp.example/a#k">', '<a href="HTTP://cp.example/a#(removed)">'),
+        ("https://a/?x=1 and https://b@c", "https://a/?(removed) and https://(removed)@c"),
+        ("is it https://cp.example/@home? mail me@cp.example", "is it https://cp.example/@home? mail me@cp.example"),
+        ("nothing here: //x?y=1", "nothing here: //x?y=1"),
+    ],
+)
+def test_urls_in_words_show_neither_user_nor_query(told: str, shown_as: str) -> None:
+    assert clean(told) == shown_as
 
 
 def test_what_cannot_be_read_is_not_shown() -> None:
