@@ -185,7 +185,7 @@ async def suspend(caller: Actor, desk: AtDesk, partner_id: str) -> CommandView:
 
 @router.post("/{partner_id:path}/resume", status_code=202)
 async def resume(caller: Actor, desk: AtDesk, partner_id: str) -> CommandView:
-    """Send again."""
+    """Send again, and try at once what failed or is held back."""
     return await order(desk, caller, partner_id, CommandKind.RESUME)
 
 

@@ -52,7 +52,13 @@ ACTIONS = {
             CommandKind.SUSPEND,
             "Suspending was asked for.",
         ),
-        Action("resume", "Resume", "sends again", CommandKind.RESUME, "Resuming was asked for."),
+        Action(
+            "resume",
+            "Resume",
+            "sends again, and tries at once what failed or is held back",
+            CommandKind.RESUME,
+            "Resuming was asked for.",
+        ),
         Action(
             "deregister",
             "Deregister",
@@ -83,22 +89,31 @@ STATE_WORDS = {
 _BEFORE = frozenset({S.NEW, S.AWAITING_REGISTER, S.DEREGISTERED})
 
 
-def sensible(state: ConnectionState, *, reachable: bool) -> list[Action]:
-    """The actions that make sense in a state, in the order of a connection's life; `reachable` says whether an address is known."""
+def sensible(state: ConnectionState, *, reachable: bool, held: bool) -> list[Action]:
+    """The actions that make sense in a state, in the order of a connection's life.
+
+    `reachable` says whether an address is known; `held`, whether something we owe is held back until it is mended.
+    """
     names = ["token", "register"]
     if state not in _BEFORE and reachable:
         names.append("handshake")
-    if state is S.SUSPENDED:
+    if held or state in (S.SUSPENDED, S.FAILED):
         names.append("resume")
-    elif state not in _BEFORE:
+    if state is not S.SUSPENDED and state not in _BEFORE:
         names.append("suspend")
     if state not in (S.NEW, S.DEREGISTERED):
         names.append("deregister")
     return [ACTIONS[name] for name in names]
 
 
-def advised(state: ConnectionState, *, refused: bool, reachable: bool) -> str:
-    """The action to be made prominent; empty where none is."""
+def advised(state: ConnectionState, *, refused: bool, held: bool, we_register: bool) -> str:
+    """The action to be made prominent; empty where none is.
+
+    A partner that answers 401 or 403 (`refused`) has to be registered with anew by whoever began: by us only where that needs no
+    token it has forgotten (`we_register`). What is held back for another reason, or failed, is tried again once that is corrected.
+    """
     if refused:
-        return "register" if reachable else "token"
-    return {S.NEW: "token", S.FAILED: "token", S.DEREGISTERED: "token", S.SUSPENDED: "resume"}.get(state, "")
+        return "register" if we_register else "token"
+    if held:
+        return "resume"
+    return {S.NEW: "token", S.FAILED: "resume", S.DEREGISTERED: "token", S.SUSPENDED: "resume"}.get(state, "")

@@ -9,8 +9,8 @@ from gateway.page_model import PartnerCard, State, When
 from gateway.picture import Heartbeats, Picture
 from gateway.redaction import clean
 from gateway.timeline_lines import Line
-from gateway.timeline_reading import credentials_refused
-from schemas.config import Configuration
+from gateway.timeline_reading import credentials_refused, held_back
+from schemas.config import Configuration, Partner
 from schemas.connection import Connection, ConnectionState
 from schemas.outbound import Outcome
 from schemas.units import from_ms
@@ -60,7 +60,7 @@ def partner_card(picture: Picture, config: Configuration, partner_id: str, now: 
         deadline=at(liveness_deadline(picture, config, partner_id)),
         base_url=clean((connection.peer_base_url if connection else None) or ""),
         asks=_asks(connection),
-        advice=_refused_words(picture, partner_id) or _advice(partner_id, state),
+        advice=_refused_words(picture, partner_id, partner) or _held_words(picture, partner_id) or _advice(partner_id, state),
     )
 
 
@@ -78,24 +78,55 @@ def _asks(connection: Connection | None) -> str:
 
 def refused_credentials(picture: Picture, partner_id: str) -> Line | None:
     """The exchange that shows that a partner does not know our token any more, unless something was done about it since."""
+    return _unmended(picture, partner_id, credentials_refused(picture.timelines, partner_id))
+
+
+def held(picture: Picture, partner_id: str) -> Line | None:
+    """The exchange since which what the partner is owed is held back, unless something was done about it since."""
+    return _unmended(picture, partner_id, held_back(picture.timelines, partner_id))
+
+
+def _unmended(picture: Picture, partner_id: str, line: Line | None) -> Line | None:
     connection = picture.connections.get(partner_id)
-    if connection is None or connection.state in NOT_SENDING:
+    if line is None or connection is None or connection.state in NOT_SENDING:
         return None
-    line = credentials_refused(picture.timelines, partner_id)
-    mended = line is not None and connection.registered_at is not None and connection.registered_at > from_ms(line.at_ms)
+    mended = connection.registered_at is not None and connection.registered_at > from_ms(line.at_ms)
     return None if mended else line
 
 
-def _refused_words(picture: Picture, partner_id: str) -> str:
+def we_register(partner: Partner | None, connection: Connection | None) -> bool:
+    """Whether a registration from our side can mend a partner that has forgotten us: it needs an address, and credentials that are
+    not those of the registration that was lost."""
+    if partner is None or not (partner.base_url or (connection and connection.peer_base_url)):
+        return False
+    return partner.initial_token_file is not None or partner.oauth is not None
+
+
+def _refused_words(picture: Picture, partner_id: str, partner: Partner | None) -> str:
     """Nothing is lost, but only a person can mend it (semantics 8.3)."""
     line = refused_credentials(picture, partner_id)
     if line is None:
         return ""
+    if not we_register(partner, picture.connections.get(partner_id)):
+        cure = f"Make a new token with derms partner token {partner_id} and have the partner register with it."
+    elif partner is not None and partner.initial_token_file is not None:
+        cure = f"Put its new first token into the configured initial_token_file, then: derms partner register {partner_id}."
+    else:
+        cure = f"Register with it again: derms partner register {partner_id}."
     return (
-        f"The partner answers {line.status} to what we send: it does not know our token, or has lost what it knew of us. What it is "
-        f"owed is kept. Register again (derms partner register {partner_id}), or make a new token with derms partner token "
-        f"{partner_id} and have the partner register with it."
+        f"The partner answers {line.status} to what we send: it has lost our registration, or has changed its credentials. What it is "
+        f"owed is kept, and one message is tried every 5 minutes. {cure} If it has mended itself, or a file named in the "
+        f"configuration was wrong and is right now, derms partner resume {partner_id} tries at once."
     )
+
+
+def _held_words(picture: Picture, partner_id: str) -> str:
+    """As `_refused_words`, where it is something else that holds us back: most often on our own side."""
+    line = held(picture, partner_id)
+    if line is None:
+        return ""
+    why = f" ({clean(line.words)})" if line.words else ""
+    return f"What the partner is owed is kept, but held back{why}. Correct that, then derms partner resume {partner_id} tries at once."
 
 
 def _advice(partner_id: str, state: ConnectionState) -> str:
@@ -110,7 +141,10 @@ def _advice(partner_id: str, state: ConnectionState) -> str:
         case ConnectionState.SUSPENDED:
             return f"Nothing is sent. derms partner resume {partner_id} goes on."
         case ConnectionState.FAILED:
-            return f"Given up. Make a new token with derms partner token {partner_id} and have the partner register again."
+            return (
+                f"The partner refused our registration or acknowledgement. Correct the cause, then derms partner resume {partner_id} "
+                "tries again; a new handshake or registration of its own mends it, too."
+            )
         case ConnectionState.DEREGISTERED:
             return f"The connection was ended. A new token made by derms partner token {partner_id} begins another."
         case _:

@@ -10,7 +10,7 @@ from gateway.liveness import Vouched, last_vouched
 from gateway.overview import page_zone
 from gateway.page_model import PartnerCard, State, When
 from gateway.partner_actions import STATE_WORDS, Action, advised, sensible
-from gateway.partner_card import OUTCOME_LOOKS, partner_card, refused_credentials, when
+from gateway.partner_card import OUTCOME_LOOKS, held, partner_card, refused_credentials, we_register, when
 from gateway.picture import Picture
 from gateway.redaction import clean, shown
 from gateway.timeline_lines import Kept, Line, Way
@@ -84,6 +84,7 @@ def detail(
     part = part_of(picture.timelines, partner_id, limit=SHOWN_LINES, before=before, heartbeats=heartbeats, kind=Kind.ALL)
     bodies, refused = picture.timelines.bodies(partner_id), refused_credentials(picture, partner_id)
     known, reachable = config.partner(partner_id), bool(connection and connection.peer_base_url)
+    waits = refused is not None or held(picture, partner_id) is not None
     groups = [group.group_id for group in config.groups if group.partner_id == partner_id]
 
     def at(instant: datetime | None) -> When | None:
@@ -108,8 +109,8 @@ def detail(
         groups=", ".join(groups),
         registered=at(connection.registered_at if connection else None),
         acknowledged=at(connection.first_acknowledged_at if connection else None),
-        actions=tuple(sensible(state, reachable=reachable)) if known else (),
-        advised=advised(state, refused=refused is not None, reachable=reachable),
+        actions=tuple(sensible(state, reachable=reachable, held=waits)) if known else (),
+        advised=advised(state, refused=refused is not None, held=waits, we_register=we_register(known, connection)),
         refused="" if refused is None else f"{refused.status}",
         rows=tuple(_row(line, bodies, zone, now) for line in part.lines),
         older=part.next or "",

@@ -5,8 +5,11 @@ from enum import StrEnum
 
 from gateway.partner_timeline import Shelf, Timelines
 from gateway.timeline_lines import Kept, Line, Way
+from schemas.outbound import Outcome
 
 REFUSED_CREDENTIALS = frozenset({401, 403})
+_TELLING = frozenset({Outcome.DELIVERED.value, Outcome.REFUSED.value, Outcome.HELD.value})
+"""What an attempt says about the partner's queue: the others leave it held, or not, as it was (semantics 8.3)."""
 
 
 class Kind(StrEnum):
@@ -78,3 +81,10 @@ def credentials_refused(timelines: Timelines, partner_id: str) -> Line | None:
     answered = (line for line in timelines.newest(partner_id, (Shelf.OUT, Shelf.BEATS_OUT)) if line.status is not None)
     newest = next(answered, None)
     return newest if newest is not None and newest.status in REFUSED_CREDENTIALS else None
+
+
+def held_back(timelines: Timelines, partner_id: str) -> Line | None:
+    """The exchange since which what we owe is held back until a person or the partner mends what `words` say; heartbeats aside."""
+    told = (line for line in timelines.newest(partner_id, (Shelf.OUT,)) if line.outcome in _TELLING)
+    newest = next(told, None)
+    return newest if newest is not None and newest.outcome == Outcome.HELD else None

@@ -17,7 +17,7 @@ ACTIONS = {
     "register": "Start the registration ourselves (base_url and initial_token_file are configured).",
     "handshake": "Acknowledge again: send our requirements anew.",
     "suspend": "Stop sending to the partner; what it sends is still taken.",
-    "resume": "Send again.",
+    "resume": "Send again, and try at once what failed or is held back.",
     "deregister": "End the connection and tell the partner.",
 }
 

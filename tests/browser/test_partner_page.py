@@ -105,6 +105,23 @@ def test_a_token_is_issued_after_a_question_and_shown_once_without_javascript(sc
     context.close()
 
 
+def test_what_is_held_back_is_mended_by_a_click(scene: Scene) -> None:
+    context = scene.browser.new_context()
+    page = opened(scene, context)
+    complaints = listened(page)
+    assert page.get_by_text("The partner answers 403 to what we send").is_visible()
+    assert page.get_by_role("button", name="Issue a token…").get_attribute("class") == ""
+    resume = page.get_by_role("button", name="Resume")
+    assert resume.get_attribute("class") == "quiet"
+    assert page.get_by_text("tries at once what failed or is held back").is_visible()
+    resume.click()
+    page.wait_for_url("**?done=resume")
+    assert page.get_by_role("status").get_by_text("Resuming was asked for.").is_visible()
+    assert [command.kind.value for command in commands(scene)] == ["RESUME"]
+    assert complaints == []
+    context.close()
+
+
 def test_the_end_of_a_connection_can_be_left(scene: Scene) -> None:
     context = scene.browser.new_context()
     page = opened(scene, context)

@@ -1,6 +1,7 @@
 """A partner's page: what it says, what its buttons do and for whom, and that the token is shown once and nowhere else."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.gateway.operations_world import HOST, World
 from tests.gateway.test_pages import EVIL, tags_of, text_of
 
 PAGE = "/partners/vector"
+BEFORE = (ConnectionState.NEW, ConnectionState.AWAITING_REGISTER, ConnectionState.DEREGISTERED)
 FROM_HERE = {"Origin": HOST, "Sec-Fetch-Site": "same-origin"}
 
 
@@ -42,6 +44,11 @@ def page_of(world: World, path: str = PAGE, role: Role = Role.VIEWER) -> str:
 def pressed(world: World, role: Role = Role.OPERATOR, csrf: str | None = None, **fields: str) -> httpx.Response:
     cookies, own = world.signed_in(role)
     return world.ask("POST", PAGE, cookies=cookies, headers=FROM_HERE, data={"csrf": own if csrf is None else csrf, **fields})
+
+
+def prominent(html: str) -> list[str]:
+    """The actions that are advised."""
+    return re.findall(r'class="" aria-describedby="about-(\w+)"', html)
 
 
 def commands(world: World) -> list[Command]:
@@ -74,11 +81,58 @@ def test_times_are_local_with_utc_beside(world: World) -> None:
 def test_a_partner_that_answers_403_to_everything_can_be_mended_by_a_button(world: World) -> None:
     html = page_of(world, role=Role.OPERATOR)
     assert "The partner answers 403 to what we send" in html
-    assert 'class="" aria-describedby="about-register"' in html
+    assert prominent(html) == ["token"]  # it registers with us: a token of its own that it has forgotten lets nobody in
+    assert ">Resume<" in html
+    assert "derms partner token vector and have the partner register with it" in html
+    assert "derms partner resume vector tries at once" in html
     assert "The partner answers 403 to what we send" in text_of(page_of(world, "/"))
     message = owed(NOW, "Heartbeat", {})
     world.projection.take([record(message), record(sent(message))])
     assert "answers 403" not in page_of(world)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cure"),
+    [
+        ({"initial_token_file": "/token", "base_url": "https://cp.example"}, "initial_token_file, then: derms partner register vector"),
+        (
+            {"oauth": {"token_url": "https://cp.example/t", "client_id": "us", "client_secret_file": "/s"}},
+            "Register with it again: derms partner register vector",
+        ),
+    ],
+)
+def test_a_partner_we_register_with_is_registered_with_again(tmp_path: Path, settings: dict[str, Any], cure: str) -> None:
+    plain = story.configuration().model_dump(mode="json") | {"partners": [{"id": "vector", **settings}]}
+    configuration = type(story.configuration()).model_validate(plain)
+    world = World(tmp_path, records=[record(connection()), *told()], configuration=configuration)
+    html = page_of(world, role=Role.OPERATOR)
+    assert prominent(html) == ["register"]
+    assert cure in html
+
+
+def test_what_is_held_back_by_something_of_ours_can_be_tried_at_once(tmp_path: Path) -> None:
+    message = owed(NOW - timedelta(minutes=5), "UpdateAssetMeasurements", {})
+    words = "headers.Key: the file /run/key cannot be read"
+    held, beat = record(sent(message, 1, Outcome.HELD, None, words=words)), owed(NOW, "Heartbeat", {})
+    world = world_of(tmp_path, record(message), held)
+    again = record(sent(message, 60, Outcome.RETRY, 503, attempt=2))
+    for records in ([], [record(beat), record(sent(beat))], [again]):
+        world.projection.take(records)
+        html = page_of(world, role=Role.OPERATOR)
+        assert prominent(html) == ["resume"]
+        assert f"held back ({words}). Correct that, then derms partner resume vector tries at once." in html
+    assert pressed(world, action="resume").headers["location"] == f"{PAGE}?done=resume"
+    world.projection.take([record(sent(message, 120, attempt=3))])
+    html = page_of(world, role=Role.OPERATOR)
+    assert prominent(html) == []
+    assert ">Resume<" not in html
+    assert "held back (" not in html
+
+
+def test_what_failed_is_tried_again_by_a_button(tmp_path: Path) -> None:
+    html = page_of(world_of(tmp_path, state=ConnectionState.FAILED), role=Role.OPERATOR)
+    assert prominent(html) == ["resume"]
+    assert "Correct the cause, then derms partner resume vector tries again" in html
 
 
 def test_what_was_done_about_it_ends_the_advice(tmp_path: Path) -> None:
@@ -149,7 +203,8 @@ def test_older_lines_are_on_the_next_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", ConnectionState)
 def test_every_state_has_a_page(tmp_path: Path, state: ConnectionState) -> None:
     html = page_of(world_of(tmp_path, state=state), role=Role.OPERATOR)
-    assert (">Resume<" in html) == (state is ConnectionState.SUSPENDED)
+    assert (">Resume<" in html) == (state in (ConnectionState.SUSPENDED, ConnectionState.FAILED))
+    assert (">Suspend<" in html) == (state not in (*BEFORE, ConnectionState.SUSPENDED))
     assert "Issue a token…" in html
 
 
