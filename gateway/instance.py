@@ -12,23 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
-from gateway.auth import Operators, add_operator
 from gateway.config_file import plan, publish, read_configuration
 from gateway.embedded import EmbeddedBroker
-from gateway.instance_files import Directory, Endpoints, write_private
+from gateway.instance_files import Directory, Endpoints
+from gateway.instance_settings import fixed, secret_file, with_secret
 from gateway.journal import Journal
-from gateway.ports import free_port, is_free
-from gateway.rotation import previous_of
-from gateway.settings import ClockSettings, Settings, clock_of, environment_of, public_url
+from gateway.ports import free_port
+from gateway.settings import Settings, clock_of, environment_of, public_url
 from gateway.supervisor import Child, Supervisor
-from gateway.tls import SIDES, certificates_of
 from pipelines.views import ConfigView
 from schemas.config import Configuration
 from schemas.oscp.v20 import BASE_PATH
 from schemas.units import rfc3339
-from sinks.errors import Misconfigured, Unavailable
+from sinks.errors import Unavailable
 from sinks.kafka import Producer, create_topics
 from sinks.settings import ClickHouseSettings, KafkaSettings
 
@@ -66,7 +62,7 @@ class Instance:
         self._broker: EmbeddedBroker | None = None
         self._journal: Journal | None = None
         self._said: str | None = None
-        self._own_secret = False
+        self._secret_file: Path | None = None
         self._told: list[dict[str, Any]] = []
         self._supervisor: Supervisor | None = None
         self.endpoints: Endpoints | None = None
@@ -75,7 +71,11 @@ class Instance:
         """Bring everything up and write `endpoints.json`. Raises Misconfigured, Unavailable."""
         self.directory.lock()
         wanted = read_configuration(self.options.config_file) if self.options.config_file else None
-        self._fix_settings()
+        # A restart keeps the last ports where they are free: partners have the URL.
+        ports = PREFERRED_PORTS if self.options.prefer_ports else self.directory.last_ports()
+        self.settings = fixed(self.settings, self.directory, preferred=ports, speed=self.options.speed, origin=self.options.origin)
+        self._secret_file = secret_file(self.settings, self.directory)
+        self.settings = with_secret(self.settings, self._secret_file)
         self._begin_life()
         if wanted is not None:
             self._apply(wanted)
@@ -83,49 +83,6 @@ class Instance:
         self.endpoints = self._endpoints()
         self.directory.write_endpoints(self.endpoints)
         return self.endpoints
-
-    def _fix_settings(self) -> None:
-        """Decide once what all lives of this instance share: secret, ports, clock, operator token."""
-        gateway, clock = self.settings.gateway, self.settings.clock
-        for side in SIDES:
-            certificates_of(gateway, side)  # what is wrong with them is said here, not in a log
-        # A restart keeps the last ports where they are free: partners have the URL.
-        wanted = PREFERRED_PORTS if self.options.prefer_ports else self.directory.last_ports()
-        ports = [
-            (getattr(gateway, name) if name in gateway.model_fields_set else 0) or free_port(preferred)
-            for name, preferred in zip(("oscp_port", "operations_port"), wanted, strict=True)
-        ]
-        for name, port in zip(("OSCP_PORT", "OPERATIONS_PORT"), ports, strict=True):
-            if ports.count(port) > 1 or not is_free(port):
-                raise Misconfigured(f"DERMS_GATEWAY__{name}", f"port {port} is in use", "free it, or set another")
-        self.directory.keep_ports(ports)
-        gateway = gateway.model_copy(update={"oscp_port": ports[0], "operations_port": ports[1]})
-        speed = self.options.speed if self.options.speed != 1.0 else clock.speed
-        origin = self.options.origin or clock.origin
-        if origin is not None or speed != 1.0:
-            # Said once for all processes: each would else count from its own start.
-            started = (None if self.options.origin else clock.started) or datetime.now(UTC)
-            clock = ClockSettings(floor=clock.floor, origin=origin or started, started=started, speed=speed)
-        operators = self.settings.operators_file or self.directory / "operators.json"
-        token_file = self.directory / "operator-token"
-        if not token_file.exists() or Operators(operators).by_token(token_file.read_text().strip()) is None:
-            write_private(token_file, add_operator(operators, "instance", "admin"))
-        self._own_secret = self.settings.secret is None
-        changes = {"gateway": gateway, "clock": clock, "operators_file": operators, "data": self.directory.path}
-        self.settings = _with(self.settings, **changes)
-        self._read_secret()
-
-    def _read_secret(self) -> bool:
-        """Take the secret of the directory, and the one before it; whether it is another than so far."""
-        if not self._own_secret:
-            return False
-        before, secret = self.settings.secret, SecretStr(self.directory.secret())
-        if secret == before:
-            return False
-        aside = previous_of(self.directory.secret_file)
-        previous = SecretStr(aside.read_text().strip()) if aside.exists() else None
-        self.settings = _with(self.settings, secret=secret, secret_previous=previous)
-        return True
 
     def _begin_life(self) -> None:
         """Start the embedded broker and history (unless real ones are named) and give the broker back what it should remember."""
@@ -231,7 +188,8 @@ class Instance:
             self._start_children()
             self.endpoints = self._endpoints()
             self.directory.write_endpoints(self.endpoints)
-        elif self._supervisor is not None and self._read_secret():
+        elif self._supervisor is not None and (changed := with_secret(self.settings, self._secret_file)).secret != self.settings.secret:
+            self.settings = changed
             self.say("the installation secret was changed; starting the processes again")
             self._supervisor.stop(DRAIN_S)
             self._start_children()

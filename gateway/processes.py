@@ -20,6 +20,7 @@ from gateway.logs import configure_logging
 from gateway.recovery import claim, recovery_store
 from gateway.settings import Settings, load
 from gateway.supervisor import EXIT_MISCONFIGURED, EXIT_PEER_GONE, die_with_parent
+from schemas.facts import digest
 from sinks.errors import Misconfigured, OutsideError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 CONTROL = ("lifecycle", "envelopes", "circuits", "compliance", "reporting", "dispatch")
 HISTORY = ("archive", "repair")
 FLOWS = ("telemetry", *CONTROL, *HISTORY)
+KEEP_TOKENS = frozenset({"lifecycle", "dispatch"})
+"""Flows that work with what the installation secret makes."""
 STATELESS = ("dispatch",)
 """Flows without a recovery store: what they have done is on Kafka."""
 LEASED = ("lifecycle", "circuits", "dispatch")
@@ -61,7 +64,11 @@ def run_flows(
     worker, workers = (0, 1) if place is None else (place.index, len(place.addresses))
     under_lease = tuple(name for name in names if name in LEASED)
     root = data_of(settings) if settings.kafka.embedded else settings.data
-    with candidacies(under_lease, settings, root, host.lose, say) as leased, wiring(settings, stop, worker, workers) as wired:
+    keeps_tokens = _role(tuple(name for name in names if name in KEEP_TOKENS), settings)
+    with (
+        candidacies(under_lease, settings, root, host.lose, say) as leased,
+        wiring(settings, stop, worker, workers, keeps_tokens) as wired,
+    ):
         building = threading.Lock()
         for name in names:
             if name not in LEASED:
@@ -106,6 +113,11 @@ def _store_of(flow: str, settings: Settings, place: Place | None) -> Path | None
     if place is None:
         claim(root, flow, life)
     return recovery_store(root, flow, life, layout_of(flow, settings))
+
+
+def _role(names: tuple[str, ...], settings: Settings) -> str:
+    """What a process with these flows does, told apart from another one on the same machine; "" for none."""
+    return f"{','.join(names)}:{digest(str(settings.data))[:6]}" if names else ""
 
 
 def _exit_code(host: Host, left: list[str]) -> int:

@@ -17,6 +17,7 @@ from gateway.oscp_v20 import oscp_app
 from gateway.places import room_for
 from gateway.process_report import processes_of
 from gateway.proxies import networks
+from gateway.secret_use import SecretReporter
 from gateway.settings import Settings, clock_of, public_url, secrets_of
 from gateway.tls import SIDES, certificates_of
 from pipelines.views import ConfigView, ConnectionsView
@@ -41,6 +42,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
     clock, kafka = clock_of(settings), settings.kafka
     config, connections = ConfigView(kafka, clock), ConnectionsView(kafka, clock)
     following = Following(kafka, clock)
+    using = SecretReporter(kafka, f"gateway:{gateway.oscp_port}", secrets.key_id)
     parts = (config, connections, following)
     appender = AsyncAppender(kafka, "derms-gateway")
     try:
@@ -91,9 +93,11 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
             ),
         ]
         sys.setswitchinterval(SWITCH_S)
+        using.start()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(listeners, stop, ready))
     finally:
+        using.stop()
         for part in parts:
             part.stop()
         appender.close()

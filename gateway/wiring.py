@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bytewax.inputs import Source
 from bytewax.outputs import DynamicSink, Sink
 
+from gateway.secret_use import SecretReporter
 from gateway.settings import Settings, clock_of, secrets_of
 from pipelines.flow_reporter import FlowReporter
 from pipelines.metered import MeteredSink
@@ -122,9 +123,10 @@ class Wiring:
 
 
 @contextmanager
-def wiring(settings: Settings, stop: threading.Event, worker: int = 0, workers: int = 1) -> Iterator[Wiring]:
+def wiring(settings: Settings, stop: threading.Event, worker: int = 0, workers: int = 1, keeps_tokens: str = "") -> Iterator[Wiring]:
     """What flows are made with, for as long as the context lasts; entered once the views have been read to their ends. `worker`
-    is the process's number in its cluster, of `workers`.
+    is the process's number in its cluster, of `workers`. `keeps_tokens` names a process whose flows use the installation secret: it
+    says which one (`gateway.secret_use`).
 
     Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
     """
@@ -138,4 +140,8 @@ def wiring(settings: Settings, stop: threading.Event, worker: int = 0, workers: 
             view.start()
         for view in (config, connections):
             view.wait_ready(VIEWS_WITHIN_S)
+        if keeps_tokens:
+            using = SecretReporter(settings.kafka, keeps_tokens, secrets.key_id)
+            wired.open.callback(using.stop)
+            using.start()
         yield wired

@@ -1,4 +1,4 @@
-"""What the workers of a dataflow say of themselves: what they have done, how far they are, and where their time goes."""
+"""What processes say of themselves: what a dataflow's workers have done, how far they are, where time goes; the secret in use."""
 
 from schemas.facts import Fact, Value
 from schemas.units import Instant
@@ -57,3 +57,19 @@ class FlowReport(Fact):
     def key(self) -> str:
         """Whose report it is: the key on its topic."""
         return f"{self.flow}/{self.worker}"
+
+
+class SecretInUse(Fact):
+    """Which installation secret a process works with, said about twice a minute; the last value of its key holds.
+
+    `process` names it the same after a restart; `ended`: it stopped in order, and this is its last word.
+    """
+
+    process: str
+    key_id: str
+    ended: bool = False
+
+    @property
+    def key(self) -> str:
+        """The key on its topic."""
+        return f"secret/{self.process}"

@@ -8,7 +8,7 @@ from schemas.compliance import Breach, Verdict
 from schemas.config import ConfigChange
 from schemas.connection import Command, Connection, Event, InboundMessage
 from schemas.facts import Value
-from schemas.flows import FlowReport
+from schemas.flows import FlowReport, SecretInUse
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage
 from schemas.telemetry import LateMeasurement, Measurement, MeasurementBatch, QuarterHour
 
@@ -71,7 +71,7 @@ OUTBOUND = Topic("derms.outbound", (OutboundMessage,), "partner", 4, YEAR)
 DELIVERIES = Topic("derms.deliveries", (Delivery,), "message id", 4, YEAR, compacted=True)
 CONFIG = Topic("derms.config", (ConfigChange,), "kind/id", 1, None, compacted=True)
 DEAD_LETTERS = Topic("derms.dead-letters", (DeadLetter,), "origin topic", 4, 30 * DAY, max_bytes=MAX_BYTES + 64 * 1024)
-FLOW_REPORTS = Topic("derms.flow-reports", (FlowReport,), "flow/worker", 1, 7 * DAY, compacted=True, roll=timedelta(hours=1))
+FLOW_REPORTS = Topic("derms.flow-reports", (FlowReport, SecretInUse), "flow/worker", 1, 7 * DAY, compacted=True, roll=timedelta(hours=1))
 
 TOPICS: tuple[Topic, ...] = (
     TELEMETRY, BACKFILL, QUARTER_HOURS, LATE_TELEMETRY, INBOUND, CONNECTIONS, EVENTS, ENVELOPES, CIRCUIT_CAPACITY,

@@ -9,10 +9,11 @@ import typer
 
 from gateway import rotation
 from gateway.commands.target import DataOption, Target
+from gateway.secret_use import in_use
 from pipelines.views import ConnectionsView
 from sinks.errors import Misconfigured, Unavailable
 
-RENEWED_WITHIN_S = 90.0
+RENEWED_WITHIN_S = 150.0
 LOOK_EVERY_S = 0.5
 READ_WITHIN_S = 15.0
 
@@ -35,6 +36,7 @@ def rotate(
     target = Target(data)
     path = _secret_file(target, file)
     if not finish:
+        _demand_used(target, path)
         key_id = rotation.begin(path).key_id
         typer.echo(f"a new secret ({key_id}) is in {path}; the old one is beside it until nothing needs it")
         if target.endpoints is None:
@@ -43,10 +45,21 @@ def rotate(
         _wait(target, key_id)
     view = _connections(target)
     try:
-        rotation.finish(path, view.current())
+        rotation.finish(path, view.current(), in_use(target.kafka))
     finally:
         view.stop()
-    typer.echo("every connection is kept under the new secret; the old one is removed")
+    typer.echo("every connection is kept under the new secret and every process works with it; the old one is removed")
+
+
+def _demand_used(target: Target, path: Path) -> None:
+    """Before anything is changed: those who run work with this very secret. Where nothing runs, nobody can say."""
+    try:
+        used = in_use(target.kafka)
+    except (Unavailable, Misconfigured):
+        if target.endpoints is not None:
+            raise
+        return
+    rotation.demand_used(path, used)
 
 
 def _secret_file(target: Target, file: Path | None) -> Path:
@@ -73,13 +86,18 @@ def _connections(target: Target) -> ConnectionsView:
 
 
 def _wait(target: Target, key_id: str) -> None:
-    """Until the running instance's lifecycle has encrypted all anew."""
+    """Until the running instance's processes work with the new secret and have encrypted all anew."""
     view, deadline = _connections(target), time.monotonic() + RENEWED_WITHIN_S
     try:
-        while left := rotation.under_another(view.current(), key_id):
+        # The instance may not have seen the new secret yet: somebody has to say that it works with it.
+        while True:
+            used = in_use(target.kafka)
+            why = rotation.still_needed(view.current(), used, key_id)
+            if why is None and key_id in used.values():
+                return
             if time.monotonic() > deadline:
-                words = f"after {RENEWED_WITHIN_S:g} s {len(left)} connections are still kept under the old secret; both stay in use"
-                raise Unavailable(f"{words}. When the lifecycle flow runs again: {rotation.FINISH}")
+                words = f"after {RENEWED_WITHIN_S:g} s both secrets are still in use: {why or 'no process works with the new one yet'}"
+                raise Unavailable(f"{words}. When all runs again: {rotation.FINISH}")
             time.sleep(LOOK_EVERY_S)
     finally:
         view.stop()

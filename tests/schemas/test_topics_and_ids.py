@@ -24,7 +24,7 @@ CONTRACT = {
     "derms.deliveries": (["Delivery"], 4, YEAR, "compact,delete"),
     "derms.config": (["ConfigChange"], 1, None, "compact"),
     "derms.dead-letters": (["DeadLetter"], 4, 30 * DAY, "delete"),
-    "derms.flow-reports": (["FlowReport"], 1, 7 * DAY, "compact,delete"),
+    "derms.flow-reports": (["FlowReport", "SecretInUse"], 1, 7 * DAY, "compact,delete"),
 }
 
 
