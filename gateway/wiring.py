@@ -118,7 +118,7 @@ class Wiring:
         timeout_s = DELIVERY_TIMEOUT_S if lease is None or kafka.embedded else Timing().margin_s
         sink: DynamicSink[Any] = KafkaSink(kafka, f"derms-{flow}", timeout_s=timeout_s, many=many)
         if lease is not None:
-            sink = LeasedSink(sink, lease)
+            sink = LeasedSink(sink, lease, self.stop)
         return sink if meters is None else MeteredSink(sink, meters)
 
 

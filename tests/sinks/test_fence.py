@@ -1,24 +1,34 @@
 """Under a lease nothing is sent, recorded or written but while it is known to be good."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
+import bytewax.operators as op
 import pytest
-from bytewax.outputs import StatelessSinkPartition
+from bytewax.dataflow import Dataflow
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.testing import TestingSource, run_main
 
+from gateway.hosting import outside_cause
+from schemas import connection
 from schemas.clock import FrozenClock
-from schemas.connection import Event, SubjectKind
+from schemas.connection import SubjectKind
 from schemas.outbound import OutboundMessage, Outcome
 from schemas.topics import EVENTS
+from sinks import lease_sink
 from sinks.errors import Unavailable
 from sinks.lease_sink import LeasedSink, _Leased
 from sinks.oscp.answers import Judgement
 from sinks.oscp.fence import FencedSender, fenced
 from tests.builders import T0
 
-EVENT = Event(event_id="e", at=T0, subject_kind=SubjectKind.SYSTEM, subject_id="s", kind="k", words="w")
+EVENT = connection.Event(event_id="e", at=T0, subject_kind=SubjectKind.SYSTEM, subject_id="s", kind="k", words="w")
 MESSAGE = OutboundMessage(
     event_id="m", at=T0, message_id="m", partner_id="vector", action="Heartbeat", body="{}",
     not_before=T0, expires_at=T0 + timedelta(hours=1),
@@ -155,40 +165,125 @@ class Written(StatelessSinkPartition[Any]):
         self.items += items
 
 
-def test_a_sink_waits_for_a_doubtful_lease_and_ends_the_flow_without_it() -> None:
+@dataclass
+class Wall:
+    """A wall that goes on only while somebody sleeps, `step_s` each time; `then` is done after so many seconds."""
+
+    step_s: float = 1.0
+    seconds: float = 0.0
+    then: tuple[float, Callable[[], None]] = (float("inf"), lambda: None)
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, _: float) -> None:
+        self.seconds += self.step_s
+        if self.seconds >= self.then[0]:
+            self.then[1]()
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    wall = Wall()
+    monkeypatch.setattr(lease_sink, "wall_seconds", wall.now)
+    monkeypatch.setattr(lease_sink, "time", SimpleNamespace(sleep=wall.sleep))
+    monkeypatch.setattr(lease_sink, "_AGAIN_S", 0.0)
+    return wall
+
+
+@dataclass
+class Away(Written):
+    """A broker that does not take a batch `away` times."""
+
+    away: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def write_batch(self, items: list[Any]) -> None:
+        if self.away:
+            self.away -= 1
+            raise Unavailable("derms.events did not take a message: timed out")
+        super().write_batch(items)
+
+
+def test_a_sink_waits_as_long_as_the_broker_is_away_and_says_so(wall: Wall, caplog: pytest.LogCaptureFixture) -> None:
+    part, lease, stop = Written(), Given(left=0.0), Event()
+    wall.then = (3600.0, lambda: setattr(lease, "left", 60.0))
+    _Leased(part, lease, stop).write_batch([1])
+    assert part.items == [1]
+    said = [entry.getMessage() for entry in caplog.records]
+    assert "broker is away" in said[0]
+    assert said[-1] == "the broker is back, writing goes on"
+    assert 100 < len(said) < 130
+
+
+def test_what_the_broker_does_not_take_is_written_again_however_long_that_takes(wall: Wall, caplog: pytest.LogCaptureFixture) -> None:
+    part = Away(away=500)
+    _Leased(part, Given(), Event()).write_batch([1])
+    assert part.items == [1]
+    assert "timed out" in caplog.text
+
+
+def test_a_sink_without_its_lease_ends_the_flow(wall: Wall) -> None:
     part = Written()
-    _Leased(part, Given(left=0.0, comes_back_after=2), 30.0).write_batch([1])
-    assert part.items == [1]
-    for lease, wait_s in ((Given(left=0.0, gone=True), 30.0), (Given(left=0.0), 0.0)):
-        with pytest.raises(Unavailable, match="another process"):
-            _Leased(part, lease, wait_s).write_batch([2])
-    assert part.items == [1]
+    with pytest.raises(Unavailable, match="another process"):
+        _Leased(part, Given(left=0.0, gone=True), Event()).write_batch([1])
+    assert part.items == []
 
 
-def test_what_the_broker_did_not_take_is_written_again_while_the_lease_is_ours() -> None:
-    class Away(Written):
-        away = 2
+def test_a_sink_that_waits_ends_soon_when_the_process_is_asked_to_stop(wall: Wall) -> None:
+    part, stop = Away(), Event()
+    wall.then = (600.0, stop.set)
+    with pytest.raises(Unavailable, match="the broker is away") as raised:
+        _Leased(part, Given(left=0.0), stop).write_batch([1])
+    assert "another process" not in raised.value.words
+    assert wall.seconds <= 605.0
+    part.away = 2
+    with pytest.raises(Unavailable, match="timed out"):
+        _Leased(part, Given(), stop).write_batch([2])
+    assert part.away == 1
+    part.away = 0
+    _Leased(part, Given(left=0.0, comes_back_after=2), stop).write_batch([3])
+    assert part.items == [3]
 
-        def write_batch(self, items: list[Any]) -> None:
-            if self.away:
-                self.away -= 1
-                raise Unavailable("the broker is away")
-            super().write_batch(items)
 
-    part = Away()
-    _Leased(part, Given(), 30.0).write_batch([1])
-    assert part.items == [1]
-    part.away = 1
-    with pytest.raises(Unavailable, match="away"):
-        _Leased(part, Given(), 0.0).write_batch([2])
-    assert part.items == [1]
+def test_a_flow_whose_leased_sink_waits_ends_when_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_sink, "LAST_TRY_S", 0.1)
+    part, lease, stop = Written(), Given(left=0.0), Event()
+    flow = Dataflow("waits")
+    op.output("out", op.input("in", flow, TestingSource([1])), LeasedSink(To(part), lease, stop))
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            run_main(flow)
+        except BaseException as error:  # noqa: BLE001 - whatever ends it
+            raised.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while lease.asked < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert thread.is_alive()
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert isinstance(outside_cause(raised[0]), Unavailable)
+    assert part.items == []
+
+
+@dataclass
+class To(DynamicSink[Any]):
+    part: Written
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> Written:
+        return self.part
 
 
 def test_a_leased_sink_is_the_sink_under_the_lease() -> None:
-    class Sink:
-        def build(self, step_id: str, worker_index: int, worker_count: int) -> Written:
-            return part
-
     part = Written()
-    LeasedSink(Sink(), Given()).build("out", 0, 1).write_batch([1, 2])  # type: ignore[arg-type]
+    LeasedSink(To(part), Given(), Event()).build("out", 0, 1).write_batch([1, 2])
     assert part.items == [1, 2]
