@@ -1,4 +1,4 @@
-"""What an answer means for the message it answers (semantics 8.3). Pure."""
+"""What an answer means for the message it answers (semantics 8.3), and what is known of an attempt without one. No I/O."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+from schemas.clock import wall_seconds
 from schemas.facts import digest
 from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
@@ -51,6 +52,29 @@ class Judgement:
     defect: bool = False
     method: str = "POST"
     url: str = ""
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """An attempt that has begun, for who may cut it off: what it is, and where it goes once that is known. Until `began` is called
+    nothing of it has left us."""
+
+    method: str = "POST"
+    url: str = ""
+    since: float | None = None
+
+    def began(self, method: str) -> None:
+        """Somebody works on it now."""
+        self.method, self.since = method, wall_seconds()
+
+    @property
+    def duration_ms(self) -> int:
+        """How long it has taken (wall); 0 where it has not begun."""
+        return 0 if self.since is None else round((wall_seconds() - self.since) * 1000)
+
+    def cut_off(self, words: str) -> Judgement:
+        """What is to be recorded of it: nobody knows what the partner made of it, so it goes again."""
+        return Judgement(Outcome.RETRY, None, words, None, self.duration_ms, method=self.method, url=self.url)
 
 
 def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, unsaid: Unsaid = NOTHING_UNSAID) -> Judgement:

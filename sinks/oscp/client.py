@@ -17,7 +17,7 @@ from schemas.oscp.v20 import PATHS, VERSION, Action
 from schemas.outbound import OutboundMessage, Outcome
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http import HttpClient
-from sinks.oscp.answers import NOTHING_UNSAID, Judgement, Unsaid, outcome_of, trimmed
+from sinks.oscp.answers import NOTHING_UNSAID, Judgement, UnderWay, Unsaid, outcome_of, trimmed
 from sinks.oscp.oauth import OAuthTokens
 from sinks.secrets import Secrets, WrongSecret
 
@@ -48,13 +48,15 @@ class OscpClient:
         self._configuration, self._connections, self._secrets = configuration, connections, secrets
         self._peers: dict[str, _Peer] = {}
 
-    async def attempt(self, message: OutboundMessage) -> Judgement:
+    async def attempt(self, message: OutboundMessage, under_way: UnderWay | None = None) -> Judgement:
         """Send the message once (once more with a new OAuth token after 401 or 403) and say what became of it.
 
         Never raises for what happens outside: what only a person can mend is HELD. Takes at most 30 s a request.
-        A message that breaks OSCP is a defect of ours: REFUSED, and nothing is sent to anybody.
+        A message that breaks OSCP is a defect of ours: REFUSED, and nothing is sent to anybody. Who cancels this finds in
+        `under_way` where it was sent.
         """
-        cause, began, url = token_cause(message), time.monotonic(), ""
+        cause, under_way = token_cause(message), under_way or UnderWay()
+        under_way.began(message.method)
         try:
             connection = await self._connection(message)
             valid = {credential.digest for credential in connection.credentials} if connection else set()
@@ -66,13 +68,14 @@ class OscpClient:
             if connection is None or connection.peer_base_url is None:
                 raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
             url = address(connection.peer_base_url, peer.partner, message.action)
+            under_way.url = url.partition("?")[0]
             judgement = await self._send(peer, connection, url, message, content, own)
         except Unavailable as problem:
-            judgement = Judgement(Outcome.RETRY, None, problem.words, problem.retry_after_s, round((time.monotonic() - began) * 1000))
+            judgement = Judgement(Outcome.RETRY, None, problem.words, problem.retry_after_s, under_way.duration_ms)
         except (Refused, Misconfigured, WrongSecret) as problem:
             words = getattr(problem, "words", None) or str(problem)
-            judgement = Judgement(Outcome.HELD, getattr(problem, "status", None) or None, words)
-        return replace(judgement, method=message.method, url=url.partition("?")[0])
+            judgement = Judgement(Outcome.HELD, getattr(problem, "status", None) or None, words, None, under_way.duration_ms)
+        return replace(judgement, method=message.method, url=under_way.url)
 
     async def aclose(self) -> None:
         """Close all connections."""

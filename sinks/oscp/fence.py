@@ -14,7 +14,7 @@ from schemas.outbound import OutboundMessage, Outcome
 from schemas.topics import Topic
 from sinks.errors import Unavailable
 from sinks.lease import Lease
-from sinks.oscp.answers import Judgement
+from sinks.oscp.answers import Judgement, UnderWay
 from sinks.oscp.partner_run import Append, Sender
 
 LOOK_EVERY_S = 0.05
@@ -26,13 +26,14 @@ class FencedSender:
     def __init__(self, sender: Sender, lease: Lease, clock: Clock) -> None:
         self._sender, self._lease, self._clock = sender, lease, clock
 
-    async def attempt(self, message: OutboundMessage) -> Judgement:
+    async def attempt(self, message: OutboundMessage, under_way: UnderWay | None = None) -> Judgement:
         """As `Sender.attempt`. While the lease is not known to be good it waits, and sends nothing that has expired meanwhile."""
         while not self._lease.held():
             await asyncio.sleep(LOOK_EVERY_S)
             if message.expires_at <= self._clock.now():
                 return Judgement(Outcome.RETRY, None, "not sent: it was not certain that this dispatch is the only one")
-        task = asyncio.ensure_future(self._sender.attempt(message))
+        under_way = under_way or UnderWay()
+        task = asyncio.ensure_future(self._sender.attempt(message, under_way))
         try:
             while (left := self._lease.good_for()) > 0.0:
                 done, _ = await asyncio.wait({task}, timeout=min(left, 60.0))
@@ -43,7 +44,7 @@ class FencedSender:
                 task.cancel()
         await asyncio.wait({task})
         words = "cut off: it was not certain any more that this dispatch is the only one"
-        return Judgement(Outcome.RETRY, None, words) if task.cancelled() else task.result()
+        return under_way.cut_off(words) if task.cancelled() else task.result()
 
     async def aclose(self) -> None:
         """As `Sender.aclose`."""

@@ -18,7 +18,7 @@ from schemas.outbound import FINAL_OUTCOMES, DeadLetter, Delivery, OutboundMessa
 from schemas.topics import DEAD_LETTERS, DELIVERIES, EVENTS, OUTBOUND, Topic
 from schemas.units import from_ms, rfc3339
 from sinks.errors import Refused, Unavailable
-from sinks.oscp.answers import Judgement
+from sinks.oscp.answers import Judgement, UnderWay
 from sinks.oscp.queues import Pace, PartnerQueue
 from sinks.oscp.waiting import Notice, Now, Waiting
 
@@ -43,8 +43,8 @@ Recorded = Delivery | Event | DeadLetter
 class Sender(Protocol):
     """Sends one message once; `sinks.oscp.client.OscpClient` is one."""
 
-    async def attempt(self, message: OutboundMessage) -> Judgement:
-        """What became of it; does not raise for what happens outside."""
+    async def attempt(self, message: OutboundMessage, under_way: UnderWay) -> Judgement:
+        """What became of it; does not raise for what happens outside. `under_way` is filled in, for who cancels this."""
 
     async def aclose(self) -> None:
         """End all connections."""
@@ -198,14 +198,14 @@ class PartnerRun:
 
     async def _sent(self, waiting: Waiting, message: OutboundMessage) -> Judgement:
         """One attempt. A heartbeat is given up when it expires: nobody needs its answer, and the next one waits behind it."""
-        left_s = None
+        left_s, under_way = None, UnderWay()
         if waiting.beat:
             left_s = (waiting.expires_ms - self._office.now().clock_ms) / 1000 / self._office.clock.speed
         try:
             async with asyncio.timeout(None if left_s is None else max(left_s, BEAT_AT_LEAST_S)):
-                return await self._office.sender.attempt(message)
+                return await self._office.sender.attempt(message, under_way)
         except TimeoutError:
-            return Judgement(Outcome.RETRY, None, "no answer before the next heartbeat was due")
+            return under_way.cut_off(f"{'no answer' if under_way.url else 'not sent'} before the next heartbeat was due")
 
     async def _gone(self, waiting: Waiting, outcome: Outcome, words: str, about: str = "") -> None:
         """A message ends without an attempt."""

@@ -18,6 +18,7 @@ from schemas.facts import Value
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage, Outcome
 from schemas.topics import COMMANDS, OUTBOUND, Topic
 from sinks.errors import Unavailable
+from sinks.oscp.answers import UnderWay
 from sinks.oscp.bodies import Window
 from sinks.oscp.client import OscpClient
 from sinks.oscp.dispatcher import Dispatcher
@@ -370,7 +371,7 @@ def test_bodies_beyond_the_window_are_read_again(cp: FakePartner) -> None:
 
 def test_a_fault_of_our_own_is_told_and_ends_the_taking(cp: FakePartner) -> None:
     class Broken:
-        async def attempt(self, message: OutboundMessage) -> Any:
+        async def attempt(self, message: OutboundMessage, under_way: UnderWay) -> Any:
             raise ZeroDivisionError
 
         async def aclose(self) -> None:
@@ -412,6 +413,10 @@ def test_a_heartbeat_nobody_answers_does_not_keep_the_next_one_waiting(cp: FakeP
     finally:
         hangs.set()
     assert world.kafka.of("m0") == [Outcome.RETRY, Outcome.EXPIRED]
+    given_up = next(delivery for delivery in world.kafka.deliveries if delivery.message_id == "m0")
+    assert (given_up.method, given_up.url) == ("POST", f"{cp.url}/heartbeat")
+    assert 900 <= given_up.duration_ms < 10_000
+    assert given_up.words == "no answer before the next heartbeat was due"
 
 
 def test_a_refusal_of_an_old_token_that_comes_late_does_not_hold_what_goes_with_the_new_one(cp: FakePartner) -> None:

@@ -24,7 +24,7 @@ from schemas.topics import EVENTS
 from sinks import lease_sink
 from sinks.errors import Unavailable
 from sinks.lease_sink import LeasedSink, _Leased
-from sinks.oscp.answers import Judgement
+from sinks.oscp.answers import Judgement, UnderWay
 from sinks.oscp.fence import FencedSender, fenced
 from tests.builders import T0
 
@@ -71,8 +71,10 @@ class Partner:
     cut_off: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def attempt(self, message: OutboundMessage) -> Judgement:
+    async def attempt(self, message: OutboundMessage, under_way: UnderWay) -> Judgement:
         self.begun += 1
+        under_way.began("PUT")
+        under_way.url = "https://cp.example/heartbeat"
         self.asked.set()
         try:
             if not self.answers:
@@ -106,7 +108,7 @@ def test_what_expired_while_it_waited_is_not_sent() -> None:
     async def go() -> None:
         partner = Partner()
         judged = await FencedSender(partner, Given(left=0.0), FrozenClock(T0 + timedelta(hours=1))).attempt(MESSAGE)
-        assert (judged.outcome, partner.begun) == (Outcome.RETRY, 0)
+        assert (judged.outcome, partner.begun, judged.url, judged.duration_ms) == (Outcome.RETRY, 0, "", 0)
 
     asyncio.run(go())
 
@@ -116,9 +118,12 @@ def test_an_attempt_is_cut_off_when_the_lease_may_end_and_is_owed_still() -> Non
         lease, partner = Given(left=0.05), Partner(answers=False)
         attempt = asyncio.ensure_future(FencedSender(partner, lease, FrozenClock(T0)).attempt(MESSAGE))
         await partner.asked.wait()
+        await asyncio.sleep(0.01)
         lease.left = 0.0
         judged = await asyncio.wait_for(attempt, 5)
         assert (judged.outcome, partner.cut_off) == (Outcome.RETRY, 1)
+        assert (judged.method, judged.url) == ("PUT", "https://cp.example/heartbeat")
+        assert judged.duration_ms >= 10
 
     asyncio.run(go())
 
