@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from gateway.auth import Operators, Right
 from gateway.guard import Caller, demand, demand_own_page, identify
 from gateway.picture import Picture
+from gateway.readiness import Check, Readiness
 from gateway.sessions import Sealer, Sessions, SignInLinks
 from pipelines.records import Out
 from schemas.clock import Clock
@@ -63,10 +64,6 @@ class Appender(Protocol):
         """Append several, in order for each key."""
 
 
-Check = Callable[[], Awaitable[None]]
-"""Returns if what it checks is well, raises OutsideError with words if not."""
-
-
 @dataclass(frozen=True, slots=True)
 class Desk:
     """See `gateway.operations.operations_app` for what each is."""
@@ -85,6 +82,7 @@ class Desk:
     checks: Mapping[str, Check] = field(default_factory=dict)
     processes: Callable[[], Mapping[str, Any]] | None = None
     attribution: str | None = None
+    readiness: Readiness = field(default_factory=Readiness)
     applying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the configuration is changed: one change at a time is compared with what holds."""
 

@@ -48,6 +48,14 @@ class Peer:
     credential_digest: str
 
 
+class HeldBack(Refusal):
+    """429 for a partner, above its `inbound_rate`."""
+
+    def __init__(self, peer: Peer, wait_s: int) -> None:
+        super().__init__(429, _too_many(wait_s), headers={"Retry-After": str(wait_s)})
+        self.peer = peer
+
+
 class Holders:
     """Whose token it is, by its digest, over all partners' credentials; made anew when the connections are others.
 
@@ -94,7 +102,7 @@ class Doorkeeper:
         scheme, token = _presented(request)
         stranger = request.client.host if request.client else "unknown"
         if token is None:
-            await self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
+            await self._hold_back(f"stranger {stranger}")
             raise _unauthorised()
         token_digest = digest(token)
         peer = self._known(token_digest)
@@ -102,14 +110,17 @@ class Doorkeeper:
             await self._keep_up()
             peer = self._known(token_digest)
         if peer is None:
-            await self._hold_back(f"stranger {stranger}", STRANGERS_RATE, STRANGERS_BURST)
-            await self._catch_up()
+            await self._hold_back(f"stranger {stranger}")
+            await self.catch_up()
             peer = self._known(token_digest)
         if peer is None:
             raise _unauthorised() if scheme is None else Refusal(403, "the token is not valid")
         if scheme is None and Legacy.BARE_TOKEN not in peer.partner.legacy:
             raise _unauthorised()
-        await self._hold_back(f"partner {peer.partner.id}", peer.partner.inbound_rate, 2 * peer.partner.inbound_rate)
+        rate = peer.partner.inbound_rate
+        if (wait_s := self._buckets.take(f"partner {peer.partner.id}", rate, 2 * rate)) is not None:
+            await self._pause_a_while()
+            raise HeldBack(peer, wait_s)
         return peer
 
     def _known(self, token_digest: str) -> Peer | None:
@@ -118,7 +129,7 @@ class Doorkeeper:
         partner = None if partner_id is None else self._config.current().partner(partner_id)
         return None if partner_id is None or partner is None else Peer(partner, connections[partner_id], token_digest)
 
-    async def _catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """Read on in the connections from now. Who comes while that is under way shares the next: however many unknown tokens
         come, the broker is asked once at a time."""
         try:
@@ -149,17 +160,22 @@ class Doorkeeper:
         finally:
             self._known_s = self._began_s
 
-    async def _hold_back(self, caller: str, rate: float, burst: float) -> None:
-        wait = self._buckets.take(caller, rate, burst)
-        if wait is None:
-            return
+    async def _hold_back(self, stranger: str) -> None:
+        if (wait_s := self._buckets.take(stranger, STRANGERS_RATE, STRANGERS_BURST)) is not None:
+            await self._pause_a_while()
+            raise Refusal(429, _too_many(wait_s), headers={"Retry-After": str(wait_s)})
+
+    async def _pause_a_while(self) -> None:
         if self._paused < MOST_PAUSED:
             self._paused += 1
             try:
                 await self._pause(PAUSE_S)
             finally:
                 self._paused -= 1
-        raise Refusal(429, f"too many requests; try again in {wait} s", headers={"Retry-After": str(wait)})
+
+
+def _too_many(wait_s: int) -> str:
+    return f"too many requests; try again in {wait_s} s"
 
 
 def unavailable(retry_after_s: float | None = None) -> Refusal:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Protocol
@@ -52,7 +52,8 @@ class Cipher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Takes in admitted requests. `resolve` judges the address of a URL (see `gateway.oscp_urls`) for allow_private or not."""
+    """Takes in admitted requests. `resolve` judges the address of a URL (see `gateway.oscp_urls`) for allow_private or not;
+    `catch_up` is the doorkeeper's, and raises Refusal 503."""
 
     config: View[Configuration]
     connections: ConnectionsView
@@ -61,6 +62,7 @@ class Intake:
     clock: Clock
     resolve: Callable[[bool], Resolve]
     local_zone: tzinfo | None
+    catch_up: Callable[[], Awaitable[None]]
     effect_within_s: float = EFFECT_WITHIN_S
     turns: Turns = field(default_factory=Turns)
 
@@ -177,7 +179,7 @@ class Intake:
         """409 for an acknowledgement nobody waits for, unless it is one that was taken before and comes again (6.1)."""
         connection = peer.connection
         if connection.handshake_id is None and message.repeat_key not in connection.taken:
-            await self._catch_up()
+            await self.catch_up()
             connection = self.connections.current().get(peer.partner.id, connection)
         if connection.handshake_id is None and message.repeat_key not in connection.taken:
             raise Refusal(409, "no handshake of ours waits for an acknowledgement")
@@ -193,12 +195,6 @@ class Intake:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
         raise unavailable()
-
-    async def _catch_up(self) -> None:
-        try:
-            await self.connections.catch_up(1.0)
-        except OutsideError:
-            raise unavailable() from None
 
 
 def _text(action: Action, body: dict[str, Any]) -> str:

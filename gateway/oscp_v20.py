@@ -17,11 +17,12 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.oscp_auth import ConnectionsView, Doorkeeper, unavailable
+from gateway.oscp_auth import ConnectionsView, Doorkeeper, HeldBack, Peer, unavailable
 from gateway.oscp_exchanges import Exchanges, Poster
 from gateway.oscp_intake import EFFECT_WITHIN_S, Appender, Cipher, Intake
 from gateway.oscp_openapi import ANSWERS, described, request_body
 from gateway.oscp_refusals import Refusal
+from gateway.oscp_strangers import Strangers
 from gateway.oscp_urls import Resolve
 from gateway.problems import oscp_error
 from gateway.rate import Buckets
@@ -78,14 +79,30 @@ def oscp_app(
     app = FastAPI(title="OSCP 2.0 Flexibility Provider", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.openapi = partial(described, app, public_url)  # type: ignore[method-assign]
     doorkeeper = Doorkeeper(config, connections, Buckets(now_s), pause)
-    intake = Intake(config, connections, appender, secrets, clock, resolve or _resolver, local_zone, effect_within_s)
+    intake = Intake(config, connections, appender, secrets, clock, resolve or _resolver, local_zone, doorkeeper.catch_up, effect_within_s)
 
     exchanges = Exchanges(appender, clock)
+
+    strangers = Strangers(appender, clock, now_s)
+
+    async def admitted(request: Request, action: Action, began: float) -> Peer:
+        try:
+            return await doorkeeper.admit(request)
+        except HeldBack as held:
+            if (count := strangers.held_back(held.peer.partner.id)) is not None:
+                exchanges.note(
+                    held.peer, action, request, 429, time.monotonic() - began, f"{held}, as {count - 1} before it since the last line"
+                )
+            raise
+        except Refusal as refusal:
+            if refusal.status in (401, 403, 429):
+                strangers.refused(request.client.host if request.client else "an unknown address", refusal.status, request.scope["path"])
+            raise
 
     def route(action: Action) -> Callable[[Request], object]:
         async def take(request: Request) -> Response:
             began = time.monotonic()
-            peer = await doorkeeper.admit(request)
+            peer = await admitted(request, action, began)
             try:
                 request_id = await intake.take(peer, action, request)
             except Refusal as refusal:

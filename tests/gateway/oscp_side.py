@@ -54,6 +54,7 @@ class Broker:
         self.inbound: list[InboundMessage] = []
         self.events: list[Event] = []
         self.exchanges: list[Event] = []
+        self.strangers: list[Event] = []
         self.away: Unavailable | Refused | None = None
         self.effect: Any = None
 
@@ -72,9 +73,8 @@ class Broker:
     def post(self, topic: Topic, key: str, value: Value) -> None:
         assert topic is EVENTS
         assert isinstance(value, Event)
-        assert value.kind == EXCHANGE
         if self.away is None:
-            self.exchanges.append(value)
+            (self.exchanges if value.kind == EXCHANGE else self.strangers).append(value)
 
 
 class Cipher:

@@ -12,6 +12,7 @@ from gateway.auth import Role
 from gateway.flow_metrics import FLOW_CATALOGUE
 from gateway.metrics import CATALOGUE
 from gateway.process_report import processes_of
+from gateway.readiness import Readiness
 from sinks.errors import Unavailable
 from tests.gateway.operations_world import World
 
@@ -35,8 +36,35 @@ def test_live_and_ready_are_open(tmp_path: Path) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "checks": {"broker": "ok", "history": "ok"}})
 
 
+def test_a_check_that_breaks_is_not_ready_rather_than_an_error(tmp_path: Path) -> None:
+    async def broken() -> None:
+        raise KeyError("a defect of ours")
+
+    answer = World(tmp_path, checks={"picture": broken}).ask("GET", "/health/ready")
+    assert (answer.status_code, answer.json()["checks"]["picture"]) == (503, "failed")
+
+
+def test_however_many_ask_the_checks_run_once_at_a_time() -> None:
+    ran = 0
+
+    async def counted() -> None:
+        nonlocal ran
+        ran += 1
+        await asyncio.sleep(0)
+
+    async def scene() -> None:
+        readiness = Readiness()
+        found = await asyncio.gather(*(readiness.answers({"broker": counted}) for _ in range(50)))
+        assert found == [{"broker": "ok"}] * 50
+        assert ran == 1
+        await readiness.answers({"broker": counted})
+        assert ran == 2
+
+    asyncio.run(scene())
+
+
 def test_what_does_not_answer_is_named_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.health.CHECK_WITHIN_S", 0.05)
+    monkeypatch.setattr("gateway.readiness.CHECK_WITHIN_S", 0.05)
     world = World(tmp_path, checks={"broker": away, "history": slow, "picture": well})
     answer = world.ask("GET", "/health/ready")
     assert answer.status_code == 503

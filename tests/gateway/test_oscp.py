@@ -217,6 +217,31 @@ def test_each_exchange_with_a_known_partner_is_recorded_with_what_was_answered()
     assert json.loads(side.broker.exchanges[-1].data)["request_id"] == side.broker.inbound[-1].request_id
 
 
+def test_who_is_not_let_in_is_told_of_at_once_and_then_once_a_minute():
+    side = Side()
+    for token in ["Token nobody"] * 5 + [None]:
+        run(side.post("/heartbeat", {}, token=token))
+    first, other = side.broker.strangers
+    assert (first.kind, first.subject_kind, first.severity) == ("stranger.refused", "SYSTEM", "WARNING")
+    assert "192.0.2.7 calls /oscp/fp/2.0/heartbeat with a token that is not valid" in first.words
+    assert "without a token" in other.words
+    side.wall_s += 60
+    run(side.post("/heartbeat", {}, token="Token nobody"))
+    assert "5 times since" in side.broker.strangers[-1].words
+    assert not any("nobody" in event.model_dump_json() for event in side.broker.strangers)
+
+
+def test_a_partner_above_its_rate_is_on_its_timeline_but_not_with_each_request():
+    side = Side(inbound_rate=1)
+    codes = [run(side.post("/handshake", {})).status_code for _ in range(6)]
+    assert codes == [204, 204, 429, 429, 429, 429]
+    assert [json.loads(event.data)["status"] for event in side.broker.exchanges] == [204, 204, 429]
+    side.wall_s += 60
+    [run(side.post("/handshake", {})) for _ in range(3)]
+    assert "as 3 before it" in side.broker.exchanges[-1].words
+    assert not side.broker.strangers
+
+
 def test_a_broker_that_is_away_keeps_no_answer_waiting_for_the_record():
     side = Side()
     side.broker.away = Unavailable("away")
