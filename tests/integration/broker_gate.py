@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AdminClient
+
 from gateway.embedded import HOST, EmbeddedBroker, die_with_parent
 from gateway.ports import free_port
 from schemas.topics import Topic
-from sinks.kafka import topic_name
+from sinks.kafka import client_config, topic_name
 from sinks.settings import KafkaSettings
 from tests.kafka.broker import ApacheKafka
 
@@ -29,13 +32,13 @@ class Hold:
 
     client: str
     api: int
-    topic: str = ""
+    topic: tuple[bytes, ...] = (b"",)
     answer: bool = False
     reached: threading.Event = field(default_factory=threading.Event)
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def is_about(self, api: int, client: str, frame: bytes) -> bool:
-        return api == self.api and client == self.client and self.topic.encode() in frame
+        return api == self.api and client == self.client and any(name in frame for name in self.topic)
 
 
 class BrokerGate:
@@ -53,7 +56,7 @@ class BrokerGate:
 
     def hold(self, client: str, api: int, settings: KafkaSettings, topic: Topic | None = None, *, answer: bool = False) -> Hold:
         """From now on the first such request is held, or its answer."""
-        made = Hold(client, api, topic_name(settings, topic) if topic else "", answer)
+        made = Hold(client, api, names_of(settings, topic) if topic else (b"",), answer)
         self._holds.append(made)
         return made
 
@@ -120,6 +123,17 @@ class BrokerGate:
                         return
                 writer.write(struct.pack(">i", len(frame)) + frame)
                 await writer.drain()
+
+
+def names_of(settings: KafkaSettings, topic: Topic) -> tuple[bytes, ...]:
+    """What a request may call a topic: its name or, to newer brokers, its id."""
+    name = topic_name(settings, topic)
+    if settings.embedded:
+        return (name.encode(),)
+    admin = AdminClient(client_config(settings, "broker-gate"))
+    found = admin.describe_topics(TopicCollection([name]))[name].result(10).topic_id
+    number = (found.get_most_significant_bits() % 2**64 << 64) + found.get_least_significant_bits() % 2**64
+    return name.encode(), number.to_bytes(16, "big")
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:

@@ -202,7 +202,7 @@ class Life:
 
     def answered(self, speaking: "Future[int]") -> None:
         """Whatever happened, in the end it is answered 204."""
-        assert speaking.result(90) == 204
+        assert speaking.result(90) == 204, self.voice.statuses
 
     def after(self, stage: str) -> None:
         """What must follow by itself."""

@@ -54,9 +54,9 @@ class PeerSide:
 
     def take(self, one: Heard) -> None:
         known = any(each.request_id == one.request_id for each in self.of(one.partner_id, one.path))
-        self.heard.append(one)
         if one.path == "register" and one.method != "DELETE" and not known:
             self.tokens[one.partner_id] = one.body["token"]
+        self.heard.append(one)
         if self.asked is not None:
             self.asked(one)
 
