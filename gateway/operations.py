@@ -15,9 +15,10 @@ from starlette.requests import ClientDisconnect
 from gateway import api_config, api_measured, api_messages, api_partners, api_scopes, api_status, health, metrics, pages
 from gateway.api_body import Problem, field_errors, taken_schemas
 from gateway.auth import Operators
-from gateway.desk import Appender, Check, Configurations, Connections, Desk, Pictures, Reader, Secrets
+from gateway.desk import Appender, Configurations, Connections, Desk, Pictures, Reader, Secrets
 from gateway.guard import SECURITY_HEADERS, Denied, Guard
 from gateway.problems import problem
+from gateway.readiness import Check
 from gateway.sessions import Sessions, SignInLinks
 from schemas.clock import Clock, SystemClock
 from schemas.config import ConfigChange

@@ -140,7 +140,7 @@ def _repeated(turn: Turn, message: InboundMessage) -> bool:
         del seen[old]
     while len(seen) > MOST_REMEMBERED:
         del seen[next(iter(seen))]
-    if known is None or known[1] < message.received_at - REMEMBERED:
+    if known is None or known[1] < message.received_at - REMEMBERED or _begins_anew(turn, message, known[1]):
         return False
     if known[0] != body:
         words = f"{turn.name} used the X-Request-ID {message.request_id} for two different messages; both are taken"
@@ -149,6 +149,13 @@ def _repeated(turn: Turn, message: InboundMessage) -> bool:
     if message.action in (Action.REGISTER, Action.HANDSHAKE_ACKNOWLEDGE) and message.repeat_key not in turn.state.taken:
         registration.taken(turn, message.repeat_key)
     return True
+
+
+def _begins_anew(turn: Turn, message: InboundMessage, before: datetime) -> bool:
+    """Whether a Register is wanted, whatever its id was used for: a peer that gives the same id to each of its attempts would else
+    be answered 204 and never hear from us."""
+    wanted = turn.notes.registration in (S.NEW, S.AWAITING_REGISTER, S.FAILED, S.DEREGISTERED)
+    return wanted and message.action == Action.REGISTER and message.method == "POST" and message.received_at > before
 
 
 def _delivery(turn: Turn, delivery: Delivery) -> None:

@@ -22,10 +22,12 @@ def take_heartbeat(turn: Turn, message: InboundMessage) -> None:
     offline_mode_at = Heartbeat.model_validate_json(message.body).offline_mode_at
     interval, grace = turn.allowance(interval_of(asked)), turn.allowance(turn.partner.heartbeat_grace)
     deadline, skewed = deadline_of(offline_mode_at, message.received_at, interval=interval, grace=grace)
-    if skewed and not notes.clock_off:
-        words = f"{turn.name} sent a heartbeat whose offline_mode_at is already past: its clock seems to be wrong"
+    short = deadline < message.received_at + interval  # it is OFFLINE from then until its next beat, each time
+    if (skewed or short) and not notes.clock_off:
+        how = "is already past" if skewed else f"comes before its next one is due, {interval.total_seconds():g} s later"
+        words = f"{turn.name} sent a heartbeat whose offline_mode_at {how}: its clock seems to be wrong"
         turn.say("heartbeat.skewed", words, Severity.WARNING, seconds=(message.received_at - offline_mode_at).total_seconds())
-    notes.clock_off, notes.beat_seen, state.liveness_deadline = skewed, True, deadline
+    notes.clock_off, notes.beat_seen, state.liveness_deadline = skewed or short, True, deadline
     if notes.link is S.OFFLINE and turn.partner.resume_on_heartbeat and deadline > turn.now:
         notes.link = S.ONLINE
         turn.because(f"a heartbeat of {turn.name} came again")

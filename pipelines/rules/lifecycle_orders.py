@@ -33,7 +33,7 @@ def start_registration(turn: Turn, command: Command) -> None:
         turn.say("register.impossible", f"we cannot register with {turn.name}: it has no {missing} in the configuration", Severity.ALARM)
         return
     if notes.registration is S.REGISTERED:
-        state.former_peer = (state.peer_base_url, state.peer_token)
+        notes.former_peer = (state.peer_base_url, state.peer_token)
     state.peer_base_url, state.peer_token = base_url.rstrip("/"), peer_token
     cause = command.event_id
     state.credentials = tokens.with_exchange_token(state.credentials, turn.around.token_digest(state.partner_id, cause), cause)

@@ -48,7 +48,7 @@ def _registered(turn: Turn) -> None:
     notes = turn.notes
     if notes.registration is not S.DEREGISTERED:
         notes.registration = S.REGISTERED
-    turn.state.former_peer = None
+    turn.notes.former_peer = None
     turn.state.registered_at = turn.at
     turn.because(f"{turn.name} and we have exchanged tokens")
 
@@ -67,7 +67,7 @@ def take_register(turn: Turn, message: InboundMessage, known_by_it: Owed | None)
     state, notes = turn.state, turn.notes
     chosen = next((entry for entry in register.version_url if entry.version == VERSION), register.version_url[0])
     state.peer_base_url, state.peer_version, state.peer_token = chosen.base_url, chosen.version, register.token
-    state.former_peer = None
+    notes.former_peer = None
     takes_up_again(turn)
     taken(turn, message.repeat_key)
     if message.method == "PUT":
@@ -119,7 +119,7 @@ def register_owed(turn: Turn, cause: str, at: datetime, correlation_id: str | No
 def end(turn: Turn, words: str) -> None:
     """The connection is over: every token void, nothing owed any more. What was seen is still remembered."""
     state, notes = turn.state, turn.notes
-    state.credentials, state.former_peer = [], None
+    state.credentials, notes.former_peer = [], None
     state.first_acknowledged_at = state.withheld_since = state.liveness_deadline = state.registered_at = None
     turn.withdraw_all()
     before = {name: getattr(notes, name) for name in ("seen", "obeyed", "inbound_through", "commands_through")}
@@ -131,10 +131,10 @@ def refused(turn: Turn, owed: Owed, words: str) -> None:
     """A Register of ours was refused or expired. Every token stays valid; a connection that works goes on working."""
     state, notes = turn.state, turn.notes
     owed.failed = True
-    if notes.link is not None or (owed is notes.opening and state.former_peer is not None):
+    if notes.link is not None or (owed is notes.opening and notes.former_peer is not None):
         notes.registration = S.REGISTERED
-        if owed is notes.opening and state.former_peer is not None:
-            (state.peer_base_url, state.peer_token), state.former_peer = state.former_peer, None
+        if owed is notes.opening and notes.former_peer is not None:
+            (state.peer_base_url, state.peer_token), notes.former_peer = notes.former_peer, None
     else:
         notes.registration = S.FAILED
     turn.because(f"our registration did not reach {turn.name}: {words}")

@@ -10,25 +10,26 @@ def stale(state: PartnerState, key_id: str) -> bool:
     named, and that was not found beyond help before."""
     if not key_id or not state.touched or state.unrenewed == key_id:
         return False
-    kept = (state.peer_token, state.former_peer[1] if state.former_peer else None)
+    former = state.notes.former_peer
+    kept = (state.peer_token, former[1] if former else None)
     return any(text.split(".")[1:2] != [key_id] for text in kept if text is not None)
 
 
 def renew(turn: Turn) -> None:
     """Encrypt the partner's tokens anew. A Register of ours that is still on its way may carry a token of either secret."""
-    state, around = turn.state, turn.around
+    state, notes, around = turn.state, turn.notes, turn.around
     if not stale(state, around.key_id):
         return
     try:
-        if state.former_peer is not None and state.former_peer[1] is not None:
-            state.former_peer = (state.former_peer[0], around.renewed(state.former_peer[1], state.partner_id))
+        if notes.former_peer is not None and notes.former_peer[1] is not None:
+            notes.former_peer = (notes.former_peer[0], around.renewed(notes.former_peer[1], state.partner_id))
         if state.peer_token is not None:
             state.peer_token = around.renewed(state.peer_token, state.partner_id)
     except ValueError as unreadable:
         state.unrenewed = around.key_id
         turn.say("secret.missing", f"the token of {turn.name} cannot be read: {unreadable}", Severity.ALARM)
         return
-    for owed in (turn.notes.answer, turn.notes.opening):
+    for owed in (notes.answer, notes.opening):
         if owed is not None:
             _also(turn, owed)
     turn.say("secret.renewed", f"the token of {turn.name} is kept under the new installation secret")

@@ -44,7 +44,8 @@ class Notes:
 
     `answer` is our Register that answers theirs, `opening` the one that starts, `registers` the message ids of the
     last of either, `unsettled` those of all messages of which dispatch has not said the last word. `seen` holds digests
-    of request ids with that of their body (semantics 6.6), `obeyed` the ids of the last commands.
+    of request ids with that of their body (semantics 6.6), `obeyed` the ids of the last commands. `former_peer` is the address and
+    token (ciphertext) that worked before a registration of ours that is under way.
     """
 
     registration: ConnectionState = S.NEW
@@ -65,6 +66,7 @@ class Notes:
     inbound_through: datetime | None = None
     commands_through: datetime | None = None
     obeyed: dict[str, datetime] = field(default_factory=dict)
+    former_peer: tuple[str | None, str | None] | None = None
 
     def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
         """As `PartnerState.__setstate__`."""
@@ -110,7 +112,6 @@ class PartnerState:
     withheld_since: datetime | None = None
     taken: list[str] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
-    former_peer: tuple[str | None, str | None] | None = None
     announced: str = ""
     touched: bool = False
     adopted: bool = False

@@ -337,6 +337,28 @@ def test_a_repeated_request_is_applied_once_but_shown_as_taken():
     assert world.took("r-1")
 
 
+@pytest.mark.parametrize("ended", ["deregistered", "failed"])
+def test_a_peer_with_the_same_id_for_every_register_can_begin_anew(ended: str):
+    world = World()
+    world.command(CommandKind.ISSUE_TOKEN)
+    world.register(request_id="always-the-same")
+    (first,) = world.sent(Action.REGISTER)
+    if ended == "failed":
+        world.deliver(first, Outcome.REFUSED, "answered 501")
+        assert world.connection.state == "FAILED"
+    else:
+        world.deliver(first)
+        world.command(CommandKind.DEREGISTER)
+        world.command(CommandKind.ISSUE_TOKEN)
+    world.advance(seconds(60))
+    given = world.connection.credentials[0].cause
+    world.register(request_id="always-the-same", cred=given)
+    assert world.connection.state == "REPLYING"
+    assert len([message for message in world.sent(Action.REGISTER) if message.method == "POST"]) == 2
+    world.register(request_id="always-the-same", cred=given)
+    assert len([message for message in world.sent(Action.REGISTER) if message.method == "POST"]) == 2
+
+
 def test_an_id_used_for_two_bodies_is_two_messages_and_an_event():
     world = World().registered()
     world.handshake("INTERMITTENT", request_id="h")

@@ -178,6 +178,19 @@ def test_a_wrong_clock_is_flagged_once_and_the_partner_stays_online():
     assert [event.kind for event in world.events].count("heartbeat.skewed") == 1
 
 
+def test_a_promise_that_ends_before_the_next_beat_is_due_is_flagged():
+    world = World().online()  # asked for one every 300 s, with 90 s of grace
+    for _ in range(3):
+        world.heartbeat(seconds(300 - 91))
+        world.advance(seconds(300))
+    told = [event for event in world.events if event.kind == "heartbeat.skewed"]
+    assert len(told) == 1
+    assert "before its next one is due" in told[0].words
+    world.heartbeat(seconds(300 - 89))
+    world.advance(seconds(299))
+    assert world.connection.state == "ONLINE"
+
+
 def test_a_connection_without_a_handshake_is_not_watched():
     world = World().registered()
     world.heartbeat(seconds(10))
@@ -252,6 +265,19 @@ def test_a_flow_without_its_store_goes_on_from_the_connection_and_sends_the_same
         assert again <= known, cut
         assert fresh.state.credentials == connection.credentials
         assert shown(fresh.state) == connection.state
+
+
+def test_a_registration_of_ours_that_comes_to_nothing_leaves_what_worked_also_where_another_lifecycle_hears_of_it():
+    lived = World().online()
+    before = (lived.connection.peer_base_url, lived.connection.peer_token)
+    lived.command(CommandKind.REGISTER, base_url="https://typo.example/oscp", peer_token="sealed")
+    (ours,) = lived.sent(Action.REGISTER)[-1:]
+    assert lived.connection.peer_base_url == "https://typo.example/oscp"
+    fresh = World(at=lived.clock.now())
+    fresh.step(lived.connection)
+    for world in (lived, fresh):
+        world.deliver(ours, Outcome.REFUSED, "answered 404")
+        assert (world.connection.peer_base_url, world.connection.peer_token) == before
 
 
 def test_a_restored_partner_that_is_no_longer_configured_is_let_go():
