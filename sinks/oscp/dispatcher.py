@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -29,7 +30,8 @@ from sinks.oscp import orders
 from sinks.oscp.bodies import Fetch, Window
 from sinks.oscp.fence import FencedSender, fenced
 from sinks.oscp.history import Start
-from sinks.oscp.partner_run import Append, Office, PartnerRun, Sender, append_surely
+from sinks.oscp.office import Append, Office, Sender, append_surely
+from sinks.oscp.partner_run import PartnerRun
 from sinks.oscp.progress import Positions, Tracker
 from sinks.oscp.standing import Standing, standing_of
 from sinks.oscp.waiting import Waiting
@@ -67,14 +69,11 @@ class Dispatcher:
     ) -> None:
         if lease is not None:
             sender, append = FencedSender(sender, lease, clock), fenced(append, lease)
-        chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
-        self._office = Office(
-            sender, append, self._body, self._done, configuration, connections, clock, lambda bound: chance.uniform(0.0, bound)
-        )
+        jitter = partial((chance or random.Random()).uniform, 0.0)  # noqa: S311 - no secret
+        self._office = Office(sender, append, self._body, self._done, configuration, connections, clock, jitter)
         self._fetch, self._positions, self._outcomes = fetch, positions, start.outcomes
         self._on_failure, self._clock, self._lease = on_failure, clock, lease
-        self._tracker = Tracker(start.outbound, start.deliveries)
-        self._commands = Tracker(start.commands, {})
+        self._tracker, self._commands = Tracker(start.outbound, start.deliveries), Tracker(start.commands, {})
         self._window = window or Window()
         self._waiting: set[str] = set()
         self._runs: dict[str, PartnerRun] = {}
@@ -82,11 +81,10 @@ class Dispatcher:
         self._reading = ThreadPoolExecutor(1, "dispatch-bodies")
         self._keeping = ThreadPoolExecutor(1, "dispatch-positions")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = False
+        self._changed = self._stopping = False
         self._forgotten_at = clock.now()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = threading.Event()
-        self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
         self.failure: BaseException | None = None
 

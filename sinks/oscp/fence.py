@@ -15,7 +15,7 @@ from schemas.topics import Topic
 from sinks.errors import Unavailable
 from sinks.lease import Lease
 from sinks.oscp.answers import Judgement, UnderWay
-from sinks.oscp.partner_run import Append, Sender
+from sinks.oscp.office import Append, Sender
 
 LOOK_EVERY_S = 0.05
 

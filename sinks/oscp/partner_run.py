@@ -1,30 +1,27 @@
 """The sending to one partner: its queue put to work, each outcome recorded before the next message of a lane goes."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
-from schemas.clock import Clock, wall_seconds
-from schemas.config import Configuration, Partner
-from schemas.connection import Connection, ConnectionState, Event, Severity, SubjectKind
+from schemas.connection import ConnectionState
 from schemas.errors import Undecodable
-from schemas.facts import Value, derived_id
 from schemas.oscp.v20 import Action
-from schemas.outbound import FINAL_OUTCOMES, DeadLetter, Delivery, OutboundMessage, Outcome
-from schemas.topics import DEAD_LETTERS, DELIVERIES, EVENTS, OUTBOUND, Topic
+from schemas.outbound import FINAL_OUTCOMES, Delivery, OutboundMessage, Outcome
 from schemas.units import from_ms, rfc3339
 from sinks.errors import Refused, Unavailable
 from sinks.oscp.answers import Judgement, UnderWay
-from sinks.oscp.queues import Pace, PartnerQueue
+from sinks.oscp.office import Office, Recorded, append_surely
+from sinks.oscp.pace import pace_of
+from sinks.oscp.queues import PartnerQueue
+from sinks.oscp.records import delivery_of, event_of, letter_of, refusal
 from sinks.oscp.waiting import Notice, Now, Waiting
 
 LOOK_S = 1.0
 """While something waits, the connection and the configuration are looked at this often (wall)."""
-RECORD_AGAIN_S = 1.0
 BEAT_AT_LEAST_S = 1.0
 """So long (wall) a heartbeat may take, however short its interval."""
 _ONLY: dict[ConnectionState, frozenset[str]] = {
@@ -33,58 +30,6 @@ _ONLY: dict[ConnectionState, frozenset[str]] = {
     ConnectionState.DEREGISTERED: frozenset({Action.REGISTER.value}),
 }
 """What may still be sent in states that stop what we send; a DELETE of the registration is a Register."""
-
-
-Append = Callable[[Topic, str, Value], Awaitable[None]]
-"""Returns once the broker has the value; raises Unavailable."""
-Recorded = Delivery | Event | DeadLetter
-
-
-class Sender(Protocol):
-    """Sends one message once; `sinks.oscp.client.OscpClient` is one."""
-
-    async def attempt(self, message: OutboundMessage, under_way: UnderWay) -> Judgement:
-        """What became of it; does not raise for what happens outside. `under_way` is filled in, for who cancels this."""
-
-    async def aclose(self) -> None:
-        """End all connections."""
-
-
-@dataclass(frozen=True, slots=True)
-class Office:
-    """What the sending to all partners shares.
-
-    `body` gives a waiting message's body; `done` is told of every message that needs nothing more.
-    """
-
-    sender: Sender
-    append: Append
-    body: Callable[[Waiting], Awaitable[OutboundMessage]]
-    done: Callable[[Waiting], None]
-    configuration: Callable[[], Configuration]
-    connections: Callable[[], Mapping[str, Connection]]
-    clock: Clock
-    jitter: Callable[[float], float]
-
-    def now(self) -> Now:
-        """The present on the wall and on the clock."""
-        return Now.of(wall_seconds(), self.clock.now())
-
-
-def pace_of(clock: Clock, partner: Partner | None) -> Pace:
-    """The numbers of semantics 8.3 and 8.6 as wall seconds under `clock`, with its floor for slow machinery."""
-
-    def wall_s(seconds: float) -> float:
-        return clock.allowance(timedelta(seconds=seconds)).total_seconds() / clock.speed
-
-    numbers = Pace()
-    return Pace(
-        backoff_s=wall_s(numbers.backoff_s),
-        backoff_max_s=wall_s(numbers.backoff_max_s),
-        breaker_s=wall_s(numbers.breaker_s),
-        probe_s=wall_s(numbers.probe_s),
-        max_rate=partner.max_rate if partner else numbers.max_rate,
-    )
 
 
 class PartnerRun:
@@ -184,7 +129,7 @@ class PartnerRun:
             self.queue.release()  # it was refused with what is not used any more
         notices = list(settled.notices)
         if settled.outcome is Outcome.REFUSED:
-            notices.append(_refusal(waiting, judgement))
+            notices.append(refusal(waiting, judgement))
             if message is not None:
                 by = "for" if judgement.defect else "refused by"
                 await self._append_letter(waiting, message, f"{by} {self.partner_id}: {settled.words}")
@@ -215,75 +160,14 @@ class PartnerRun:
         self._office.done(waiting)
 
     def _delivery(self, waiting: Waiting, judgement: Judgement, about: str = "") -> Delivery:
-        return Delivery(
-            event_id=derived_id("delivery", waiting.message_id, waiting.attempts, judgement.outcome.value, about),
-            at=self._office.clock.now(),
-            cause_id=waiting.message_id,
-            message_id=waiting.message_id,
-            partner_id=self.partner_id,
-            action=waiting.action,
-            group_id=waiting.group_id,
-            correlation_id=waiting.correlation_id,
-            attempt=waiting.attempts,
-            outcome=judgement.outcome,
-            status=judgement.status,
-            words=judgement.words,
-            duration_ms=judgement.duration_ms,
-            method=judgement.method,
-            url=judgement.url,
-        )
+        return delivery_of(waiting, self.partner_id, judgement, self._office.clock.now(), about)
 
     async def _tell(self, waiting: Waiting, notice: Notice, status: int | None) -> None:
-        event = Event(
-            event_id=derived_id("dispatch", notice.kind, waiting.message_id, waiting.attempts),
-            at=self._office.clock.now(),
-            cause_id=waiting.message_id,
-            subject_kind=SubjectKind.PARTNER,
-            subject_id=self.partner_id,
-            kind=notice.kind,
-            severity=Severity.ALARM if notice.alarm else Severity.WARNING,
-            words=notice.words,
-            data=json.dumps({"message_id": waiting.message_id, "action": waiting.action, "status": status}),
-        )
-        await self._append(event)
+        await self._append(event_of(waiting, self.partner_id, notice, status, self._office.clock.now()))
 
     async def _append_letter(self, waiting: Waiting, message: OutboundMessage, reason: str) -> None:
-        letter = DeadLetter(
-            event_id=derived_id("dead-letter", "refused", waiting.message_id),
-            at=self._office.clock.now(),
-            cause_id=waiting.message_id,
-            reason=reason,
-            subject=waiting.message_id,
-            topic=OUTBOUND.name,
-            partition=waiting.partition,
-            offset=waiting.offset,
-            raw=message.body.encode(),
-        )
         with suppress(Refused):  # larger than the topic takes: the message itself stays on derms.outbound
-            await self._append(letter)
+            await self._append(letter_of(waiting, message, reason, self._office.clock.now()))
 
     async def _append(self, value: Recorded) -> None:
         await append_surely(self._office.append, value)
-
-
-def _refusal(waiting: Waiting, judgement: Judgement) -> Notice:
-    if judgement.defect:
-        words = f"{waiting.action} {waiting.message_id} was {judgement.words}; this is a defect of ours, the message is in the dead letters"
-        return Notice("message.invalid", words, alarm=True)
-    return Notice("message.refused", f"{waiting.action} was refused: {judgement.words}")
-
-
-async def append_surely(append: Append, value: Recorded) -> None:
-    """Append until the broker has it: an outcome that is not recorded would be sent again. Ends only by being cancelled."""
-    match value:
-        case Delivery():
-            topic, key = DELIVERIES, value.message_id
-        case Event():
-            topic, key = EVENTS, value.subject_id
-        case DeadLetter():
-            topic, key = DEAD_LETTERS, value.topic
-    while True:
-        try:
-            return await append(topic, key, value)
-        except Unavailable:
-            await asyncio.sleep(RECORD_AGAIN_S)

@@ -12,23 +12,11 @@ from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
 from sinks.oscp.answers import Judgement
 from sinks.oscp.breaker import Breaker, BreakerState
-from sinks.oscp.waiting import Lane, Notice, Now, Settled, Waiting
+from sinks.oscp.lanes import Lanes
+from sinks.oscp.pace import Pace
+from sinks.oscp.waiting import Notice, Now, Settled, Waiting
 
 PARK_AFTER = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The numbers of semantics 8 as wall seconds. `under_way` is how many messages (heartbeats aside) travel at once."""
-
-    backoff_s: float = 1.0
-    backoff_max_s: float = 300.0
-    breaker_s: float = 30.0
-    probe_s: float = 300.0
-    max_rate: float = 20.0
-    under_way: int = 7
-    period_ms: int = 900_000
-    """A message older than this is backlog and drains at `max_rate` a second."""
 
 
 @dataclass(slots=True)
@@ -48,7 +36,7 @@ class PartnerQueue:
 
     pace: Pace
     jitter: Callable[[float], float]
-    lanes: dict[tuple[str | None, str], Lane] = field(default_factory=dict)
+    lanes: Lanes = field(default_factory=Lanes)
     parked: dict[str, Waiting] = field(default_factory=dict)
     hold: Hold | None = None
     only: frozenset[str] | None = None
@@ -66,20 +54,21 @@ class PartnerQueue:
         if parked:
             self.parked[message.message_id] = message
         else:
-            self._lane(message).waiting.append(message)
+            self.lanes.of(message).waiting.append(message)
 
     def __len__(self) -> int:
-        return len(self.parked) + sum(len(lane.waiting) + (lane.under_way is not None) for lane in self.lanes.values())
+        return len(self.parked) + len(self.lanes)
 
     def next(self, now: Now) -> Waiting | None:
         """The message to send now, which thereby is under way; None if none may go."""
-        heads = [head for head in self._heads() if head.not_before_ms <= now.clock_ms and head.due <= now.wall and self._may_go(head, now)]
+        due = (head for head in self.lanes.heads() if head.not_before_ms <= now.clock_ms and head.due <= now.wall)
+        heads = [head for head in due if self._may_go(head, now)]
         if not heads:
             return None
         # A probe is what failed least: one message the partner chokes on must not keep the breaker open for all.
         probing = self.breaker.state is not BreakerState.CLOSED
         message = min(heads, key=lambda head: (not head.beat, head.failures if probing else 0, *head.rank))
-        lane = self._lane(message)
+        lane = self.lanes.of(message)
         lane.under_way = lane.waiting.popleft()
         message.attempts += 1
         if not message.beat:
@@ -111,24 +100,21 @@ class PartnerQueue:
 
     def free(self, message: Waiting, outcome: Outcome) -> None:
         """The outcome is recorded: what is owed still goes back to its place, and its lane goes on."""
-        lane = self._lane(message)
+        lane = self.lanes.of(message)
         lane.under_way = None
         self.busy -= 0 if message.beat else 1
         if outcome in (Outcome.RETRY, Outcome.HELD):
             lane.waiting.appendleft(message)
         elif outcome is Outcome.PARKED:
             self.parked[message.message_id] = message
-        self._sweep(message)
+        self.lanes.sweep(message)
 
     def expire(self, now: Now) -> list[Waiting]:
         """Take out what nobody wants any more: parked messages, and those whose turn would be next."""
         expired = [message for message in self.parked.values() if message.expires_ms <= now.clock_ms]
         for message in expired:
             del self.parked[message.message_id]
-        for lane in list(self.lanes.values()):
-            while (head := lane.head) is not None and head.expires_ms <= now.clock_ms:
-                expired.append(lane.waiting.popleft())
-                self._sweep(head)
+        expired += self.lanes.expire(now.clock_ms)
         return expired
 
     def retry(self, message_id: str) -> bool:
@@ -138,7 +124,7 @@ class PartnerQueue:
             return False
         if self.parked.pop(message_id, None) is not None:
             message.failures = 0
-            self._lane(message).put_back(message)
+            self.lanes.of(message).put_back(message)
         message.due = 0.0
         return True
 
@@ -151,19 +137,17 @@ class PartnerQueue:
         if message is None:
             return False, None
         if self.parked.pop(message_id, None) is None:
-            lane = self._lane(message)
+            lane = self.lanes.of(message)
             if lane.under_way is message:
                 message.dropped_by = by
                 return True, None
             lane.waiting.remove(message)
-            self._sweep(message)
+            self.lanes.sweep(message)
         return True, message
 
     def find(self, message_id: str) -> Waiting | None:
         """The message of that id, if it waits, is parked or is under way here."""
-        under_way = (lane.under_way for lane in self.lanes.values() if lane.under_way is not None)
-        known = (*self.parked.values(), *under_way, *(each for lane in self.lanes.values() for each in lane.waiting))
-        return next((each for each in known if each.message_id == message_id), None)
+        return self.parked.get(message_id) or self.lanes.find(message_id)
 
     def release(self) -> None:
         """The connection or configuration changed: whatever held the queue may be mended, so try one message at once."""
@@ -176,7 +160,7 @@ class PartnerQueue:
         """When something may change by itself: by the wall, and by the clock (expiry, not-before). None for never."""
         walls = [self.paused_until, self.rate_at, self.breaker.opens_at, *([self.hold.probe_at] if self.hold else [])]
         clocks = [message.expires_ms for message in self.parked.values()]
-        for head in self._heads():
+        for head in self.lanes.heads():
             walls.append(head.due)
             clocks += [head.not_before_ms, head.expires_ms]
         return (
@@ -255,16 +239,5 @@ class PartnerQueue:
         return now.clock_ms - message.at_ms > self.pace.period_ms
 
     def _wake(self) -> None:
-        for head in self._heads():
+        for head in self.lanes.heads():
             head.due = 0.0
-
-    def _heads(self) -> Iterator[Waiting]:
-        return (head for lane in self.lanes.values() if (head := lane.head) is not None)
-
-    def _lane(self, message: Waiting) -> Lane:
-        return self.lanes.setdefault((message.group_id, message.action), Lane())
-
-    def _sweep(self, message: Waiting) -> None:
-        key = (message.group_id, message.action)
-        if key in self.lanes and not self.lanes[key].waiting and self.lanes[key].under_way is None:
-            del self.lanes[key]

@@ -1,8 +1,6 @@
 """What is kept of a message that waits: where its body stands, and what decides when it goes. Not the body. Pure."""
 
-from bisect import insort
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.oscp.v20 import Action
@@ -62,25 +60,6 @@ class Waiting:
     def rank(self) -> tuple[int, int, int]:
         """What goes first: heartbeats, then registrations and acknowledgements, then the oldest."""
         return (0 if self.beat else 1 if self.action in _EXCHANGE else 2, self.at_ms, self.offset)
-
-
-@dataclass(slots=True)
-class Lane:
-    """The messages of one group and action, in their order; the first is the only one that may go."""
-
-    waiting: deque[Waiting] = field(default_factory=deque)
-    under_way: Waiting | None = None
-
-    @property
-    def head(self) -> Waiting | None:
-        """The message whose turn it is; None while one is under way."""
-        return self.waiting[0] if self.waiting and self.under_way is None else None
-
-    def put_back(self, message: Waiting) -> None:
-        """Put a message where it belongs by its place in the topic."""
-        others = list(self.waiting)
-        insort(others, message, key=lambda each: (each.partition, each.offset))
-        self.waiting = deque(others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from schemas.outbound import FINAL_OUTCOMES, Outcome
 from sinks.http import Answer
 from sinks.oscp.answers import Judgement, Unsaid, outcome_of, words_of
 from sinks.oscp.breaker import Breaker, BreakerState
+from sinks.oscp.pace import Pace
 from sinks.oscp.progress import MARK_EVERY_MS, MEMORY_MS, Tracker
-from sinks.oscp.queues import PARK_AFTER, Pace, PartnerQueue
+from sinks.oscp.queues import PARK_AFTER, PartnerQueue
 from sinks.oscp.waiting import Now, Waiting
 
 HOUR_MS = 3_600_000

@@ -10,7 +10,8 @@ from schemas.connection import Event, Severity
 from schemas.outbound import DeadLetter, Outcome
 from sinks.oscp.answers import Judgement
 from sinks.oscp.breaker import BreakerState
-from sinks.oscp.queues import Pace, PartnerQueue
+from sinks.oscp.pace import Pace
+from sinks.oscp.queues import PartnerQueue
 from sinks.oscp.waiting import Now, Waiting
 from tests.builders import configuration
 from tests.schemas.golden import oscp_example
