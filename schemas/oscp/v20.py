@@ -10,6 +10,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, StrictStr, field_validator, model_validator
 
+from schemas.oscp.v20_values import AssetCategory as AssetCategory
+from schemas.oscp.v20_values import CapacityUnit as CapacityUnit
+from schemas.oscp.v20_values import EnergyUnit as EnergyUnit
+from schemas.oscp.v20_values import FlowDirection as FlowDirection
+from schemas.oscp.v20_values import ForecastType as ForecastType
+from schemas.oscp.v20_values import MeasurementConfiguration as MeasurementConfiguration
+from schemas.oscp.v20_values import Phase as Phase
 from schemas.oscp.wire import BaseUrl, Finite, Instant
 from schemas.oscp.wire import Wire as Wire
 
@@ -46,67 +53,6 @@ MOST_SEGMENTS = 100
 """A message in more segments than this is refused."""
 MOST_ENTRIES = 10_000
 """So many entries an array may have, also one that is joined from segments."""
-
-
-class Phase(StrEnum):
-    """UNKNOWN: not known or irrelevant; ALL: the sum of phases 1 to 3."""
-
-    UNKNOWN = "UNKNOWN"
-    ONE = "ONE"
-    TWO = "TWO"
-    THREE = "THREE"
-    ALL = "ALL"
-
-
-class CapacityUnit(StrEnum):
-    """Units of capacity and of instantaneous values."""
-
-    A = "A"
-    W = "W"
-    KW = "KW"
-    WH = "WH"
-    KWH = "KWH"
-
-
-class EnergyUnit(StrEnum):
-    """Units of energy."""
-
-    WH = "WH"
-    KWH = "KWH"
-
-
-class ForecastType(StrEnum):
-    """What a forecast limits."""
-
-    CONSUMPTION = "CONSUMPTION"
-    GENERATION = "GENERATION"
-    FALLBACK_CONSUMPTION = "FALLBACK_CONSUMPTION"
-    FALLBACK_GENERATION = "FALLBACK_GENERATION"
-    OPTIMUM = "OPTIMUM"
-
-
-class FlowDirection(StrEnum):
-    """Which register a value comes from."""
-
-    NET = "NET"
-    IMPORT = "IMPORT"
-    EXPORT = "EXPORT"
-
-
-class MeasurementConfiguration(StrEnum):
-    """CONTINUOUS: cumulative; INTERMITTENT: since initial_measure_time."""
-
-    CONTINUOUS = "CONTINUOUS"
-    INTERMITTENT = "INTERMITTENT"
-
-
-class AssetCategory(StrEnum):
-    """What an asset is."""
-
-    CHARGING = "CHARGING"
-    CONSUMPTION = "CONSUMPTION"
-    GENERATION = "GENERATION"
-    STORAGE = "STORAGE"
 
 
 class VersionUrl(Wire):
