@@ -9,7 +9,7 @@ import asyncio
 import functools
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,10 +17,9 @@ from typing import Self
 import httpcore
 import httpx
 
-from sinks.addresses import resolve
 from sinks.errors import Misconfigured, Refused, Unavailable
+from sinks.http_connecting import CONNECT_S, FencedBackend
 
-CONNECT_S = 5.0
 TOTAL_S = 30.0
 MAX_ANSWER = 1024 * 1024
 KEEP_ALIVE_S = 60.0
@@ -36,39 +35,6 @@ class Answer:
     duration_ms: int
 
 
-class _FencedBackend(httpcore.AsyncNetworkBackend):
-    """Opens connections only to addresses that passed the fence, and to exactly those."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
-        self._inner = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the library's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            async with asyncio.timeout(timeout):
-                addresses = await resolve(host, port, allow_private=self._allow_private)
-                return await self._first(addresses, port, socket_options)
-        except TimeoutError:
-            raise httpcore.ConnectTimeout from None
-
-    async def _first(
-        self, addresses: list[str], port: int, socket_options: Iterable[httpcore.SOCKET_OPTION] | None
-    ) -> httpcore.AsyncNetworkStream:
-        for address in addresses[:-1]:
-            try:
-                return await self._inner.connect_tcp(address, port, timeout=CONNECT_S / 2, socket_options=socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._inner.connect_tcp(addresses[-1], port, timeout=CONNECT_S, socket_options=socket_options)
-
-
 class _FencedTransport(httpx.AsyncHTTPTransport):
     """httpx's transport over a pool whose connections are opened behind the fence."""
 
@@ -80,7 +46,7 @@ class _FencedTransport(httpx.AsyncHTTPTransport):
             max_connections=max_connections,
             max_keepalive_connections=max_connections,
             keepalive_expiry=KEEP_ALIVE_S,
-            network_backend=_FencedBackend(allow_private=allow_private),
+            network_backend=FencedBackend(allow_private=allow_private),
         )
 
 

@@ -12,7 +12,8 @@ import pytest
 from sinks import addresses
 from sinks.addresses import objection, resolve
 from sinks.errors import Refused, Unavailable
-from sinks.http import HttpClient, _FencedBackend
+from sinks.http import HttpClient
+from sinks.http_connecting import FencedBackend
 from sinks.lookups import Lookups
 
 PUBLIC = "93.184.216.34"
@@ -134,7 +135,7 @@ class Dialled(httpcore.AsyncNetworkBackend):
 
 
 def dial(host: str, *, allow_private: bool = False, unreachable: Sequence[str] = ()) -> list[str]:
-    backend, network = _FencedBackend(allow_private=allow_private), Dialled(unreachable)
+    backend, network = FencedBackend(allow_private=allow_private), Dialled(unreachable)
     backend._inner = network  # type: ignore[assignment]
     asyncio.run(backend.connect_tcp(host, 443))
     return network.addresses
