@@ -21,8 +21,9 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, To
 
 from schemas.topics import CONFIG
 from sinks.errors import Misconfigured
-from sinks.kafka_clients import LOGGER, client_config, close_committing, topic_name
+from sinks.kafka_clients import LOGGER, close_committing, topic_name
 from sinks.lease import Holder, Spokesman, Timing, lease_seconds, this_process
+from sinks.lease_group import CURES, member_config, misconfigured
 from sinks.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,6 @@ RELEASE_WITHIN_S = 2.0
 _POLL_S = 0.05
 _ASK_EVERY_S = 1.0
 _ASK_WITHIN_S = 2.0
-_CURES = {
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this user to read that group",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this user to read the topic derms.config",
-    KafkaError.INVALID_SESSION_TIMEOUT: "let the broker's group.min.session.timeout.ms be 6000, its default",
-}
 
 
 class KafkaLease:
@@ -58,7 +54,7 @@ class KafkaLease:
         self._timing, self._seconds, self._client = timing or Timing(), seconds, client
         self._topic = topic_name(settings, CONFIG)
         self._group = f"{settings.topic_prefix}derms-lease-{name}"
-        self._config = _config(settings, self._group, self._timing) | {"on_commit": self._renewed}
+        self._config = member_config(settings, self._group, self._timing) | {"on_commit": self._renewed}
         self._me = Holder(uuid.uuid4().hex, who=this_process())
         self._assigned = self._led = self._told = self._confirmed = False
         self._good_until = self._renew_at = self._ask_at = -1.0
@@ -105,7 +101,7 @@ class KafkaLease:
                 self.turn(consumer)
             self._farewell(consumer)
         except (KafkaException, Misconfigured) as error:
-            self._fail(error if isinstance(error, Misconfigured) else _misconfigured(self._group, str(error)))
+            self._fail(error if isinstance(error, Misconfigured) else misconfigured(self._group, str(error)))
         finally:
             self._good_until = -1.0
             close_committing(consumer)
@@ -212,8 +208,8 @@ class KafkaLease:
             return Holder("unknown", who="a process of another version")
 
     def _heed(self, error: KafkaError) -> None:
-        if error.code() in _CURES:
-            self._fail(_misconfigured(self._group, error.str(), _CURES[error.code()]))
+        if error.code() in CURES:
+            self._fail(misconfigured(self._group, error.str(), CURES[error.code()]))
         else:
             LOGGER.warning("%s [%s] %s", error.name(), self._group, error.str())
 
@@ -240,21 +236,3 @@ class KafkaLease:
         self._renew(consumer, released=True)
         while self._asked_at is not None and self._seconds() < until:
             consumer.poll(_POLL_S)
-
-
-def _config(settings: KafkaSettings, group: str, timing: Timing) -> dict[str, Any]:
-    return client_config(settings, f"{group}-member") | {
-        "group.id": group,
-        "partition.assignment.strategy": "cooperative-sticky",  # who has the partition keeps it while others come and go
-        "session.timeout.ms": int(timing.session_s * 1000),
-        "heartbeat.interval.ms": int(timing.renew_s * 1000),
-        "max.poll.interval.ms": max(10_000, int(timing.session_s * 1000)),
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "latest",
-        "allow.auto.create.topics": False,
-    }
-
-
-def _misconfigured(group: str, words: str, cure: str = "") -> Misconfigured:
-    return Misconfigured("DERMS_KAFKA", f"no lease can be had with the group {group}: {words}", cure)
