@@ -106,9 +106,12 @@ class Doorkeeper:
             raise _unauthorised()
         token_digest = digest(token)
         peer = self._known(token_digest)
-        if peer is not None and self._now_s() - self._known_s > FRESH_S:
+        age_s = self._now_s() - self._known_s
+        if peer is not None and age_s > FRESH_S:
             await self._keep_up()
             peer = self._known(token_digest)
+        elif peer is not None and age_s > FRESH_S / 2:
+            self._next_reading()  # ahead of need: while requests come, none has to wait for it
         if peer is None:
             await self._hold_back(f"stranger {stranger}")
             await self.catch_up()
@@ -148,6 +151,7 @@ class Doorkeeper:
     def _next_reading(self) -> "asyncio.Task[None]":
         if self._to_read is None:
             self._to_read = asyncio.create_task(self._read_on(self._reading))
+            self._to_read.add_done_callback(lambda read: read.cancelled() or read.exception())  # seen, also where nobody waits
         return self._to_read
 
     async def _read_on(self, before: "asyncio.Task[None] | None") -> None:

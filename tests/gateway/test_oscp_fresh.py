@@ -90,3 +90,29 @@ def test_put_and_delete_are_answered_so_much_later_than_their_effect_is_seen() -
         return asyncio.get_running_loop().time() - began
 
     assert asyncio.run(story()) >= FRESH_S
+
+
+def test_while_requests_come_the_connections_are_read_ahead_and_none_waits() -> None:
+    connections, wall = Connections(connection("vector", TOKEN)), Wall()
+    keeper = doorkeeper(connections, wall)
+
+    async def story() -> None:
+        await keeper.admit(request())
+        asked = connections.asked
+        wall.now += FRESH_S * 0.6
+        reading = connections.catch_up
+        let_go = asyncio.Event()
+
+        async def slow(timeout_s: float) -> None:
+            await let_go.wait()
+            await reading(timeout_s)
+
+        connections.catch_up = slow  # type: ignore[method-assign]
+        await asyncio.wait_for(keeper.admit(request()), 1)  # although the reading that it began has not ended
+        let_go.set()
+        await asyncio.sleep(0.01)
+        assert connections.asked == asked + 1
+        wall.now += FRESH_S * 0.6  # more than FRESH_S since the first reading, less since the second began
+        await asyncio.wait_for(keeper.admit(request()), 1)
+
+    asyncio.run(story())
