@@ -137,8 +137,7 @@ def _breach(picture: Picture, value: Breach) -> None:
 def _outbound(picture: Picture, value: OutboundMessage) -> None:
     picture.timelines.take(value)
     lines, keep = _lines(picture, value.action)
-    known = lines.get(value.message_id, MessageLine(value.message_id))
-    _put(lines, value.message_id, replace(known, message=value), keep)
+    _put(lines, value.message_id, replace(lines.get(value.message_id, MessageLine(value.message_id)), message=value), keep)
 
 
 def _delivery(picture: Picture, value: Delivery) -> None:
