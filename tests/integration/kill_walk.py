@@ -213,7 +213,7 @@ class Life:
             until(lambda: side.of(partner_id, "handshake_acknowledge"), lambda: f"our acknowledgement; {self._stands()}", 60)
             until(lambda: walk.state(partner_id) == "ONLINE", lambda: f"ONLINE; {self._stands()}", 60)
         else:
-            wanted = self.beats_before + 2
+            wanted = self.beats_before + 1
             until(lambda: len(side.of(partner_id, "heartbeat")) >= wanted, lambda: f"our beats; {self._stands()}", 60)
 
     def _stands(self) -> str:

@@ -18,6 +18,7 @@ from sinks.settings import KafkaSettings
 from tests.conftest import unique
 from tests.integration.installed import Process, Site, Topics, hurried, partners
 from tests.integration.plain_peer import PeerSide, RoundRobin, Voice, ask, peer_side, required
+from tests.kafka.broker import missing_tools
 from tests.soak.running import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two-gateways")]
@@ -75,9 +76,10 @@ def forecast(partner_id: str) -> dict[str, object]:
     return {"group_id": f"G-{partner_id}", "type": "CONSUMPTION", "forecasted_blocks": [block]}
 
 
-@pytest.fixture(scope="module", params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])
+@pytest.fixture(scope="module")
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    settings: KafkaSettings = request.getfixturevalue("embedded_broker" if request.param == "embedded" else "real_kafka")
+    """Over Apache Kafka; over the embedded broker only where that cannot run."""
+    settings: KafkaSettings = request.getfixturevalue("embedded_broker" if missing_tools() else "real_kafka")
     with peer_side() as side:
         made = Pair(unique(settings), tmp_path_factory.mktemp("pair") / "site", side)
         try:
