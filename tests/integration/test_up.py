@@ -298,7 +298,9 @@ def test_no_secret_is_in_logs_topics_history_or_pages(world: World) -> None:
     ]  # fmt: skip
     assert len(set(secrets)) == 8
     seen = " | ".join(found_in(world.endpoints, world.directory, ["vector"]))  # so that what follows can be believed
-    assert all(f"{place}" in seen for place in ("derms.inbound at", "derms.events at", "table inbound_messages", "answer to /partners/vector"))
+    assert all(
+        f"{place}" in seen for place in ("derms.inbound at", "derms.events at", "table inbound_messages", "answer to /partners/vector")
+    )
     assert found_in(world.endpoints, world.directory, secrets, [world.directory.parent / "up.log"]) == []
 
 
