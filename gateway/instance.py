@@ -71,11 +71,7 @@ class Instance:
         """Bring everything up and write `endpoints.json`. Raises Misconfigured, Unavailable."""
         self.directory.lock()
         wanted = read_configuration(self.options.config_file) if self.options.config_file else None
-        # A restart keeps the last ports where they are free: partners have the URL.
-        ports = PREFERRED_PORTS if self.options.prefer_ports else self.directory.last_ports()
-        self.settings = fixed(self.settings, self.directory, preferred=ports, speed=self.options.speed, origin=self.options.origin)
-        self._secret_file = secret_file(self.settings, self.directory)
-        self.settings = with_secret(self.settings, self._secret_file)
+        self._fix_settings()
         self._begin_life()
         if wanted is not None:
             self._apply(wanted)
@@ -83,6 +79,13 @@ class Instance:
         self.endpoints = self._endpoints()
         self.directory.write_endpoints(self.endpoints)
         return self.endpoints
+
+    def _fix_settings(self) -> None:
+        # A restart keeps the last ports where they are free: partners have the URL.
+        ports = PREFERRED_PORTS if self.options.prefer_ports else self.directory.last_ports()
+        self.settings = fixed(self.settings, self.directory, preferred=ports, speed=self.options.speed, origin=self.options.origin)
+        self._secret_file = secret_file(self.settings, self.directory)
+        self.settings = with_secret(self.settings, self._secret_file)
 
     def _begin_life(self) -> None:
         """Start the embedded broker and history (unless real ones are named) and give the broker back what it should remember."""

@@ -18,6 +18,10 @@ from tests.benchmarks.processes import busy_s
 from tests.benchmarks.report import Asked, table
 
 INTERVAL_S = 10.0
+FEW = 10
+"""Partners where forecasts are measured."""
+WARM_UP_S = 3.0
+"""Both servers' first requests, and the broker's, cost many times those after them."""
 FLOWS = ("lifecycle", "dispatch")
 USERS = ("gateway", *FLOWS, "load", "machine")
 """What a connection's life needs. The flows that make envelopes and reports of forecasts have benchmarks of their own."""
@@ -119,17 +123,39 @@ class FrontDoor:
 def measured(kafka: KafkaSettings, directory: Path, plan: Plan) -> FrontDoor:
     """Run all scenes. Blocks for some minutes."""
     found = FrontDoor(partners=plan.partners, beats_s=plan.beats_s)
-    with installed(kafka, directory, plan.partners, INTERVAL_S, FLOWS) as installation:
-        uvloop.run(_scenes(installation, plan, found))
+    with installed(kafka, directory / "few", FEW, INTERVAL_S, FLOWS) as installation:
+        uvloop.run(_forecasts(installation, plan, found))
+    with installed(kafka, directory / "many", plan.partners, INTERVAL_S, FLOWS) as installation:
+        uvloop.run(_heartbeats(installation, plan, found))
     return found
 
 
-async def _scenes(installation: Installation, plan: Plan, found: FrontDoor) -> None:
-    tokens = await asyncio.to_thread(installation.tokens, [f"cp-{n}" for n in range(plan.partners)])
+async def _connected(installation: Installation, partners: int) -> Fleet:
+    tokens = await asyncio.to_thread(installation.tokens, [f"cp-{n}" for n in range(partners)])
     fleet = Fleet(tokens, installation.port, INTERVAL_S)
     await fleet.serve()
-    began = time.monotonic()
     await fleet.connect()
+    return fleet
+
+
+async def _forecasts(installation: Installation, plan: Plan, found: FrontDoor) -> None:
+    fleet = await _connected(installation, FEW)
+    port, first, second = installation.port, fleet.peers[0], fleet.peers[1]
+    await as_fast_as_taken(await Sender.of(fleet, first, port, 16), WARM_UP_S)
+    with _watched(installation, found, "taken"):
+        found.taken = await as_fast_as_taken(await Sender.of(fleet, first, port, 16), plan.forecasts_s)
+    with _watched(installation, found, "paced"):
+        found.paced = await at_pace(await Sender.of(fleet, first, port, 32), 200, plan.forecasts_s)
+    found.alone = await at_pace(await Sender.of(fleet, second, port, 8), 20, plan.flood_s)
+    calm = await Sender.of(fleet, second, port, 8)
+    with _watched(installation, found, "flood"):
+        found.flooded, found.flood = await beside_a_flood(lambda: at_pace(calm, 20, plan.flood_s), await Sender.of(fleet, first, port, 64))
+    await fleet.stop()
+
+
+async def _heartbeats(installation: Installation, plan: Plan, found: FrontDoor) -> None:
+    began = time.monotonic()
+    fleet = await _connected(installation, plan.partners)
     found.connected_s = time.monotonic() - began
     print(f"{plan.partners} partners connected in {found.connected_s:.1f} s", flush=True)
     await asyncio.sleep(INTERVAL_S)
@@ -140,15 +166,6 @@ async def _scenes(installation: Installation, plan: Plan, found: FrontDoor) -> N
     found.late, found.beats, found.missed, found.statuses = fleet.seen.late, fleet.seen.answers, fleet.seen.missed, fleet.seen.statuses
     found.offline = await asyncio.to_thread(went_offline, installation.settings)
     await fleet.stop()
-    port, first, second = installation.port, fleet.peers[0], fleet.peers[1]
-    with _watched(installation, found, "taken"):
-        found.taken = await as_fast_as_taken(await Sender.of(fleet, first, port, 16), plan.forecasts_s)
-    with _watched(installation, found, "paced"):
-        found.paced = await at_pace(await Sender.of(fleet, first, port, 32), 200, plan.forecasts_s)
-    found.alone = await at_pace(await Sender.of(fleet, second, port, 8), 20, plan.flood_s)
-    calm = await Sender.of(fleet, second, port, 8)
-    with _watched(installation, found, "flood"):
-        found.flooded, found.flood = await beside_a_flood(lambda: at_pace(calm, 20, plan.flood_s), await Sender.of(fleet, first, port, 64))
 
 
 @contextmanager
