@@ -70,17 +70,18 @@ class Intake:
         """Check and keep the message; returns, with its X-Request-ID (sent or made), when it may be answered with 204. Raises Refusal."""
         request_id, correlation_id = _header(request, "X-Request-ID"), _header(request, "X-Correlation-ID")
         segment = segment_of(request, action)
-        if request.method == "DELETE":
-            raw, body = await read_body(request), {}
-        else:
+        if request.method != "DELETE":
             demand_json(request)
-            raw = await read_body(request)
-            await self.turns.take(peer.partner.id)
-            body = await self._checked(peer, action, parsed(raw))
-        message = self._message(peer, action, request.method, request_id, correlation_id, raw, body, segment)
-        if action is Action.HANDSHAKE_ACKNOWLEDGE:
-            await self._demand_awaited(peer, message)
-        await self._keep(message)
+        raw = await read_body(request)
+        try:
+            async with self.turns.place(peer.partner.id):
+                body = {} if request.method == "DELETE" else await self._checked(peer, action, parsed(raw))
+                message = self._message(peer, action, request.method, request_id, correlation_id, raw, body, segment)
+                if action is Action.HANDSHAKE_ACKNOWLEDGE:
+                    await self._demand_awaited(peer, message)
+                await self._keep(message)
+        except TimeoutError:
+            raise unavailable() from None
         if request_id is None:
             await self.tell(peer, "request-id.missing", f"a {action} came without X-Request-ID; it was given one", message.event_id)
         if action is Action.REGISTER and request.method in ("PUT", "DELETE"):

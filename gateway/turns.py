@@ -7,14 +7,51 @@ another partner's only one.
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+AT_ONCE = 4
+"""So many requests of one caller are worked on at a time: enough to keep the loop busy while the broker answers, and few enough
+that what follows the broker's answers, which come together, does not hold up others."""
+PLACE_WITHIN_S = 5.0
+"""Who waits longer for its caller's others is told to come again: then the broker does not answer."""
+
+
+@dataclass(eq=False, slots=True)
+class _Places:
+    """Those of one caller, while it has requests."""
+
+    free: asyncio.Semaphore
+    users: int = 0
 
 
 class Turns:
     """One piece of work in each round of the event loop, of another caller each time. For one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = AT_ONCE, within_s: float = PLACE_WITHIN_S) -> None:
+        self._at_once, self._within_s = at_once, within_s
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._busy = False
+        self._places: dict[str, _Places] = {}
+
+    @asynccontextmanager
+    async def place(self, caller: str) -> AsyncIterator[None]:
+        """One of the caller's few places, and then its turn. Raises TimeoutError where its other requests keep them for too long."""
+        places = self._places.setdefault(caller, _Places(asyncio.Semaphore(self._at_once)))
+        places.users += 1
+        try:
+            async with asyncio.timeout(self._within_s):
+                await places.free.acquire()
+            try:
+                await self.take(caller)
+                yield
+            finally:
+                places.free.release()
+        finally:
+            places.users -= 1
+            if not places.users:
+                del self._places[caller]
 
     async def take(self, caller: str) -> None:
         """Return when it is the caller's turn; what it does before it next awaits something is its turn."""

@@ -3,6 +3,8 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
 from gateway.turns import Turns
 
 
@@ -71,5 +73,48 @@ def test_who_goes_away_while_it_waits_costs_nobody_a_turn():
         await asyncio.wait(tasks)
         assert order == ["a", "b"]
         await one("c")  # and the next one finds it free
+
+    asyncio.run(main())
+
+
+def test_a_caller_has_few_places_and_others_have_their_own():
+    async def main() -> None:
+        turns, most, now = Turns(at_once=2), Counter[str](), Counter[str]()
+
+        async def one(caller: str) -> None:
+            async with turns.place(caller):
+                now[caller] += 1
+                most[caller] = max(most[caller], now[caller])
+                await asyncio.sleep(0.001)
+                now[caller] -= 1
+
+        await asyncio.gather(*(one(caller) for caller in ["flood"] * 20 + ["calm"] * 2))
+        assert most == {"flood": 2, "calm": 2}
+        assert not turns._places
+
+    asyncio.run(main())
+
+
+def test_who_waits_too_long_for_a_place_is_told_and_leaves_none_behind():
+    async def main() -> None:
+        turns, let_go = Turns(at_once=1, within_s=0.02), asyncio.Event()
+
+        async def keeps() -> None:
+            async with turns.place("a"):
+                await let_go.wait()
+
+        keeper = asyncio.create_task(keeps())
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with turns.place("a"):
+                raise AssertionError("there was no place")
+        let_go.set()
+        await keeper
+        async with turns.place("a"):
+            pass
+        with pytest.raises(ValueError, match="of the work's own"):
+            async with turns.place("a"):
+                raise ValueError("of the work's own")
+        assert not turns._places
 
     asyncio.run(main())
