@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,8 @@ from schemas.units import rfc3339
 from tests.benchmarks.front_door.http_lines import Answering, Line, Request, line_to, request_bytes
 
 HORIZON = 3
-SETTING_UP_AT_ONCE = 100
+CONNECTING_EVERY_S = 0.02
+"""Peers begin one after the other: many who began at the same instant would also beat at the same instants for ever."""
 PEER_PATH = "/p/"
 
 
@@ -44,9 +46,10 @@ class Fleet:
 
     def __init__(self, tokens: dict[str, str], gateway_port: int, interval_s: float) -> None:
         self.peers = [Peer(number, partner_id, token) for number, (partner_id, token) in enumerate(tokens.items())]
-        self._gateway_port, self.interval_s = gateway_port, interval_s
+        self.gateway_port, self.interval_s = gateway_port, interval_s
         self.seen, self.watching = Seen(), False
         self.url = ""
+        self._chance = random.Random(1)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def serve(self) -> None:
@@ -55,18 +58,17 @@ class Fleet:
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def connect(self) -> None:
-        """Register all and shake hands with all, a few at a time. Blocks until every handshake is acknowledged."""
-        gate = asyncio.Semaphore(SETTING_UP_AT_ONCE)
+        """Register all and shake hands with all, one after the other. Blocks until every handshake is acknowledged."""
 
         async def one(peer: Peer) -> None:
-            async with gate:
-                peer.line = await line_to(self._gateway_port)
-                base = f"{self.url}{PEER_PATH}{peer.number}"
-                await self._told(peer, "/register", {"token": f"B{peer.number}", "version_url": [{"version": "2.0", "base_url": base}]})
-                await peer.registered.wait()
-                wanted = {"heartbeat_interval": self.interval_s, "measurement_configuration": ["INTERMITTENT"]}
-                await self._told(peer, "/handshake", {"required_behaviour": wanted})
-                await peer.acknowledged.wait()
+            await asyncio.sleep(peer.number * CONNECTING_EVERY_S)
+            peer.line = await line_to(self.gateway_port)
+            base = f"{self.url}{PEER_PATH}{peer.number}"
+            await self._told(peer, "/register", {"token": f"B{peer.number}", "version_url": [{"version": "2.0", "base_url": base}]})
+            await peer.registered.wait()
+            wanted = {"heartbeat_interval": self.interval_s, "measurement_configuration": ["INTERMITTENT"]}
+            await self._told(peer, "/handshake", {"required_behaviour": wanted})
+            await peer.acknowledged.wait()
             self._tasks.append(asyncio.create_task(self._beat(peer)))
 
         await asyncio.gather(*(one(peer) for peer in self.peers))
@@ -88,7 +90,7 @@ class Fleet:
         headers = {"Authorization": f"Token {peer.token}", "Content-Type": "application/json", "X-Request-ID": request_id}
         if line is None:
             if peer.line is None or not peer.line.open:
-                peer.line = await line_to(self._gateway_port)
+                peer.line = await line_to(self.gateway_port)
             line = peer.line
         return await line.ask(request_bytes("POST", BASE_PATH + path, headers, body))
 
@@ -112,8 +114,8 @@ class Fleet:
         peer.vouched_until = until
 
     async def _beat(self, peer: Peer) -> None:
-        """Every interval from now on, whatever the last one took."""
-        due, number = time.monotonic(), 0
+        """Every interval, whatever the last one took, from some instant of the first one on: partners were not all connected at once."""
+        due, number = time.monotonic() - self._chance.random() * self.interval_s, 0
         while True:
             due += self.interval_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))

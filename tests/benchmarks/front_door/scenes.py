@@ -65,7 +65,7 @@ class Sender:
     def __init__(self, fleet: Fleet, peer: Peer, lines: list[Line]) -> None:
         self._fleet, self._peer, self.lines = fleet, peer, lines
         self._body = forecast(f"G-{peer.number}", datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
-        self._number = 0
+        self._number, self.port = 0, fleet.gateway_port
         self.answers = Answers()
 
     @classmethod
@@ -109,6 +109,8 @@ async def at_pace(sender: Sender, rate: float, seconds: float) -> Answers:
     async def one(due: float) -> None:
         index = free.pop() if free else 0
         try:
+            if not sender.lines[index].open:  # a connection without a request is closed after a while
+                sender.lines[index] = await line_to(sender.port)
             await sender.one(sender.lines[index], due)
         finally:
             free.append(index)
