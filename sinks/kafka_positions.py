@@ -12,6 +12,8 @@ from sinks.kafka_clients import broker_words, close_committing, consumer_config,
 from sinks.settings import KafkaSettings
 
 _RETRY_S = 1.0
+_MOVING = frozenset({KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS})
+"""A broker that has just started, or lost a neighbour, says these for a moment."""
 
 
 class Positions:
@@ -48,13 +50,18 @@ class Positions:
             raise Unavailable(broker_words(self._settings, f"keep a position: {error.str()}"), _RETRY_S)
 
     def committed(self, topic: Topic) -> dict[int, int]:
-        """The kept offset of each partition that has one. Blocks at most twice the time-out; raises `Unavailable`."""
+        """The kept offset of each partition that has one. Blocks at most three times the time-out; raises `Unavailable`."""
         name = topic_name(self._settings, topic)
         numbers = partitions_of(self._consumer, self._settings, [topic], self._timeout_s)[topic]
-        try:
-            found = self._consumer.committed([TopicPartition(name, number) for number in numbers], timeout=self._timeout_s)
-        except KafkaException as error:
-            raise Unavailable(broker_words(self._settings, "tell its kept positions", error), _RETRY_S) from error
+        deadline = wall_seconds() + self._timeout_s
+        while True:
+            try:
+                found = self._consumer.committed([TopicPartition(name, number) for number in numbers], timeout=self._timeout_s)
+                break
+            except KafkaException as error:
+                if error.args[0].code() not in _MOVING or wall_seconds() > deadline:
+                    raise Unavailable(broker_words(self._settings, "tell its kept positions", error), _RETRY_S) from error
+                self._consumer.poll(0.1)
         return {each.partition: each.offset for each in found if each.offset >= 0}
 
     def close(self) -> None:
