@@ -1,5 +1,6 @@
 """The OSCP listener for tests: the app with a broker in memory, and callers."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC
@@ -173,3 +174,16 @@ def forecast_body(**changes: Any) -> dict[str, Any]:
 def block(**changes: Any) -> dict[str, Any]:
     found: dict[str, Any] = forecast_body()["forecasted_blocks"][0]
     return {**found, **changes}
+
+
+def run(coroutine: Any) -> Any:
+    return asyncio.run(coroutine)
+
+
+def refused(answer: httpx.Response, status: int, words: str = "") -> dict[str, Any]:
+    """A refusal: its status, OSCP's error body, `words` in it."""
+    body: dict[str, Any] = answer.json()
+    assert answer.status_code == status, body
+    assert isinstance(body["message"], str)
+    assert words in json.dumps(body)
+    return body
