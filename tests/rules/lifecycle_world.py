@@ -21,6 +21,7 @@ from tests.builders import T0
 
 OUR_URL = "https://derms.example/oscp/fp/2.0"
 PEER_URL = "https://cp.example/oscp/cp/2.0"
+REGISTER, ACK, HEARTBEAT = Action.REGISTER, Action.HANDSHAKE_ACKNOWLEDGE, Action.HEARTBEAT
 
 
 def token(partner_id: str, cause: str) -> str:

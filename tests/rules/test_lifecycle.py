@@ -6,15 +6,13 @@ from datetime import timedelta
 import pytest
 
 from pipelines.records import Tick
-from schemas.config import ConfigChange, Legacy, Measurements, OAuth, Partner, Style, Wants
-from schemas.connection import Command, CommandKind, Severity
+from schemas.config import ConfigChange
+from schemas.connection import CommandKind, Severity
 from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
 from schemas.topics import CONNECTIONS, EVENTS, OUTBOUND
 from tests.builders import T0
-from tests.rules.lifecycle_world import OUR_URL, PEER_URL, World, body_of, seconds
-
-REGISTER, ACK, HEARTBEAT = Action.REGISTER, Action.HANDSHAKE_ACKNOWLEDGE, Action.HEARTBEAT
+from tests.rules.lifecycle_world import ACK, HEARTBEAT, OUR_URL, PEER_URL, REGISTER, World, body_of, seconds
 
 
 def test_the_good_path_from_a_token_to_online():
@@ -224,107 +222,6 @@ def test_a_failed_acknowledgement_does_not_stop_a_registration_under_way():
     assert world.connection.state == "REPLYING"
 
 
-@pytest.mark.parametrize("callback_first", [True, False])
-@pytest.mark.parametrize("correlated", [True, False])
-def test_our_own_start_whichever_way_the_peer_answers(callback_first: bool, correlated: bool):
-    world = World()
-    start = world.command(CommandKind.REGISTER, base_url=PEER_URL + "/", peer_token="initial")
-    (register,) = world.sent(REGISTER)
-    assert register.correlation_id is None
-    assert world.connection.state == "SENDING_REGISTER"
-    assert world.connection.peer_base_url == PEER_URL
-    assert world.connection.peer_token == "initial"
-    more = {"correlation_id": register.message_id} if correlated else {}
-    if callback_first:
-        world.register(peer_token="B", cred=start.event_id, **more)
-        world.deliver(register)
-    else:
-        world.deliver(register)
-        assert world.connection.state == "AWAITING_REGISTER_REPLY"
-        world.register(peer_token="B", cred=start.event_id, **more)
-    assert world.connection.state == "REGISTERED"
-    assert world.connection.peer_token == "B"
-    assert len(world.sent(REGISTER)) == 1
-    world.register(peer_token="B", cred=start.event_id, **more)
-    assert len(world.sent(REGISTER)) == (1 if correlated else 2)
-
-
-def test_both_sides_start_at_once_and_both_are_served():
-    world = World()
-    a = world.command(CommandKind.ISSUE_TOKEN).event_id
-    start = world.command(CommandKind.REGISTER, base_url=PEER_URL, peer_token="initial").event_id
-    world.register(peer_token="B1", cred=a)
-    assert [bool(m.correlation_id) for m in world.sent(REGISTER)] == [False, True]
-    world.register(peer_token="B2", cred=start, correlation_id=world.sent(REGISTER)[0].message_id)
-    for register in world.sent(REGISTER):
-        world.deliver(register)
-    assert world.connection.state == "REGISTERED"
-    assert len(world.sent(REGISTER)) == 2
-
-
-def test_an_unanswered_start_is_given_up_after_twelve_hours_and_its_answer_still_taken():
-    world = World()
-    start = world.command(CommandKind.REGISTER, base_url=PEER_URL, peer_token="initial")
-    world.deliver(world.sent(REGISTER)[0])
-    world.advance(timedelta(hours=13))
-    assert world.connection.state == "FAILED"
-    assert world.connection.since == T0 + timedelta(hours=12)
-    world.register(cred=start.event_id)
-    assert world.connection.state == "REGISTERED"
-
-
-def test_a_start_without_address_or_token_is_an_alarm_not_a_message():
-    world = World()
-    world.command(CommandKind.REGISTER)
-    assert world.sent(REGISTER) == []
-    assert "base_url" in world.events[-1].words
-    assert world.events[-1].severity is Severity.ALARM
-
-
-@pytest.mark.parametrize("payload", ["", "[]", "null", "{", '{"base_url": 7}'])
-def test_a_payload_that_is_none_is_as_good_as_empty(payload):
-    world = World()
-    command = Command(event_id="c", at=T0, partner_id="vector", kind=CommandKind.REGISTER, by="ana", payload=payload)
-    world.step(command)
-    assert world.events[-1].kind == "register.impossible"
-
-
-def test_with_oauth_no_token_of_the_peers_is_needed():
-    oauth = OAuth(token_url="https://login.example/t", client_id="us", client_secret_file="/run/secret")
-    world = World(Partner(id="vector", base_url=PEER_URL, oauth=oauth))
-    world.command(CommandKind.REGISTER)
-    assert len(world.sent(REGISTER)) == 1
-
-
-def test_a_failed_renewal_goes_back_to_the_address_and_token_that_worked():
-    world = World().online()
-    world.command(CommandKind.REGISTER, base_url="https://wrong.example/cp", peer_token="wrong")
-    world.deliver(world.sent(REGISTER)[-1], Outcome.REFUSED, "404")
-    assert world.connection.state == "ONLINE"
-    assert (world.connection.peer_base_url, world.connection.peer_token) == (PEER_URL, "B")
-
-
-def test_a_peer_that_answers_every_register_does_not_play_ping_pong():
-    world = World()
-    a = world.command(CommandKind.ISSUE_TOKEN).event_id
-    world.register(cred=a)
-    c = world.sent(REGISTER)[0].cause_id
-    world.register(peer_token="B2", cred=c)
-    world.register(peer_token="B3", cred=c, correlation_id=world.sent(REGISTER)[0].message_id)
-    assert len(world.sent(REGISTER)) == 1
-    assert world.connection.peer_token == "B3"
-
-
-def test_a_peer_that_registers_at_every_start_is_answered_every_time():
-    world = World()
-    world.command(CommandKind.ISSUE_TOKEN)
-    for number in range(1, 4):
-        world.register(peer_token=f"B{number}")
-        assert len(world.sent(REGISTER)) == number
-        world.deliver(world.sent(REGISTER)[-1])
-        world.advance(timedelta(hours=1))
-
-
 def test_a_repeated_request_is_applied_once_but_shown_as_taken():
     world = World()
     world.command(CommandKind.ISSUE_TOKEN)
@@ -373,102 +270,6 @@ def test_what_is_repeated_after_seven_days_is_new():
     world.advance(timedelta(days=8))
     world.handshake(request_id="h")
     assert len(world.sent(ACK)) == 2
-
-
-@pytest.mark.parametrize(
-    ("legacy", "interval", "body"),
-    [
-        ((), timedelta(minutes=5), {"required_behaviour": {"measurement_configuration": ["INTERMITTENT"], "heartbeat_interval": 300}}),
-        ((), None, {"required_behaviour": {"measurement_configuration": ["INTERMITTENT"]}}),
-        ((Legacy.FLAT_HANDSHAKE,), None, {"measurement_configuration": ["INTERMITTENT"]}),
-    ],
-)
-def test_the_acknowledgement_is_complete_whatever_came(legacy, interval, body):
-    partner = Partner(id="vector", legacy=legacy, wants=Wants(heartbeat_interval=interval))
-    for handshake in ({}, {"required_behaviour": {"measurement_configuration": []}}, {"measurement_configuration": ["CONTINUOUS"]}):
-        world = World(partner).registered()
-        world.inbound(Action.HANDSHAKE, handshake, request_id="hs")
-        (acknowledgement,) = world.sent(ACK)
-        assert body_of(acknowledgement) == body
-        assert acknowledgement.correlation_id == "hs"
-        assert acknowledgement.not_before == world.clock.now() + seconds(1)
-        assert acknowledgement.expires_at == world.clock.now() + timedelta(hours=12)
-
-
-def test_a_handshake_before_the_registration_is_answered_after_it():
-    world = World()
-    world.command(CommandKind.ISSUE_TOKEN)
-    world.handshake()
-    assert world.sent(ACK) == []
-    world.register()
-    assert len(world.sent(ACK)) == 1
-    assert len(world.sent(REGISTER)) == 1
-
-
-def test_an_acknowledgement_that_is_refused_fails_a_first_handshake_and_not_a_later_one():
-    world = World().registered()
-    world.handshake()
-    world.deliver(world.sent(ACK)[-1], Outcome.REFUSED, "404")
-    assert world.connection.state == "FAILED"
-    world.command(CommandKind.RESUME)
-    assert world.connection.state == "ACKING"
-    world.deliver(world.sent(ACK)[-1])
-    assert world.connection.state == "ONLINE"
-    world.handshake()
-    world.deliver(world.sent(ACK)[-1], Outcome.REFUSED, "404")
-    assert world.connection.state == "ONLINE"
-    assert "acknowledgement.failed" in [event.kind for event in world.events]
-
-
-def test_a_parked_acknowledgement_that_arrives_after_all_counts():
-    world = World().registered()
-    world.handshake()
-    world.deliver(world.sent(ACK)[-1], Outcome.PARKED)
-    assert world.connection.state == "FAILED"
-    world.deliver(world.sent(ACK)[-1])
-    assert world.connection.state == "ONLINE"
-
-
-@pytest.mark.parametrize(
-    ("required", "styles", "withheld"),
-    [
-        (["INTERMITTENT"], (Style.INTERMITTENT,), False),
-        (["INTERMITTENT", "CONTINUOUS"], (Style.INTERMITTENT,), False),
-        ([], (Style.INTERMITTENT,), False),
-        (["CONTINUOUS"], (Style.INTERMITTENT,), True),
-        (["CONTINUOUS"], (Style.INTERMITTENT, Style.CONTINUOUS), False),
-    ],
-)
-def test_measurements_are_withheld_only_where_continuous_is_all_the_partner_takes(required, styles, withheld):
-    world = World(Partner(id="vector", measurements=Measurements(styles=styles))).registered()
-    world.inbound(Action.HANDSHAKE, {"required_behaviour": {"measurement_configuration": required}})
-    assert (world.connection.withheld_since is not None) is withheld
-    world.deliver(world.sent(ACK)[-1])
-    assert world.connection.state == "ONLINE"
-    if withheld:
-        both = Measurements(styles=(Style.INTERMITTENT, Style.CONTINUOUS))
-        world.configured(Partner(id="vector", measurements=both))
-        assert world.connection.withheld_since is None
-
-
-def test_our_own_handshake_waits_for_its_acknowledgement():
-    world = World().registered()
-    world.command(CommandKind.HANDSHAKE)
-    (ours,) = world.sent(Action.HANDSHAKE)
-    assert world.connection.handshake_id == ours.message_id
-    world.deliver(ours)
-    world.inbound(ACK, {"required_behaviour": {"measurement_configuration": [], "heartbeat_interval": 10}}, correlation_id=ours.message_id)
-    assert world.connection.state == "ONLINE"
-    assert world.connection.handshake_id is None
-    assert len(world.sent(HEARTBEAT)) == 1
-
-
-def test_an_acknowledgement_nobody_waits_for_changes_nothing():
-    world = World().online()
-    before = world.connection
-    world.inbound(ACK)
-    assert world.connection == before
-    assert world.events[-1].kind == "handshake.unexpected"
 
 
 def test_suspended_sends_nothing_takes_everything_and_catches_up_when_resumed():
