@@ -14,7 +14,7 @@ from gateway.simulator import SimulatedProvider
 from gateway.simulator_config import SimulatorConfig, Starts
 from gateway.simulator_switches import Switches
 from schemas.units import rfc3339
-from tests.integration.running import api, derms, free_port, until
+from tests.integration.running import api, derms, reserved_port, until
 
 T = TypeVar("T")
 INTERVAL_S = 2
@@ -50,7 +50,8 @@ class Crowd:
 
     def __init__(self, scenarios: Iterable[Scenario]) -> None:
         self.scenarios = {each.name: each for each in scenarios}
-        self.ports = {name: free_port() for name in self.scenarios}
+        self._reserved = {name: reserved_port() for name in self.scenarios}
+        self.ports = {name: each.getsockname()[1] for name, each in self._reserved.items()}
         self.peers: dict[str, SimulatedProvider] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="crowd", daemon=True)
@@ -148,6 +149,8 @@ class Crowd:
         self.call(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        for kept in self._reserved.values():
+            kept.close()
 
 
 def group_of(name: str) -> str:

@@ -50,6 +50,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def reserved_port() -> socket.socket:
+    """A port that nobody is given by chance as long as the socket lives, though whoever asks for it by its number may listen there:
+    for addresses that have to be known long before they are used."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
+
+
 @contextmanager
 def process(arguments: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is stopped (SIGTERM, then SIGKILL) at the end."""
