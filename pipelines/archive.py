@@ -18,7 +18,7 @@ from pipelines.places import places
 from pipelines.records import Out, Payload, Poll, Record, Unreadable
 from schemas.clock import Clock
 from schemas.facts import Value
-from schemas.topics import BACKFILL, BREACHES, CONFIG, DEAD_LETTERS, EVENTS, FLOW_REPORTS, LATE_TELEMETRY, TELEMETRY, TOPICS
+from schemas.topics import ADJUSTMENTS, BACKFILL, BREACHES, CONFIG, DEAD_LETTERS, EVENTS, FLOW_REPORTS, LATE_TELEMETRY, TELEMETRY, TOPICS
 from sinks.clickhouse.readings import frame_of
 from sinks.clickhouse.sink import Batch, batches
 from sinks.columns import decode_readings
@@ -26,7 +26,7 @@ from sinks.columns import decode_readings
 READS = tuple(topic for topic in TOPICS if topic not in (TELEMETRY, FLOW_REPORTS))
 """The topics of `records`; `polls` reads telemetry. What flows report of themselves is monitoring's, and not kept."""
 
-UNREAD_ELSEWHERE = frozenset(topic.name for topic in (LATE_TELEMETRY, EVENTS, BREACHES, CONFIG, DEAD_LETTERS))
+UNREAD_ELSEWHERE = frozenset(topic.name for topic in (LATE_TELEMETRY, EVENTS, BREACHES, ADJUSTMENTS, CONFIG, DEAD_LETTERS))
 """Topics of which no flow but this one sees every record."""
 
 

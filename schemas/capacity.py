@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from schemas.facts import Fact, Value
-from schemas.units import Instant, Phase
+from schemas.units import Direction, Instant, Phase
 
 
 class LimitType(StrEnum):
@@ -38,6 +38,27 @@ class CapacityForecast(Value):
     received_at: Instant
     body_digest: str
     blocks: list[CapacityBlock]
+
+
+class OperatorBlock(Value):
+    """An operator's limit of mean power in W for [start, end); None lifts what an operator said about that time."""
+
+    start: Instant
+    end: Instant
+    limit_w: float | None
+    phase: Phase = Phase.ALL
+
+
+class EnvelopeCommand(Value):
+    """An operator's own limit on a scope in one direction (semantics 3.3): the payload of a command of kind ENVELOPE.
+
+    It goes the way forecasts go, and combines with them by the lower limit. `why` is for people.
+    """
+
+    scope_id: str
+    direction: Direction
+    blocks: list[OperatorBlock]
+    why: str = ""
 
 
 class PieceKind(StrEnum):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from schemas.facts import Fact
-from schemas.units import Direction, Instant
+from schemas.units import Direction, Instant, Phase
 
 
 class VerdictKind(StrEnum):
@@ -15,7 +15,10 @@ class VerdictKind(StrEnum):
 
 
 class Verdict(Fact):
-    """The judgement of one group, quarter and direction; the highest `revision` holds.
+    """The judgement of one group, quarter, direction and phase; the highest `revision` holds.
+
+    Phase ALL is the group's total against its whole limit; a single conductor is judged where a forecast limits it and
+    the scope's connection meter measures it.
 
     An `at_risk` verdict is a projection inside the quarter: revision 0, verdict UNKNOWN, `projected_w` set.
     `forecasts` are the causes of the limits that concern the quarter; `reportable_forecasts` those of
@@ -36,6 +39,7 @@ class Verdict(Fact):
     revision: int
     at_risk: bool = False
     projected_w: float | None = None
+    phase: Phase = Phase.ALL
 
 
 class BreachState(StrEnum):
@@ -48,7 +52,7 @@ class BreachState(StrEnum):
 
 
 class Breach(Fact):
-    """Consecutive breached quarters of one direction; the highest `revision` of a `breach_id` holds."""
+    """Consecutive breached quarters of one direction and phase; the highest `revision` of a `breach_id` holds."""
 
     breach_id: str
     partner_id: str
@@ -63,3 +67,4 @@ class Breach(Fact):
     energy_over_wh: float
     forecasts: list[str] = []
     revision: int
+    phase: Phase = Phase.ALL

@@ -150,13 +150,18 @@ class CommandKind(StrEnum):
 
 
 class Command(Fact):
-    """An operator's request; `by` says whose. `payload` is a JSON object as text."""
+    """An operator's request; `by` says whose. `payload` is a JSON object as text.
+
+    One of kind ENVELOPE concerns `scope_id` (which is its key, too) and no partner: `partner_id` is empty, and the payload
+    an `EnvelopeCommand`.
+    """
 
     partner_id: str
     kind: CommandKind
     by: str
     group_id: str | None = None
     payload: str = "{}"
+    scope_id: str | None = None
 
 
 def refused_command(command: Command, why: str, at: datetime) -> Event:
@@ -165,8 +170,8 @@ def refused_command(command: Command, why: str, at: datetime) -> Event:
         event_id=derived_id("command-refused", command.event_id),
         at=at,
         cause_id=command.event_id,
-        subject_kind=SubjectKind.PARTNER,
-        subject_id=command.partner_id,
+        subject_kind=SubjectKind.SCOPE if command.scope_id else SubjectKind.PARTNER,
+        subject_id=command.scope_id or command.partner_id,
         kind="command.refused",
         severity=Severity.WARNING,
         words=f"{command.kind.value} by {command.by} was not carried out: {why}",

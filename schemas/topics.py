@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.compliance import Breach, Verdict
 from schemas.config import ConfigChange
@@ -67,6 +68,7 @@ CIRCUIT_CAPACITY = Topic("derms.circuit-capacity", (CircuitCapacity,), "circuit"
 COMPLIANCE = Topic("derms.compliance", (Verdict,), "group", 4, YEAR)
 BREACHES = Topic("derms.breaches", (Breach,), "group", 4, YEAR)
 COMMANDS = Topic("derms.commands", (Command,), "partner", 4, YEAR)
+ADJUSTMENTS = Topic("derms.adjustments", (Adjustment,), "group", 4, YEAR)
 OUTBOUND = Topic("derms.outbound", (OutboundMessage,), "partner", 4, YEAR)
 DELIVERIES = Topic("derms.deliveries", (Delivery,), "message id", 4, YEAR, compacted=True)
 CONFIG = Topic("derms.config", (ConfigChange,), "kind/id", 1, None, compacted=True)
@@ -75,7 +77,7 @@ FLOW_REPORTS = Topic("derms.flow-reports", (FlowReport, SecretInUse), "flow/work
 
 TOPICS: tuple[Topic, ...] = (
     TELEMETRY, BACKFILL, QUARTER_HOURS, LATE_TELEMETRY, INBOUND, CONNECTIONS, EVENTS, ENVELOPES, CIRCUIT_CAPACITY,
-    COMPLIANCE, BREACHES, COMMANDS, OUTBOUND, DELIVERIES, CONFIG, DEAD_LETTERS, FLOW_REPORTS,
+    COMPLIANCE, BREACHES, COMMANDS, ADJUSTMENTS, OUTBOUND, DELIVERIES, CONFIG, DEAD_LETTERS, FLOW_REPORTS,
 )  # fmt: skip
 READINGS = (TELEMETRY, BACKFILL)
 """The topics whose values are readings: many, without an identity of their own, handled as columns."""

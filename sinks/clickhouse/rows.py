@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, EnvelopePiece, OperatingEnvelope
 from schemas.compliance import Breach, Verdict
 from schemas.config import ConfigChange
@@ -182,8 +183,8 @@ def verdict(value: Verdict, place: Place) -> Row:
     return {**plain(value), "version": place.of_revision(value.revision)}
 
 
-def breach(value: Breach, place: Place) -> Row:
-    """A row of `breaches`."""
+def revised(value: Breach | Adjustment, place: Place) -> Row:
+    """A row of a table whose columns are the fact's own fields and whose highest revision holds."""
     return {**plain(value), "version": place.of_revision(value.revision)}
 
 
@@ -224,7 +225,9 @@ def rows_of(value: Value, place: Place) -> Iterable[tuple[str, Row]]:
         case Verdict():
             yield "verdicts", verdict(value, place)
         case Breach():
-            yield "breaches", breach(value, place)
+            yield "breaches", revised(value, place)
+        case Adjustment():
+            yield "adjustments", revised(value, place)
         case _:
             return
 

@@ -60,7 +60,7 @@ def test_compose_file_agrees_with_the_code() -> None:
     assert any(port.endswith(":8480") for port in ports)
     assert any(port.startswith("127.0.0.1:") and port.endswith(":8481") for port in ports)
     assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
-    assert len(TOPICS) == 17
+    assert len(TOPICS) == 18
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])

@@ -20,6 +20,7 @@ CONTRACT = {
     "derms.compliance": (["Verdict"], 4, YEAR, "delete"),
     "derms.breaches": (["Breach"], 4, YEAR, "delete"),
     "derms.commands": (["Command"], 4, YEAR, "delete"),
+    "derms.adjustments": (["Adjustment"], 4, YEAR, "delete"),
     "derms.outbound": (["OutboundMessage"], 4, YEAR, "delete"),
     "derms.deliveries": (["Delivery"], 4, YEAR, "compact,delete"),
     "derms.config": (["ConfigChange"], 1, None, "compact"),

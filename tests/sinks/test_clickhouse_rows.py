@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, EnvelopePiece, OperatingEnvelope
 from schemas.compliance import Breach, Verdict
 from schemas.config import ConfigChange
@@ -40,7 +41,7 @@ TABLE_OF: dict[type[Value], str] = {
     QuarterHour: "quarter_hours", LateMeasurement: "late_telemetry", InboundMessage: "inbound_messages",
     OutboundMessage: "outbound_messages", Delivery: "deliveries", Connection: "connections", Event: "connection_events",
     Command: "commands", ConfigChange: "config_changes", DeadLetter: "dead_letters", OperatingEnvelope: "envelopes",
-    CircuitCapacity: "circuit_capacity", Verdict: "verdicts", Breach: "breaches",
+    CircuitCapacity: "circuit_capacity", Verdict: "verdicts", Breach: "breaches", Adjustment: "adjustments",
 }  # fmt: skip
 
 
