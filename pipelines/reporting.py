@@ -15,6 +15,9 @@ from bytewax.outputs import Sink
 
 from pipelines.operators import read_records, run_rule
 from pipelines.records import Out, Record
+from pipelines.rules import adjustments
+from pipelines.rules.adjustments import AdjustmentRule, Asked
+from pipelines.rules.patience import Patience
 from pipelines.rules.reporting import Item, Owed, ReportingRule
 from pipelines.rules.reporting_plan import Plans
 from pipelines.rules.reporting_quarters import Waits
@@ -24,13 +27,15 @@ from schemas.compliance import Verdict
 from schemas.config import Configuration
 from schemas.connection import Command, CommandKind, Connection, InboundMessage, refused_command
 from schemas.oscp.v20 import Action
-from schemas.outbound import OutboundMessage
+from schemas.outbound import Delivery, OutboundMessage
 from schemas.telemetry import Origin, QuarterHour
-from schemas.topics import COMMANDS, COMPLIANCE, CONNECTIONS, EVENTS, INBOUND, OUTBOUND, QUARTER_HOURS
+from schemas.topics import COMMANDS, COMPLIANCE, CONNECTIONS, DELIVERIES, EVENTS, INBOUND, OUTBOUND, QUARTER_HOURS
 
-READS = (QUARTER_HOURS, CONNECTIONS, COMPLIANCE, INBOUND, COMMANDS)
+READS = (QUARTER_HOURS, CONNECTIONS, COMPLIANCE, INBOUND, COMMANDS, DELIVERIES)
 BARRIER = (CONNECTIONS, INBOUND)
 """Read up to their ends before the other topics' records of the same poll: what a row or a verdict is judged by."""
+SETTLE = timedelta(seconds=5)
+"""How long after a start, and after late news, no wish for another capacity is given up: its answer may still be on its way."""
 _BY_HAND = frozenset({CommandKind.ADJUST, CommandKind.COMPLIANCE_ERROR})
 
 
@@ -42,7 +47,7 @@ def reporting_flow(
     config: View[Configuration],
     connections: View[Mapping[str, Connection]] | None = None,
 ) -> Dataflow:
-    """Reads `READS` (with `BARRIER`); writes `OutboundMessage` (key partner) and `Event`.
+    """Reads `READS` (with `BARRIER`); writes `OutboundMessage` (key partner), `Adjustment` (key group) and `Event`.
 
     `connections` serves scopes bound to a partner after it came online, which no change of the connection reaches.
     """
@@ -56,7 +61,11 @@ def reporting_flow(
 
     rule = ReportingRule(config.current, waits_of(clock, config.current()), _connection_of(connections))
     owed = run_rule("reporting", by_scope, rule, clock)
-    op.output("out", op.merge("outs", dead, unknown, op.map("addressed", owed, addressed)), out)
+
+    wishes = op.filter_map("wishes", readable, partial(_of_wishes, plans))
+    patience = Patience(clock.now(), clock.allowance(SETTLE))
+    lives = run_rule("adjustments", wishes, AdjustmentRule(patience), clock)
+    op.output("out", op.merge("outs", dead, unknown, op.map("addressed", owed, addressed), lives), out)
     return flow
 
 
@@ -99,6 +108,20 @@ def _route(plans: Plans, clock: Clock, record: Record) -> Iterator[tuple[str, It
             yield (bound, command) if bound else addressed(refused_command(command, f"there is no group {command.group_id!r}", clock.now()))
         case _:
             pass
+
+
+def _of_wishes(plans: Plans, record: Record) -> tuple[str, adjustments.Item] | None:
+    """What concerns a group's wishes for another capacity, by the group."""
+    match record.value:
+        case Command(kind=CommandKind.ADJUST, group_id=str(group_id)) as command:
+            scope_id = plans.current().scope_of(group_id)
+            return None if scope_id is None else (group_id, Asked(command, scope_id))
+        case Delivery(action=Action.ADJUST_GROUP_CAPACITY_FORECAST, group_id=str(group_id)) as delivery:
+            return group_id, delivery
+        case InboundMessage(action=Action.UPDATE_GROUP_CAPACITY_FORECAST, is_segment=False, group_id=str(group_id)) as message:
+            return group_id, message
+        case _:
+            return None
 
 
 def _connection_of(connections: View[Mapping[str, Connection]] | None) -> Callable[[str], Connection | None]:

@@ -12,14 +12,15 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from pipelines.records import Out, Record, Unreadable
 from pipelines.reporting import BARRIER, READS, reporting_flow, waits_of
 from pipelines.views import FixedView
+from schemas.adjustment import Adjustment, AdjustmentState
 from schemas.clock import FrozenClock
 from schemas.compliance import Verdict, VerdictKind
 from schemas.connection import Command, CommandKind, Connection, ConnectionState, Event, InboundMessage
 from schemas.facts import Value, digest
 from schemas.intervals import QUARTER
-from schemas.outbound import DeadLetter, OutboundMessage
+from schemas.outbound import DeadLetter, Delivery, OutboundMessage, Outcome
 from schemas.telemetry import Level, Method, Origin, QuarterHour
-from schemas.topics import COMMANDS, COMPLIANCE, CONNECTIONS, EVENTS, INBOUND, OUTBOUND, QUARTER_HOURS, Topic
+from schemas.topics import ADJUSTMENTS, COMMANDS, COMPLIANCE, CONNECTIONS, DELIVERIES, EVENTS, INBOUND, OUTBOUND, QUARTER_HOURS, Topic
 from schemas.units import Direction
 from tests.builders import T0, configuration
 
@@ -152,6 +153,25 @@ def test_a_restart_goes_on_where_it_was_and_says_nothing_twice(tmp_path: Path) -
     assert len(messages(undisturbed)) == 1
 
 
+def test_a_wish_for_another_capacity_is_followed_to_its_answer() -> None:
+    block = {"capacity": 5.0, "phase": "ALL", "unit": "KW", "start_time": T0.isoformat(), "end_time": (T0 + QUARTER).isoformat()}
+    wish = Command(
+        event_id="w", at=T0 - QUARTER, partner_id="vector", kind=CommandKind.ADJUST, by="ana", group_id="VEC-2",
+        payload=json.dumps({"type": "GENERATION", "forecasted_blocks": [block]}),
+    )  # fmt: skip
+    (message,) = messages(run([[record(COMMANDS, wish)]]))
+    taken = Delivery(
+        event_id="d", at=T0 - timedelta(minutes=1), message_id=message.message_id, partner_id="vector", action=message.action,
+        group_id="VEC-2", attempt=1, outcome=Outcome.DELIVERED,
+    )  # fmt: skip
+    written = run([[record(COMMANDS, wish)], [record(DELIVERIES, taken)], [forecast()]])
+    told = [out for out in written if out.topic is ADJUSTMENTS]
+    assert [(out.key, out.value.state, out.value.scope_id) for out in told if isinstance(out.value, Adjustment)] == [
+        ("VEC-2", state, "mg-2") for state in (AdjustmentState.REQUESTED, AdjustmentState.DELIVERED, AdjustmentState.ANSWERED)
+    ]
+    assert [out.value.kind for out in written if isinstance(out.value, Event)] == ["adjustment.requested", "adjustment.answered"]
+
+
 def test_it_reads_what_it_says_and_step_ids_are_pinned() -> None:
     assert set(BARRIER) <= set(READS)
     flow = reporting_flow(
@@ -159,7 +179,7 @@ def test_it_reads_what_it_says_and_step_ids_are_pinned() -> None:
     )  # fmt: skip
     assert flow.flow_id == "reporting"
     ids = {step.step_id for step in flow.substeps}
-    assert {"reporting.in", "reporting.reporting", "reporting.out"} <= ids
+    assert {"reporting.in", "reporting.reporting", "reporting.adjustments", "reporting.out"} <= ids
 
 
 def test_waits_have_the_clocks_floor() -> None:
