@@ -2,18 +2,30 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 
 from pydantic import ValidationError
 
 from pipelines.records import Out, Record
 from pipelines.rules.circuits import CircuitTerms
 from pipelines.rules.scope_changes import LookAgain, Whereabouts
-from pipelines.rules.scope_items import Configured, GroupTerms, Item, Linked, ScopeTerms, Spoken
+from pipelines.rules.scope_items import OPERATOR, Configured, GroupTerms, Item, Linked, ScopeTerms, Spoken
 from pipelines.views import View
+from schemas.capacity import CapacityBlock, CapacityForecast, EnvelopeCommand, LimitType
 from schemas.clock import Clock
 from schemas.config import Configuration
-from schemas.connection import Connection, ConnectionState, Event, InboundMessage, Severity, SubjectKind
-from schemas.facts import derived_id
+from schemas.connection import (
+    Command,
+    CommandKind,
+    Connection,
+    ConnectionState,
+    Event,
+    InboundMessage,
+    Severity,
+    SubjectKind,
+    refused_command,
+)
+from schemas.facts import derived_id, digest
 from schemas.oscp.translate import capacity_forecast
 from schemas.oscp.v20 import Action, UpdateGroupCapacityForecast
 from schemas.topics import EVENTS
@@ -30,6 +42,31 @@ News = Out | tuple[str, Item]
 def whereabouts(connection: Connection) -> Whereabouts:
     """Whether the partner is away, in neutral terms."""
     return Whereabouts(connection.partner_id, connection.state in AWAY, connection.since, connection.event_id)
+
+
+def operators_limit(asked: EnvelopeCommand, *, cause: str, received_at: datetime, body_digest: str) -> CapacityForecast:
+    """What an operator asked for, in the terms in which everyone speaks about limits; it counts from `received_at`."""
+    blocks = [
+        CapacityBlock(
+            start=block.start,
+            end=block.end,
+            limit_w=block.limit_w,
+            phase=block.phase,
+            received_capacity=block.limit_w,
+            received_unit="W",
+            received_phase=block.phase.value,
+        )
+        for block in asked.blocks
+    ]
+    return CapacityForecast(
+        cause=cause,
+        source_id=OPERATOR,
+        scope_id=asked.scope_id,
+        type=LimitType(asked.direction.value),
+        received_at=received_at,
+        body_digest=body_digest,
+        blocks=blocks,
+    )
 
 
 class ScopeNews:
@@ -49,8 +86,9 @@ class ScopeNews:
                 index = self._current()
                 for group in index.of_partner[connection.partner_id]:
                     yield group.scope_id, Linked(*whereabouts(connection), index.terms(group.scope_id))
+            case Command(kind=CommandKind.ENVELOPE) as command:
+                yield self._commanded(command)
             case _:
-                # A command of kind ENVELOPE will become a Spoken whose source is `rules.scope_items.OPERATOR`.
                 return
 
     def of_look(self, look: LookAgain) -> Iterator[News]:
@@ -77,6 +115,25 @@ class ScopeNews:
             body_digest=message.body_digest,
         )
         return group.scope_id, Spoken(neutral, message.event_id, index.terms(group.scope_id))
+
+    def _commanded(self, command: Command) -> News:
+        """An operator's own limit goes the way forecasts go (semantics 3.3)."""
+        index = self._current()
+        try:
+            asked = EnvelopeCommand.model_validate_json(command.payload)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            return self._refused(command, f"it cannot be read: {'.'.join(map(str, first['loc'])) or 'payload'}: {first['msg']}")
+        if asked.scope_id != command.scope_id:
+            return self._refused(command, f"it is for scope {command.scope_id}, but its payload speaks of {asked.scope_id}")
+        if asked.scope_id not in index.scopes:
+            return self._refused(command, f"there is no scope {asked.scope_id}")
+        limit = operators_limit(asked, cause=command.event_id, received_at=command.at, body_digest=digest(command.payload))
+        return asked.scope_id, Spoken(limit, command.event_id, index.terms(asked.scope_id))
+
+    def _refused(self, command: Command, why: str) -> Out:
+        event = refused_command(command, why, self._clock.now())
+        return Out(EVENTS, event.subject_id, event)
 
     def _unused(self, message: InboundMessage, why: str) -> Out:
         event = Event(

@@ -1,6 +1,9 @@
 """Capacity as limits in W, whatever protocol it came by (semantics 3 and 4)."""
 
 from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from schemas.facts import Fact, Value
 from schemas.units import Direction, Instant, Phase
@@ -17,13 +20,13 @@ class LimitType(StrEnum):
 
 
 class CapacityBlock(Value):
-    """A limit for [start, end), with the words it was received in."""
+    """A limit for [start, end), with the words it was received in. None lifts what the same source said about that time."""
 
     start: Instant
     end: Instant
-    limit_w: float
+    limit_w: float | None
     phase: Phase
-    received_capacity: float
+    received_capacity: float | None
     received_unit: str
     received_phase: str
 
@@ -45,8 +48,14 @@ class OperatorBlock(Value):
 
     start: Instant
     end: Instant
-    limit_w: float | None
+    limit_w: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
     phase: Phase = Phase.ALL
+
+    @model_validator(mode="after")
+    def _forwards(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("end must be after start")
+        return self
 
 
 class EnvelopeCommand(Value):
@@ -57,7 +66,7 @@ class EnvelopeCommand(Value):
 
     scope_id: str
     direction: Direction
-    blocks: list[OperatorBlock]
+    blocks: list[OperatorBlock] = Field(min_length=1)
     why: str = ""
 
 

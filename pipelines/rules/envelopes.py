@@ -101,8 +101,6 @@ def courses(state: EnvelopeState, from_ms: int) -> Courses:
 
 def _course(state: EnvelopeState, terms: ScopeTerms, normal: LimitType, fallback: LimitType, phase: Phase) -> in_force.Course:
     said = []
-    if (own := state.schedules.get(ScheduleKey(OPERATOR, normal, phase))) is not None:
-        said.append(in_force.of_operator(own))
     for group in terms.groups:
         safe_w = group.safe_import_w if normal is LimitType.IMPORT else group.safe_export_w
         course = in_force.of_group(
@@ -112,6 +110,9 @@ def _course(state: EnvelopeState, terms: ScopeTerms, normal: LimitType, fallback
             Ladder(group.hold_ms, safe_w if phase is Phase.ALL else None),
         )
         said.append(course if group.keep else in_force.silent_when_unknown(course))
+    # Last: where both are equal the forecast holds, whose breach the partner is told (semantics 7.3).
+    if (own := state.schedules.get(ScheduleKey(OPERATOR, normal, phase))) is not None:
+        said.append(in_force.of_operator(own))
     return in_force.lowest_of(said)
 
 

@@ -3,6 +3,7 @@
 A schedule is a list of spans in order of time and without overlap. Instants are milliseconds since 1970 UTC.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
@@ -33,10 +34,16 @@ class Span(NamedTuple):
 
 Schedule = list[Span]
 
+LIFTED = math.inf
+"""The limit of a span that lifts what the same source said about its time: it is spliced as any other, and leaves nothing."""
+
 
 def lowest(blocks: Iterable[CapacityBlock], origin: Origin) -> tuple[Schedule, bool]:
-    """One message's blocks of one phase as a schedule, and whether blocks overlapped: there the lower limit wins."""
-    ends = ((to_ms(block.start), min(to_ms(block.end), FOREVER_MS), block.limit_w) for block in blocks)
+    """One message's blocks of one phase as a schedule, and whether blocks overlapped: there the lower limit wins.
+
+    A block without limit becomes a span that is `LIFTED`; where it overlaps a limit, the limit wins.
+    """
+    ends = ((to_ms(block.start), min(to_ms(block.end), FOREVER_MS), LIFTED if block.limit_w is None else block.limit_w) for block in blocks)
     spans = sorted(Span(start, end, limit, origin) for start, end, limit in ends if start < end)
     if all(one.end_ms <= other.start_ms for one, other in pairwise(spans)):
         return merged(spans), False
@@ -56,11 +63,11 @@ def lowest(blocks: Iterable[CapacityBlock], origin: Origin) -> tuple[Schedule, b
 
 
 def splice(older: Sequence[Span], newer: Sequence[Span]) -> Schedule:
-    """The newer schedule where it speaks, the older one elsewhere."""
+    """The newer schedule where it speaks, the older one elsewhere; a hole where the newer one lifts."""
     covered = _union(newer)
     ends = [end for _, end in covered]
     kept = [part for span in older for part in _outside(span, covered[bisect_right(ends, span.start_ms) :])]
-    return merged(sorted([*kept, *newer]))
+    return merged(sorted([*kept, *(span for span in newer if span.limit_w != LIFTED)]))
 
 
 def from_receipt(schedule: Sequence[Span]) -> Schedule:

@@ -35,7 +35,7 @@ class ScopeTerms(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A source has spoken; it counts from its receipt."""
+    """A source (a group, or operators) has spoken; it counts from its receipt."""
 
     forecast: CapacityForecast
     event_id: str

@@ -20,9 +20,9 @@ from pipelines.views import FixedView
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock, FrozenClock, ScaledClock
 from schemas.config import ConfigChange, Configuration
-from schemas.connection import Connection, ConnectionState, Event, InboundMessage
+from schemas.connection import Command, CommandKind, Connection, ConnectionState, Event, InboundMessage
 from schemas.facts import Value, digest
-from schemas.topics import CIRCUIT_CAPACITY, CONFIG, CONNECTIONS, DEAD_LETTERS, ENVELOPES, EVENTS, INBOUND
+from schemas.topics import CIRCUIT_CAPACITY, COMMANDS, CONFIG, CONNECTIONS, DEAD_LETTERS, ENVELOPES, EVENTS, INBOUND
 from tests.builders import T0, configuration
 
 CLOCK = FrozenClock(T0)
@@ -54,8 +54,14 @@ def change(kind: str, body: dict[str, Any], when: datetime) -> ConfigChange:
     return ConfigChange(event_id=f"{kind} {name}", at=when, kind=kind, id=name, body=json.dumps(body), revision=1, by="ana")
 
 
+def asked(name: str, when: datetime, *blocks: tuple[datetime, datetime, float | None], scope_id: str = "mg-1") -> Command:
+    said = [{"start": start.isoformat(), "end": end.isoformat(), "limit_w": kw and kw * 1000} for start, end, kw in blocks]
+    payload = json.dumps({"scope_id": scope_id, "direction": "IMPORT", "blocks": said})
+    return Command(event_id=name, at=when, partner_id="", kind=CommandKind.ENVELOPE, by="ada", payload=payload, scope_id=scope_id)
+
+
 def record(offset: int, value: Value | Unreadable) -> Record:
-    topic = {Connection: CONNECTIONS, ConfigChange: CONFIG}.get(type(value), INBOUND)
+    topic = {Connection: CONNECTIONS, ConfigChange: CONFIG, Command: COMMANDS}.get(type(value), INBOUND)
     return Record(topic.name, 0, offset, T0, "any key", value)
 
 
@@ -108,6 +114,32 @@ def test_forecasts_and_connections_become_envelopes_and_the_circuits_values():
     assert {(item.topic, item.key) for item in out} == {(ENVELOPES, "mg-1"), (CIRCUIT_CAPACITY, "feeder-17")}
 
 
+MINUTE = timedelta(minutes=1)
+HANDED = (
+    forecast("f1", T0 - HOUR, (T0 - HOUR, T0 + 10 * HOUR, 100)),
+    asked("o1", T0 - 30 * MINUTE, (T0 - HOUR, T0 + HOUR, 40)),
+    asked("o2", T0 - 20 * MINUTE, (T0 - HOUR, T0, 30)),
+    asked("o1", T0 - 30 * MINUTE, (T0 - HOUR, T0 + HOUR, 40)),
+    asked("o3", T0 - 10 * MINUTE, (T0 - HOUR, T0 - 5 * MINUTE, None)),
+)
+
+
+def test_an_operators_limit_goes_the_way_forecasts_go():
+    out = run(*HANDED)
+    assert [(c.effective_from, c.available_import_w, c.previous_import_w, c.kind.value, c.cause) for c in of(out, CircuitCapacity)] == [
+        (T0 - HOUR, 100_000, None, "FORECAST", "f1"), (T0 - 30 * MINUTE, 40_000, 100_000, "OPERATOR", "o1"),
+        (T0 - 20 * MINUTE, 30_000, 40_000, "OPERATOR", "o2"), (T0 - 10 * MINUTE, 100_000, 30_000, "FORECAST", "f1"),
+    ]  # fmt: skip
+    assert [(e.revision, e.cause_id, e.effective_at) for e in of(out, OperatingEnvelope)] == [
+        (1, "inbound f1", T0 - HOUR), (2, "o1", T0 - 30 * MINUTE), (3, "o2", T0 - 20 * MINUTE), (4, "o3", T0 - 10 * MINUTE),
+    ]  # fmt: skip
+
+
+def test_an_operators_limit_that_cannot_be_carried_out_is_told():
+    (out,) = run(asked("o1", T0, (T0, T0 + HOUR, 40), scope_id="mg-9"))
+    assert (out.topic, out.key, out.value.kind) == (EVENTS, "mg-9", "command.refused")
+
+
 def test_a_scope_without_a_circuit_has_its_envelope_only():
     plain = configuration(circuits=[], scopes=[{"id": "mg-1"}])
     assert {item.topic for item in run(*STORY, config=plain)} == {ENVELOPES}
@@ -144,12 +176,12 @@ def test_what_cannot_be_used_is_told_and_what_cannot_be_read_is_a_dead_letter():
     assert "group VEC-9 is not one of this partner's any more" in of(out, Event)[0].words
 
 
-@pytest.mark.parametrize("crash", [1, 3, 5, 7])
-def test_a_crash_anywhere_changes_nothing_that_is_told(tmp_path: Path, crash: int):
-    whole = run(*STORY)
+@pytest.mark.parametrize(("story", "crash"), [*((STORY, crash) for crash in (1, 3, 5, 7)), *((HANDED, crash) for crash in (1, 2, 3, 4))])
+def test_a_crash_anywhere_changes_nothing_that_is_told(tmp_path: Path, story: tuple[Value, ...], crash: int):
+    whole = run(*story)
     init_db_dir(tmp_path, 1)
     recovery, parts = RecoveryConfig(str(tmp_path)), []
-    fed = polls(*STORY)
+    fed = polls(*story)
     broken = [*fed[:crash], TestingSource.ABORT(), *fed[crash:]]
     for _ in range(2):
         run_main(flow(broken, parts), epoch_interval=timedelta(0), recovery_config=recovery)
@@ -157,7 +189,7 @@ def test_a_crash_anywhere_changes_nothing_that_is_told(tmp_path: Path, crash: in
 
 
 def test_a_replay_without_a_recovery_store_says_the_same():
-    assert told(run(*STORY)) == told(run(*STORY))
+    assert told(run(*STORY, *HANDED)) == told(run(*STORY, *HANDED))
 
 
 @dataclass
