@@ -9,6 +9,7 @@ from schemas.clock import Clock, SystemClock
 from schemas.errors import Undecodable
 from schemas.facts import Value
 from schemas.topics import (
+    ADJUSTMENTS,
     BREACHES,
     BY_NAME,
     CIRCUIT_CAPACITY,
@@ -30,7 +31,7 @@ from sinks.errors import Unavailable
 from sinks.kafka import Follower, RawRecord
 from sinks.settings import KafkaSettings
 
-LASTING = (CONNECTIONS, ENVELOPES, CIRCUIT_CAPACITY, BREACHES, FLOW_REPORTS)
+LASTING = (CONNECTIONS, ENVELOPES, CIRCUIT_CAPACITY, BREACHES, ADJUSTMENTS, FLOW_REPORTS)
 """What holds until something else is said, so its last word may be old: read from the beginning."""
 RECENT = (QUARTER_HOURS, COMPLIANCE, EVENTS, OUTBOUND, DELIVERIES, DEAD_LETTERS, INBOUND, COMMANDS)
 """What is shown for its news: read from two days back."""

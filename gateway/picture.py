@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
+from gateway.kept_forecasts import KeptForecasts
 from gateway.partner_timeline import Timelines
+from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, EnvelopePiece
 from schemas.compliance import Breach, Verdict
 from schemas.connection import Command, Connection, Event
@@ -24,6 +26,7 @@ KEEP_REASONS = 100
 KEEP_CHANGES = 96
 KEEP_CLOSED_BREACHES = 200
 KEEP_REPORTS = 7
+KEEP_ADJUSTMENTS = 500
 
 
 class RowKey(NamedTuple):
@@ -121,6 +124,8 @@ class Picture:
     events: tuple[Event, ...] = ()
     timelines: Timelines = field(default_factory=Timelines)
     commands: tuple[Command, ...] = ()
+    adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    forecasts: KeptForecasts = field(default_factory=lambda: KeptForecasts({}))
     inbound: tuple[Received, ...] = ()
     inbound_counts: dict[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: tuple[DeadLetter, ...] = ()
@@ -134,7 +139,7 @@ class Picture:
         shallow: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, dict | Timelines):
+            if isinstance(value, dict | Timelines | KeptForecasts):
                 shallow[each.name] = value.copy()
         return replace(self, **shallow)
 

@@ -12,6 +12,7 @@ from gateway.picture import Heartbeats, MessageLine, Picture, Received, Reported
 from gateway.provisional import KEEP_PROVISIONAL, forget_provisional, keep_provisional, take_provisional
 from gateway.redaction import clean
 from pipelines.records import Record
+from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock
 from schemas.compliance import Breach, Verdict
@@ -63,6 +64,8 @@ def fold(picture: Picture, record: Record) -> None:
                 picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
         case Command() as value:
             picture.commands = _newest(value, picture.commands, p.KEEP_COMMANDS)
+        case Adjustment() as value:
+            _adjustment(picture, value)
         case DeadLetter() as value:
             _dead_letter(picture, value)
         case FlowReport() as value:
@@ -165,8 +168,17 @@ def _inbound(picture: Picture, value: InboundMessage) -> None:
         beats = picture.heartbeats.get(value.partner_id, Heartbeats())
         picture.heartbeats[value.partner_id] = replace(beats, received_at=_later(beats.received_at, value.received_at))
         return
+    if value.action == Action.UPDATE_GROUP_CAPACITY_FORECAST:
+        picture.forecasts.take(value)
     line = Received(value.partner_id, value.action, value.request_id, value.correlation_id, value.group_id, value.received_at)
     picture.inbound = (line, *picture.inbound)[: p.KEEP_INBOUND]
+
+
+def _adjustment(picture: Picture, value: Adjustment) -> None:
+    known = picture.adjustments.pop(value.adjustment_id, None)
+    picture.adjustments[value.adjustment_id] = known if known is not None and known.revision >= value.revision else value
+    if len(picture.adjustments) > p.KEEP_ADJUSTMENTS:
+        del picture.adjustments[next(iter(picture.adjustments))]
 
 
 def _dead_letter(picture: Picture, value: DeadLetter) -> None:
