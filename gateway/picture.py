@@ -116,6 +116,7 @@ class Picture:
     rows: dict[RowKey, dict[datetime, QuarterHour]] = field(default_factory=dict)
     provisional: dict[RowKey, dict[datetime, QuarterHour]] = field(default_factory=dict)
     verdicts: dict[str, dict[tuple[datetime, Direction], Verdict]] = field(default_factory=dict)
+    phase_verdicts: dict[str, dict[tuple[datetime, Direction, Phase], Verdict]] = field(default_factory=dict)
     circuits: dict[str, tuple[CircuitCapacity, ...]] = field(default_factory=dict)
     breaches: dict[str, Breach] = field(default_factory=dict)
     messages: dict[str, MessageLine] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from schemas.intervals import QUARTER
 from schemas.oscp.v20 import Action
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage, Outcome
 from schemas.telemetry import QuarterHour
+from schemas.units import Phase
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ def forget(picture: Picture, before: datetime) -> None:
     forget_provisional(picture, before)
     for group_id, verdicts in list(picture.verdicts.items()):
         picture.verdicts[group_id] = {about: verdict for about, verdict in verdicts.items() if about[0] >= before}
+    for group_id, phased in list(picture.phase_verdicts.items()):
+        picture.phase_verdicts[group_id] = {part: verdict for part, verdict in phased.items() if part[0] >= before}
     for scope_id, line in list(picture.envelopes.items()):
         picture.envelopes[scope_id] = replace(line, pieces=tuple(piece for piece in line.pieces if piece.end > before))
 
@@ -116,6 +119,13 @@ def _quarter(picture: Picture, row: QuarterHour) -> None:
 
 
 def _verdict(picture: Picture, value: Verdict) -> None:
+    """Single conductors stand apart: what is asked about a quarter and direction is the whole connection's."""
+    if value.phase is not Phase.ALL:
+        phased = picture.phase_verdicts.get(value.group_id, {})
+        part = (value.quarter, value.direction, value.phase)
+        if part not in phased or value.revision >= phased[part].revision:
+            picture.phase_verdicts[value.group_id] = {**phased, part: value}
+        return
     verdicts = picture.verdicts.get(value.group_id, {})
     about = (value.quarter, value.direction)
     known = verdicts.get(about)

@@ -10,13 +10,13 @@ from gateway.picture import Picture, RowKey
 from gateway.projection import Projection, fold, forget
 from pipelines.records import Record, Unreadable
 from schemas.clock import FrozenClock
-from schemas.compliance import BreachState
+from schemas.compliance import BreachState, Verdict
 from schemas.connection import ConnectionState, InboundMessage
 from schemas.facts import Value
 from schemas.intervals import QUARTER
 from schemas.outbound import Outcome
 from schemas.telemetry import Level, QuarterHour
-from schemas.units import Direction
+from schemas.units import Direction, Phase
 from tests.gateway import story
 from tests.gateway.facts import NOW, connection, delivery, envelope, message, piece, record, row
 from tests.schemas.golden import example
@@ -45,6 +45,17 @@ def test_the_story_is_all_there() -> None:
     assert [change.available_import_w for change in picture.circuits["sceaux-feeder"]][:2] == [1100.0, 3500.0]
     assert picture.dead_letter_counts == {"unknown asset": 15, "not a finite number": 1}
     assert picture.verdicts["VEC-0001"][NOW.replace(hour=18, minute=0, second=0), Direction.IMPORT].verdict == "BREACHED"
+
+
+def test_verdicts_of_single_conductors_stand_apart_from_the_whole_connections() -> None:
+    whole = example("derms.compliance")
+    assert isinstance(whole, Verdict)
+    one, corrected = (whole.model_copy(update={"phase": Phase.ONE, "revision": revision, "used_wh": 1.0}) for revision in (1, 2))
+    picture = picture_of(whole, corrected, one)
+    assert list(picture.verdicts[whole.group_id].values()) == [whole]
+    assert picture.phase_verdicts[whole.group_id] == {(whole.quarter, whole.direction, Phase.ONE): corrected}
+    forget(picture, whole.quarter + QUARTER)
+    assert picture.phase_verdicts[whole.group_id] == {}
 
 
 def test_a_message_in_segments_is_one_message() -> None:
