@@ -5,31 +5,15 @@ from dataclasses import dataclass
 
 from markupsafe import escape
 
-from gateway.chart_plane import Drawing, Plane, Step
+from gateway.chart_bands import band_boxes
+from gateway.chart_plane import LETTER, WORDS, Box, Drawing, Plane, Step
 from gateway.svg import line, rect, text
 from gateway.wording import kw
 
-LETTER = 5.6
-"""How wide a letter of a label is, about."""
 NARROW_STEP = 24
 """A limit shorter than so much of the drawing's width is not named, unless it is the one in force."""
-WORDS, LINES, BARS = 1000.0, 100.0, 10.0
-"""How bad it is for a label to lie over other words, over a line, over a bar."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """Something that is drawn, from its upper left to its lower right, and how bad it is to cover it."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    cost: float
-
-    def meets(self, other: "_Box") -> bool:
-        """Whether the two share room."""
-        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+LINES, BARS = 100.0, 10.0
+"""How bad it is for a label to lie over a line, over a bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +27,10 @@ class _Way:
     def value(self, step: Step) -> float:
         """The step's limit in this direction, in W."""
         return (step.import_w if self.sign > 0 else step.export_w) or 0.0
+
+    def kind(self, step: Step) -> str:
+        """Why the step's limit holds in this direction."""
+        return step.kind if self.sign > 0 else step.export_kind or step.kind
 
     def runs(self) -> Iterator[tuple[Step, Step | None]]:
         """The steps in sight, each with the one it follows at once."""
@@ -67,7 +55,7 @@ def limits(plane: Plane, drawing: Drawing) -> Iterator[str]:
     for way in _ways(plane, drawing):
         for step, previous in way.runs():
             y = plane.y(way.sign * way.value(step))
-            yield line(plane.x(step.start), y, plane.x(step.end), y, f"limit {escape(step.kind)}")
+            yield line(plane.x(step.start), y, plane.x(step.end), y, f"limit {escape(way.kind(step))}")
             if previous is not None:
                 x = plane.x(step.start)
                 yield line(x, plane.y(way.sign * way.value(previous)), x, y, "limit riser")
@@ -96,10 +84,10 @@ def labels(plane: Plane, drawing: Drawing) -> Iterator[str]:
             if costs[best] >= BARS:
                 yield rect(place.left - 3, place.top - 1, place.right - place.left + 4, place.bottom - place.top + 2, "label-ground")
             yield text(place.left, place.bottom - 3, words, "limit-label", "start")
-            taken.append(_Box(place.left - 6, place.top, place.right + 6, place.bottom, WORDS))
+            taken.append(Box(place.left - 6, place.top, place.right + 6, place.bottom, WORDS))
 
 
-def _places(plane: Plane, drawing: Drawing, way: _Way, step: Step, room: float) -> Iterator[_Box]:
+def _places(plane: Plane, drawing: Drawing, way: _Way, step: Step, room: float) -> Iterator[Box]:
     """Where a step's label may stand, the best first: ahead of now, where no bars are, then along its line, then beside its end."""
     size = plane.size
     edge, floor = size.width - size.right, size.height - size.bottom
@@ -118,27 +106,28 @@ def _places(plane: Plane, drawing: Drawing, way: _Way, step: Step, room: float) 
         yield _box(right + 6, min(max(y + 4, size.top + 10), floor - 3), room)
 
 
-def _box(x: float, y: float, room: float) -> _Box:
+def _box(x: float, y: float, room: float) -> Box:
     """The box of words of width `room` whose base line begins at (x, y)."""
-    return _Box(x, y - 10, x + room, y + 3, WORDS)
+    return Box(x, y - 10, x + room, y + 3, WORDS)
 
 
-def _obstacles(plane: Plane, drawing: Drawing) -> Iterator[_Box]:
+def _obstacles(plane: Plane, drawing: Drawing) -> Iterator[Box]:
     """What labels should not cover: bars with their projections, the limits' lines and the line of now."""
+    yield from band_boxes(plane, drawing)
     zero = plane.y(0)
     for bar in drawing.bars:
         x, width = plane.bar(bar)
         top = plane.y(max(bar.import_w, bar.projected_import_w or 0.0))
         bottom = plane.y(-max(bar.export_w, bar.projected_export_w or 0.0))
         if bottom > top:
-            yield _Box(x, min(top, zero), x + width, max(bottom, zero), BARS)
+            yield Box(x, min(top, zero), x + width, max(bottom, zero), BARS)
     for way in _ways(plane, drawing):
         for step, previous in way.runs():
             x, y = plane.x(step.start), plane.y(way.sign * way.value(step))
-            yield _Box(x, y - 1, plane.x(step.end), y + 1, LINES)
+            yield Box(x, y - 1, plane.x(step.end), y + 1, LINES)
             if previous is not None:
                 before = plane.y(way.sign * way.value(previous))
-                yield _Box(x - 1, min(y, before), x + 1, max(y, before), LINES)
+                yield Box(x - 1, min(y, before), x + 1, max(y, before), LINES)
     if drawing.start <= drawing.now < drawing.end:
         now = plane.x(drawing.now)
-        yield _Box(now - 1, plane.size.top, now + 1, plane.size.height - plane.size.bottom, LINES / 2)
+        yield Box(now - 1, plane.size.top, now + 1, plane.size.height - plane.size.bottom, LINES / 2)

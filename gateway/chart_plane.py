@@ -12,6 +12,10 @@ from schemas.intervals import QUARTER, quarters
 HEADROOM = 1.12
 LIMIT_IN_SIGHT = 3.0
 """A limit more than so many times above all else leaves the drawing; an arrow says where it is."""
+LETTER = 5.6
+"""How wide a letter of a label is, about."""
+WORDS = 1000.0
+"""How bad it is for a label to lie over other words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,21 @@ NARROW = Size(380, 240, left=36, right=10)
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """Room that something takes, from its upper left to its lower right, and how bad it is to cover it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    cost: float
+
+    def meets(self, other: "Box") -> bool:
+        """Whether the two share room."""
+        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
     """One quarter hour. `look` is a class: measured, partial, breached, unclosed, running or risk; projected values for a running one."""
 
@@ -45,18 +64,33 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The limits of [start, end) in W; `kind` is a class: forecast, fallback, held, safe or operator."""
+    """The limits of [start, end) in W; `kind` is a class: forecast, fallback, held, safe, operator or rated. `export_kind` is that
+    of the export limit, where it is another."""
 
     start: datetime
     end: datetime
     import_w: float | None
     export_w: float | None
     kind: str
+    export_kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A breach: quarters [start, end) in one direction. `label` are the ways to say it in the drawing, the longest first; `words` say
+    it whole."""
+
+    start: datetime
+    end: datetime
+    exports: bool
+    label: Sequence[str]
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """All a scope's chart shows over [start, end). `missing` are past quarters of which nothing was measured."""
+    """All a scope's chart shows over [start, end). `missing` are past quarters of which nothing was measured. Export has its half
+    where something was exported, or always with `two_way`."""
 
     ident: str
     title: str
@@ -68,6 +102,8 @@ class Drawing:
     bars: Sequence[Bar]
     steps: Sequence[Step]
     missing: Sequence[datetime] = ()
+    bands: Sequence[Band] = ()
+    two_way: bool = False
 
 
 class Plane:
@@ -79,7 +115,8 @@ class Plane:
         given = max([0.0, *(max(bar.export_w, bar.projected_export_w or 0.0) for bar in drawing.bars)])
         sight = max(used, given) * LIMIT_IN_SIGHT or math.inf
         up = [step.import_w for step in drawing.steps if step.import_w is not None and step.import_w <= sight]
-        down = [step.export_w for step in drawing.steps if given and step.export_w is not None and step.export_w <= sight]
+        below = given or drawing.two_way
+        down = [step.export_w for step in drawing.steps if below and step.export_w is not None and step.export_w <= sight]
         self.low = -max([given, *down]) * HEADROOM
         self.high = max([used, *up]) * HEADROOM or (0.0 if self.low else 1000.0)
 

@@ -5,19 +5,18 @@ Import is drawn upwards and export downwards, in kW of mean power over each quar
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from markupsafe import Markup, escape
 
+from gateway.chart_bands import band_words, bands
 from gateway.chart_limits import labels, limits
 from gateway.chart_plane import WIDE, Bar, Drawing, Plane, Size
+from gateway.chart_time import time_axis
 from gateway.svg import line, rect, text, ticks
-from gateway.wording import clock_time, day, local
-from schemas.intervals import QUARTER, quarters
+from gateway.wording import clock_time
+from schemas.intervals import QUARTER
 from schemas.units import W_PER_KW
-
-LABEL_ROOM = 80
-"""How much of its width a drawing gives to each label of the time axis at least."""
 
 
 def scope_chart(drawing: Drawing, size: Size = WIDE) -> Markup:
@@ -27,37 +26,28 @@ def scope_chart(drawing: Drawing, size: Size = WIDE) -> Markup:
     parts = [
         f'<svg class="chart" viewBox="0 0 {size.width} {size.height}" role="img" aria-labelledby="{escape(ident)}-t {escape(ident)}-d">',
         f'<title id="{escape(ident)}-t">{escape(drawing.title)}</title><desc id="{escape(ident)}-d">{escape(drawing.words)}</desc>',
-        *_grid(plane, drawing),
+        *_grid(plane),
+        *bands(plane, drawing),
+        *time_axis(plane, drawing),
         *(_missing(plane, start) for start in drawing.missing),
         *_bars(plane, drawing.bars),
         *limits(plane, drawing),
         *_now(plane, drawing),
+        *band_words(plane, drawing),
         *labels(plane, drawing),
         "</svg>",
     ]
     return Markup("".join(parts))  # noqa: S704 - every text in it went through escape
 
 
-def _grid(plane: Plane, drawing: Drawing) -> Iterator[str]:
+def _grid(plane: Plane) -> Iterator[str]:
     size = plane.size
-    right, floor = size.width - size.right, size.height - size.bottom
-    hour = (right - size.left) * (timedelta(hours=1) / (drawing.end - drawing.start))
-    every = next((hours for hours in (1, 2, 3, 6) if hours * hour >= LABEL_ROOM), 12)
+    right = size.width - size.right
     for value in ticks(plane.low / W_PER_KW, plane.high / W_PER_KW):
         y = plane.y(value * W_PER_KW)
         yield line(size.left, y, right, y, "zero" if value == 0 else "grid")
         yield text(size.left - 7, y + 3.5, f"{abs(value):g}", "axis", "end")
     yield text(size.left - 7, size.top - 9, "kW", "axis unit", "end")
-    for instant in quarters(drawing.start, drawing.end + QUARTER):
-        here = local(instant, drawing.zone)
-        if here.minute == 0 and here.hour % every == 0 and instant <= drawing.end:
-            x = plane.x(instant)
-            yield line(x, floor, x, floor + 4, "tick")
-            if size.left + 8 <= x <= right - 8 or size.width > 500:
-                yield text(x, floor + 16, clock_time(instant, drawing.zone), "axis")
-            if here.hour == 0:
-                yield line(x, size.top, x, floor, "midnight")
-                yield text(x, floor + 29, day(instant, drawing.zone), "axis day")
 
 
 def _missing(plane: Plane, start: datetime) -> str:
@@ -87,5 +77,5 @@ def _now(plane: Plane, drawing: Drawing) -> Iterator[str]:
         return
     x, size = plane.x(drawing.now), plane.size
     yield line(x, size.top - 6, x, size.height - size.bottom, "now")
-    near_edge = x > size.width - size.right - 40
-    yield text(x, size.top - 9, f"now {clock_time(drawing.now, drawing.zone)}", "now-label", "end" if near_edge else "middle")
+    anchor = "end" if x > size.width - size.right - 40 else "start" if x < size.left + 40 else "middle"
+    yield text(x, size.top - 9, f"now {clock_time(drawing.now, drawing.zone)}", "now-label", anchor)

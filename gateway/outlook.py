@@ -1,10 +1,12 @@
 """What a scope's limit amounts to now, over a quarter, and next: pure, from the live picture (semantics 3, 4, 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from gateway.picture import Picture, RowKey, Timeline
+from gateway.picture import OPEN_STATES, Picture, RowKey, Timeline
+from gateway.scope_index import ScopeIndex
 from pipelines.rules.circuits import Available, CircuitTerms, Step, available
 from pipelines.rules.limits import FOREVER_MS, stretch_of
 from schemas.capacity import CircuitCapacity, EnvelopePiece
@@ -12,8 +14,8 @@ from schemas.compliance import Breach, Verdict
 from schemas.config import Configuration
 from schemas.intervals import QUARTER, QUARTER_S, overlap, quarter_of
 from schemas.telemetry import Level, QuarterHour
-from schemas.topology import Circuit, Scope
-from schemas.units import SECONDS_PER_HOUR, W_PER_KW, Direction, from_ms, to_ms
+from schemas.topology import Asset, Circuit, Group, Scope
+from schemas.units import SECONDS_PER_HOUR, W_PER_KW, Direction, Phase, from_ms, to_ms
 
 FOREVER = from_ms(FOREVER_MS)
 
@@ -59,6 +61,8 @@ def allowed_w(line: Timeline | None, quarter: datetime, direction: Direction) ->
     """The mean of the limit over the quarter in W; None if it is known for less than all of it (semantics 5)."""
     seconds, joules = 0.0, 0.0
     for piece in line.whole() if line else ():
+        if piece.end <= quarter or piece.start >= quarter + QUARTER:
+            continue
         limit = limit_of(piece, direction)
         shared = overlap(quarter, quarter + QUARTER, piece.start, piece.end).total_seconds()
         if limit is not None and shared:
@@ -98,11 +102,33 @@ class Outlook:
     config: Configuration
     scope: Scope
     now: datetime
+    shared: ScopeIndex | None = None
+    """What belongs to which scope, where it was found already."""
+
+    @cached_property
+    def index(self) -> ScopeIndex:
+        """What belongs to which scope."""
+        return self.shared or ScopeIndex(self.picture, self.config)
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """The groups bound to the scope."""
+        return self.index.groups(self.scope.id)
+
+    @property
+    def assets(self) -> Sequence[Asset]:
+        """The scope's assets."""
+        return self.index.assets(self.scope.id)
+
+    @property
+    def breaches(self) -> Sequence[Breach]:
+        """The scope's breaches that the picture keeps, newest first."""
+        return self.index.breaches(self.scope.id)
 
     @cached_property
     def group_id(self) -> str | None:
         """The group whose rows stand for the scope: the first of its groups that has any, else its first."""
-        groups = [group.group_id for group in self.config.groups if group.scope_id == self.scope.id]
+        groups = [group.group_id for group in self.groups]
         keys = {group: RowKey(Level.GROUP, group) for group in groups}
         measured = [group for group in groups if keys[group] in self.picture.rows or keys[group] in self.picture.provisional]
         return next(iter([*measured, *groups]), None)
@@ -136,6 +162,11 @@ class Outlook:
         """How a quarter was judged."""
         return self.picture.verdicts.get(self.group_id or "", {}).get((quarter, direction))
 
+    @property
+    def phase_verdicts(self) -> Sequence[Verdict]:
+        """The judgements of single conductors that the picture keeps."""
+        return [verdict for verdict in self.picture.verdicts.get(self.group_id or "", {}).values() if verdict.phase is not Phase.ALL]
+
     def standing(self, direction: Direction) -> Standing:
         """The running quarter. Without a provisional row for it nothing is projected."""
         if self.running is not None:
@@ -156,7 +187,7 @@ class Outlook:
     @property
     def open_breaches(self) -> list[Breach]:
         """The breaches of the scope that last."""
-        return [breach for breach in self.picture.open_breaches() if breach.scope_id == self.scope.id]
+        return [breach for breach in self.breaches if breach.state in OPEN_STATES]
 
 
 def keeps(config: Configuration, scope_id: str) -> bool:

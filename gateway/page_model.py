@@ -127,6 +127,7 @@ class CircuitCard:
 
     id: str
     name: str
+    scope_id: str
     scope: str
     import_now: str
     import_rated: str
@@ -137,24 +138,43 @@ class CircuitCard:
     since: When | None
     previous: str
     source: str
+    cause: str
     next_when: When | None
     next_words: str
 
 
 @dataclass(frozen=True, slots=True)
-class BreachRow:
-    """One breach."""
+class SentError:
+    """A compliance error that was made about a breach, and where it stands."""
 
+    id: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class BreachRow:
+    """One breach. `scope_id` is empty where the scope is not configured any more; `day` is the local date it began on."""
+
+    id: str
+    scope_id: str
     scope: str
+    partner_id: str
+    group_id: str
     direction: str
+    phase: str
     open: bool
     state: State
+    day: str
     since: When
     until: str
+    span: str
     quarters: str
     peak: str
     over: str
+    revision: int
     forecasts: str
+    forecast_ids: tuple[str, ...]
+    errors: tuple[SentError, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +222,9 @@ class Overview:
     flows: tuple[FlowLine, ...]
     partners: tuple[PartnerCard, ...]
     scopes: tuple[ScopeCard, ...]
+    more_scopes: int
     circuits: tuple[CircuitCard, ...]
+    more_circuits: int
     breaches: tuple[BreachRow, ...]
     messages: tuple[MessageRow, ...]
     events: tuple[EventRow, ...]

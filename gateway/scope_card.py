@@ -11,6 +11,7 @@ from gateway.chart_plane import NARROW, WIDE, window
 from gateway.charts import scope_chart
 from gateway.outlook import Outlook, Standing, allowed_w, used_w
 from gateway.page_model import AssetRow, LastQuarter, ScopeCard, State, TableRow, UnclosedQuarter
+from gateway.picture import RowKey
 from gateway.scope_drawing import NARROW_SPAN, WIDE_SPAN, chart_bars, drawing, kinds_of
 from gateway.svg import gauge
 from schemas.capacity import PieceKind
@@ -18,7 +19,7 @@ from schemas.compliance import Verdict, VerdictKind
 from schemas.intervals import QUARTER, quarter_of
 from schemas.telemetry import Level, QuarterHour
 from schemas.topology import Asset
-from schemas.units import Direction, mean_w
+from schemas.units import Direction, Phase, mean_w
 
 MAX_ASSETS = 12
 OTHER = {Direction.IMPORT: Direction.EXPORT, Direction.EXPORT: Direction.IMPORT}
@@ -49,12 +50,12 @@ def scope_card(outlook: Outlook) -> ScopeCard:
     kind = PieceKind.UNKNOWN if piece is None else piece.import_kind if way is Direction.IMPORT else piece.export_kind
     bars = chart_bars(outlook, zone)
     shown = drawing(outlook, zone, bars, WIDE_SPAN)
-    assets = [asset for asset in outlook.config.assets if asset.scope_id == scope.id]
+    assets = outlook.assets
     return ScopeCard(
         id=scope.id,
         name=scope.name or scope.id,
         zone=f"{say.zone_name(now, zone)} ({scope.time_zone})",
-        state=_state(outlook, found, other),
+        state=state_of(outlook),
         way=way.value.lower(),
         running_when=say.quarter(found.quarter, zone),
         projected=say.kw(found.projected_w) if found.projected_w is not None else "",
@@ -82,17 +83,19 @@ def _focus(outlook: Outlook) -> Direction:
     return Direction.EXPORT if row is not None and row.export_wh > row.import_wh else Direction.IMPORT
 
 
-def _state(outlook: Outlook, found: Standing, other: Standing) -> State:
+def state_of(outlook: Outlook) -> State:
+    """How the scope stands, in a word."""
     quarter = quarter_of(outlook.now)
     if outlook.open_breaches:
         return State("Over the limit", "bad")
+    running = [outlook.standing(direction) for direction in Direction]
     verdicts = [outlook.verdict(quarter, direction) for direction in Direction]
     unclosed = [outlook.standing_of(row, direction) for row in outlook.unclosed for direction in Direction]
-    if any(each.over for each in (found, other, *unclosed)) or any(verdict is not None and verdict.at_risk for verdict in verdicts):
+    if any(each.over for each in (*running, *unclosed)) or any(verdict is not None and verdict.at_risk for verdict in verdicts):
         return State("At risk", "risk")
     if not any(start >= quarter - RECENT for start in (*outlook.rows, *outlook.provisional)):
         return State("No readings", "quiet")
-    if found.limit_w is None and other.limit_w is None:
+    if all(each.limit_w is None for each in running):
         return State("Limit not known", "quiet")
     return State("Within the limit", "good")
 
@@ -171,7 +174,8 @@ def _table_row(outlook: Outlook, row: QuarterHour, zone: ZoneInfo, imported: Sta
 
 
 def _asset_row(outlook: Outlook, asset: Asset, zone: ZoneInfo) -> AssetRow:
-    rows = [rows for key, rows in outlook.picture.rows.items() if key.level is Level.ASSET and key.id == asset.id]
+    known = (outlook.picture.rows.get(RowKey(Level.ASSET, asset.id, phase)) for phase in Phase)
+    rows = [rows for rows in known if rows]
     start = max((start for each in rows for start in each), default=None)
     role = "connection meter" if asset.connection_meter else ""
     if start is None:
@@ -194,6 +198,6 @@ def _empty(outlook: Outlook) -> str:
         return "No capacity group is bound to this scope. Add one under groups: in the configuration and apply it with derms config apply."
     if outlook.rows or outlook.provisional or outlook.line:
         return ""
-    if not any(asset.scope_id == outlook.scope.id for asset in outlook.config.assets):
+    if not outlook.assets:
         return "No asset belongs to this scope. Add some under assets: in the configuration and apply it with derms config apply."
     return "No readings yet. Produce them to derms.telemetry, post them to /api/v1/telemetry, or try derms telemetry replay FILE."

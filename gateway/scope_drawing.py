@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from gateway import wording as say
 from gateway.chart_plane import Bar, Drawing, Step, fitted, window
 from gateway.outlook import Outlook, used_w
+from schemas.capacity import EnvelopePiece
 from schemas.compliance import VerdictKind
 from schemas.intervals import quarter_of, quarters
 from schemas.telemetry import QuarterHour
@@ -24,10 +25,7 @@ EXPLAINED = ("partial", "breached", "unclosed")
 def drawing(outlook: Outlook, zone: ZoneInfo, bars: Sequence[Bar], span: tuple[timedelta, timedelta]) -> Drawing:
     """The scope's chart over at most `span` before and after now."""
     start, end = window(outlook.now, *span)
-    steps = [
-        Step(piece.start, piece.end, piece.import_limit_w, piece.export_limit_w, piece.kind.value.lower())
-        for piece in (outlook.line.whole() if outlook.line else ())
-    ]
+    steps = [limits_of(piece) for piece in (outlook.line.whole() if outlook.line else ()) if piece.end > start and piece.start < end]
     start, end = fitted(start, end, _first(start, end, bars, steps), zone, LEAST_SPAN)
     shown = [bar for bar in bars if start <= bar.start < end]
     measured = {bar.start for bar in shown}
@@ -39,6 +37,12 @@ def drawing(outlook: Outlook, zone: ZoneInfo, bars: Sequence[Bar], span: tuple[t
     )
     title = f"{outlook.scope.name or outlook.scope.id}: mean power of each quarter hour against its limit"
     return Drawing(f"chart-{outlook.scope.id}", title, words, zone, start, end, outlook.now, shown, steps, missing)
+
+
+def limits_of(piece: EnvelopePiece) -> Step:
+    """A piece of an envelope as it is drawn."""
+    kinds = piece.import_kind.value.lower(), piece.export_kind.value.lower()
+    return Step(piece.start, piece.end, piece.import_limit_w, piece.export_limit_w, *kinds)
 
 
 def _first(start: datetime, end: datetime, bars: Sequence[Bar], steps: Sequence[Step]) -> datetime | None:
