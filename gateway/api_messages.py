@@ -1,19 +1,15 @@
-"""What went out and came in, what could not be used, and what operators asked (semantics 7, 8)."""
+"""What went out and came in, and what could not be used (semantics 7, 8)."""
 
-import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
 
-from gateway.api_body import Problem, json_body, takes
+from gateway.api_body import Problem
 from gateway.api_common import Items
-from gateway.desk import Actor, AtDesk, Reader
-from gateway.orders import CommandView, command_view, order
+from gateway.desk import AtDesk, Reader
 from gateway.picture import MessageLine
 from gateway.redaction import clean, shown
-from schemas.connection import CommandKind
-from schemas.oscp.v20 import AdjustGroupCapacityForecast, ForecastedBlock, ForecastType, GroupCapacityComplianceError
 from schemas.outbound import Delivery, Outcome
 from schemas.units import Instant
 
@@ -72,29 +68,6 @@ class ReceivedView(BaseModel):
     correlation_id: str | None
     group_id: str | None
     received_at: Instant
-
-
-class AdjustRequest(BaseModel):
-    """A wish for another capacity: OSCP's AdjustGroupCapacityForecast, and for whom."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    partner_id: str
-    group_id: str
-    type: ForecastType
-    forecasted_blocks: list[ForecastedBlock] = Field(min_length=1)
-
-
-class ComplianceErrorRequest(BaseModel):
-    """That a forecast cannot be met: OSCP's GroupCapacityComplianceError, for whom, and the forecast's X-Request-ID."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    partner_id: str
-    group_id: str
-    forecast: str = Field(min_length=1)
-    message: str = Field(min_length=1)
-    forecasted_blocks: Annotated[list[ForecastedBlock], Field(min_length=1)] | None = None
 
 
 def message_fields(line: MessageLine) -> dict[str, Any]:
@@ -187,29 +160,3 @@ async def list_dead_letters(_: Reader, desk: AtDesk, limit: Limit = 100) -> Dead
         for letter in picture.dead_letters[:limit]
     ]
     return DeadLetters(items=views, counts=dict(picture.dead_letter_counts))
-
-
-@router.get("/commands", tags=["commands"])
-async def list_commands(_: Reader, desk: AtDesk, limit: Limit = 100) -> Items[CommandView]:
-    """The last 100 requests of operators, newest first."""
-    return Items(items=[command_view(command) for command in desk.pictures.current().commands[:limit]])
-
-
-@router.post("/commands/adjust", status_code=202, tags=["commands"], openapi_extra=takes(AdjustRequest))
-async def adjust(
-    caller: Actor, desk: AtDesk, body: Annotated[AdjustRequest, Depends(json_body(AdjustRequest, strict=False))]
-) -> CommandView:
-    """Ask the partner for another capacity (semantics 7.4)."""
-    message = AdjustGroupCapacityForecast(group_id=body.group_id, type=body.type, forecasted_blocks=body.forecasted_blocks)
-    payload = message.model_dump_json(exclude_none=True, exclude={"group_id"})
-    return await order(desk, caller, body.partner_id, CommandKind.ADJUST, group_id=body.group_id, payload=payload)
-
-
-@router.post("/commands/compliance-error", status_code=202, tags=["commands"], openapi_extra=takes(ComplianceErrorRequest))
-async def compliance_error(
-    caller: Actor, desk: AtDesk, body: Annotated[ComplianceErrorRequest, Depends(json_body(ComplianceErrorRequest, strict=False))]
-) -> CommandView:
-    """Tell the partner that a forecast cannot be met (semantics 7.4)."""
-    plain = body.model_dump(mode="json", include={"message", "forecasted_blocks"}, exclude_none=True)
-    payload = json.dumps({"forecast": body.forecast, **json.loads(GroupCapacityComplianceError.model_validate(plain).wire())})
-    return await order(desk, caller, body.partner_id, CommandKind.COMPLIANCE_ERROR, group_id=body.group_id, payload=payload)

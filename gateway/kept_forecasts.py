@@ -94,8 +94,9 @@ class KeptForecasts:
 
 def _type_of(body: str) -> str | None:
     """The forecast's type without reading all of it, as nearly always; None for what is no forecast."""
-    found = set(_TYPE.findall(body))
-    if len(found) == 1 and (only := found.pop()) in ForecastType.__members__:
+    found: set[str] = set(_TYPE.findall(body))
+    only = found.pop() if len(found) == 1 else ""
+    if only in ForecastType.__members__:
         return only
     try:
         return UpdateGroupCapacityForecast.model_validate_json(body).type.value

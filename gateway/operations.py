@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from gateway import api_config, api_measured, api_messages, api_partners, api_scopes, api_status, health, metrics, pages
+from gateway import api_asked, api_config, api_measured, api_messages, api_partners, api_scopes, api_status, health, metrics, pages
 from gateway.api_body import Problem, field_errors, taken_schemas
 from gateway.auth import Operators
 from gateway.desk import Appender, Configurations, Connections, Desk, Pictures, Reader, Secrets
@@ -75,7 +75,7 @@ def operations_app(
         attribution=attribution,
     )
     api = APIRouter(prefix=API)
-    for part in (api_partners, api_scopes, api_measured, api_messages, api_config, api_status):
+    for part in (api_partners, api_scopes, api_measured, api_messages, api_asked, api_config, api_status):
         api.include_router(part.router)
     api.add_api_route("/openapi.json", _openapi_of(app), methods=["GET"], include_in_schema=False)
     for router in (api, health.router, metrics.router, pages.router):
