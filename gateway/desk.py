@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from gateway.auth import Operators, Right
 from gateway.guard import Caller, demand, demand_own_page, identify
+from gateway.past import Past
 from gateway.picture import Picture
 from gateway.readiness import Check, Readiness
 from gateway.sessions import Sealer, Sessions, SignInLinks
@@ -82,6 +83,7 @@ class Desk:
     checks: Mapping[str, Check] = field(default_factory=dict)
     processes: Callable[[], Mapping[str, Any]] | None = None
     attribution: str | None = None
+    past: Past | None = None
     readiness: Readiness = field(default_factory=Readiness)
     applying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the configuration is changed: one change at a time is compared with what holds."""

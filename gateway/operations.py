@@ -17,6 +17,7 @@ from gateway.api_body import Problem, field_errors, taken_schemas
 from gateway.auth import Operators
 from gateway.desk import Appender, Configurations, Connections, Desk, Pictures, Reader, Secrets
 from gateway.guard import SECURITY_HEADERS, Denied, Guard
+from gateway.past import Past
 from gateway.problems import problem
 from gateway.readiness import Check
 from gateway.sessions import Sessions, SignInLinks
@@ -45,6 +46,7 @@ def operations_app(
     checks: Mapping[str, Check] | None = None,
     processes: Callable[[], Mapping[str, Any]] | None = None,
     attribution: str | None = None,
+    past: Past | None = None,
     hosts: Collection[str] = (),
     wall: Clock | None = None,
 ) -> FastAPI:
@@ -53,8 +55,9 @@ def operations_app(
     `projection` is the live picture; `config` and `config_changes` the configuration and the items it was made of;
     `connections` and `secrets` serve tokens; `appender` takes commands, configuration and telemetry to Kafka.
     `checks` are asked for `/health/ready` by name, beside `broker`, which reads `connections` to its end; `processes`
-    says what runs, for the status. `attribution` is shown where the numbers of its data are. `hosts` are names the
-    listener answers to besides loopback. `wall` times sessions (default: the system's clock; never the scaled one).
+    says what runs, for the status. `attribution` is shown where the numbers of its data are. `past` is asked for
+    days the picture no longer holds, where there is a history. `hosts` are names the listener
+    answers to besides loopback. `wall` times sessions (default: the system's clock; never the scaled one).
     """
     ticking = wall or SystemClock()
     app = FastAPI(title="Vector DERMS operations", version="1", docs_url=None, redoc_url=None, openapi_url=None)
@@ -73,6 +76,7 @@ def operations_app(
         checks={"broker": lambda: connections.catch_up(BROKER_WITHIN_S), **(checks or {})},
         processes=processes,
         attribution=attribution,
+        past=past,
     )
     api = APIRouter(prefix=API)
     for part in (api_partners, api_scopes, api_measured, api_messages, api_asked, api_config, api_status):

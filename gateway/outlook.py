@@ -15,7 +15,7 @@ from schemas.config import Configuration
 from schemas.intervals import QUARTER, QUARTER_S, overlap, quarter_of
 from schemas.telemetry import Level, QuarterHour
 from schemas.topology import Asset, Circuit, Group, Scope
-from schemas.units import SECONDS_PER_HOUR, W_PER_KW, Direction, Phase, from_ms, to_ms
+from schemas.units import SECONDS_PER_HOUR, W_PER_KW, Direction, from_ms, to_ms
 
 FOREVER = from_ms(FOREVER_MS)
 
@@ -165,7 +165,7 @@ class Outlook:
     @property
     def phase_verdicts(self) -> Sequence[Verdict]:
         """The judgements of single conductors that the picture keeps."""
-        return [verdict for verdict in self.picture.verdicts.get(self.group_id or "", {}).values() if verdict.phase is not Phase.ALL]
+        return list(self.picture.phase_verdicts.get(self.group_id or "", {}).values())
 
     def standing(self, direction: Direction) -> Standing:
         """The running quarter. Without a provisional row for it nothing is projected."""

@@ -14,6 +14,7 @@ from gateway.following import Following
 from gateway.listener import OPERATIONS_REFUSALS, OSCP_HEADERS, OSCP_REFUSALS, Listener
 from gateway.operations import operations_app
 from gateway.oscp_v20 import oscp_app
+from gateway.past import AskedHistory, Client
 from gateway.places import room_for
 from gateway.process_report import processes_of
 from gateway.proxies import networks
@@ -25,6 +26,7 @@ from sinks.errors import Misconfigured
 from sinks.kafka import AsyncAppender
 
 READY_WITHIN_S = 20.0
+HISTORY_WITHIN_S = 5
 SWITCH_S = 0.0005
 """So long a thread that follows Kafka may go on while a request waits; Python's usual 5 ms would be the slowest answers' time."""
 
@@ -65,6 +67,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
             checks={"live picture": following.check},
             processes=_processes(settings.data),
             attribution=settings.attribution,
+            past=_past(settings),
             hosts=gateway.operations_hosts,
         )
         trusted = networks(gateway.trusted_proxies)
@@ -101,6 +104,19 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
         for part in parts:
             part.stop()
         appender.close()
+
+
+def _past(settings: Settings) -> AskedHistory | None:
+    """The history, where there is one; its client is only loaded once it is asked."""
+    if not settings.clickhouse.url:
+        return None
+
+    def connect() -> Client:
+        from sinks.clickhouse.client import connected
+
+        return connected(settings.clickhouse, timeout_s=HISTORY_WITHIN_S)
+
+    return AskedHistory(connect)
 
 
 def _processes(data: Path | None) -> Callable[[], Mapping[str, Any]]:

@@ -41,6 +41,7 @@ INSERT_SETTINGS = {
     # A producer's clock may be wrong by decades, and one reading must not stop the line.
     "max_partitions_per_insert_block": "0",
 }
+ANSWER_WITHIN_S = 300
 QUERY_SETTINGS = {"max_execution_time": "60"}
 _TRY_AGAIN = frozenset({159, 202, 209, 210, 241, 242, 243, 252, 394, 425, 999})
 """Server error codes that pass: time-outs, network, memory, no space, too many queries or parts."""
@@ -158,8 +159,10 @@ def _open_server(settings: ClickHouseSettings) -> Store:
     return Store(connect(settings.database), settings.database, None)
 
 
-def client_of(url: str, *, database: str | None = "derms", user: str = "default", password: str = "") -> Client:
-    """A clickhouse-connect client of a ClickHouse HTTP address, embedded or server; aware datetimes.
+def client_of(
+    url: str, *, database: str | None = "derms", user: str = "default", password: str = "", timeout_s: int = ANSWER_WITHIN_S
+) -> Client:
+    """A clickhouse-connect client of a ClickHouse HTTP address, embedded or server; aware datetimes. `timeout_s` (wall) is for an answer.
 
     Raises `Misconfigured` for an address that is none, `Unavailable` when nothing answers there.
     """
@@ -175,6 +178,8 @@ def client_of(url: str, *, database: str | None = "derms", user: str = "default"
             username=user,
             password=password,
             tz_mode="aware",
+            connect_timeout=min(10, timeout_s),
+            send_receive_timeout=timeout_s,
             # Concurrent use and retries must not depend on a session that lives on the server.
             autogenerate_session_id=False,
         )
@@ -184,9 +189,10 @@ def client_of(url: str, *, database: str | None = "derms", user: str = "default"
         raise translated(error) from error
 
 
-def connected(settings: ClickHouseSettings, url: str = "") -> Client:
+def connected(settings: ClickHouseSettings, url: str = "", timeout_s: int = ANSWER_WITHIN_S) -> Client:
     """A client of the history at `url` (default: that of the settings), with the settings' credentials. Raises as `client_of`."""
-    return client_of(url or settings.url, database=settings.database, user=settings.user, password=settings.password.get_secret_value())
+    password = settings.password.get_secret_value()
+    return client_of(url or settings.url, database=settings.database, user=settings.user, password=password, timeout_s=timeout_s)
 
 
 def _open_embedded(path: Path, database: str) -> Store:
