@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +16,22 @@ class Value(BaseModel):
     """A frozen message or part of one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+V = TypeVar("V", bound=Value)
+
+
+def made(model: type[V], **fields: Any) -> V:
+    """A value whose fields, all of them, are known to be right: as its constructor would make it, in a quarter of the time.
+
+    For where values are made by the thousand from others that were checked; nothing is checked here.
+    """
+    found = model.__new__(model)
+    for name, value in (
+        ("__dict__", fields), ("__pydantic_fields_set__", set(fields)), ("__pydantic_extra__", None), ("__pydantic_private__", None),
+    ):  # fmt: skip
+        object.__setattr__(found, name, value)
+    return found
 
 
 class Fact(Value):

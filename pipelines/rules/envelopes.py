@@ -4,24 +4,24 @@ Knows no protocol: forecasts arrive as `CapacityForecast`, connections as presen
 function of what is known, so time alone never makes a revision; news does, from the first instant it changes anything.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import NamedTuple
 
 from pipelines.records import Out, Tick
 from pipelines.rules import in_force
 from pipelines.rules.circuits import Plan
-from pipelines.rules.in_force import Ladder, Link
-from pipelines.rules.limits import Stretch, first_difference, piece_of, within
+from pipelines.rules.kept import Kept, kept, schedule_of
+from pipelines.rules.ladder import Course, Ladder, Link, of_group
+from pipelines.rules.limits import Stretch, piece_of, within
 from pipelines.rules.schedules import Origin, Schedule, from_receipt, lowest, pruned, splice
 from pipelines.rules.scope_items import OPERATOR, Item, Linked, ScopeTerms, Spoken
 from schemas.capacity import CapacityForecast, LimitType, OperatingEnvelope
 from schemas.connection import Event, Severity, SubjectKind
-from schemas.facts import derived_id
+from schemas.facts import derived_id, made
 from schemas.topics import ENVELOPES, EVENTS
-from schemas.units import Phase, from_ms, to_ms
+from schemas.units import Direction, Phase, from_ms, to_ms, whole_ms
 
 REPEATS_KNOWN_MS = timedelta(days=7) // timedelta(milliseconds=1)
 """How long a forecast is recognised when it comes again (semantics 6.6)."""
@@ -33,15 +33,21 @@ LINKS_KEPT_MS = timedelta(days=7) // timedelta(milliseconds=1)
 """How long it is remembered when a partner was away."""
 
 
-Courses = dict[Phase, list[Stretch]]
-
-
 class ScheduleKey(NamedTuple):
     """Who says what about which conductor."""
 
     source_id: str
     type: LimitType
     phase: Phase
+
+
+Way = tuple[Direction, Phase]
+
+_TYPES = {
+    Direction.IMPORT: (LimitType.IMPORT, LimitType.FALLBACK_IMPORT),
+    Direction.EXPORT: (LimitType.EXPORT, LimitType.FALLBACK_EXPORT),
+}
+"""What limits a direction while the partner is there, and while it is away."""
 
 
 @dataclass
@@ -52,7 +58,7 @@ class EnvelopeState:
     revision: int = 0
     newest_ms: int = 0
     terms: ScopeTerms | None = None
-    schedules: dict[ScheduleKey, Schedule] = field(default_factory=dict)
+    schedules: dict[ScheduleKey, Kept] = field(default_factory=dict)
     links: dict[str, list[Link]] = field(default_factory=dict)
     origins: dict[tuple[str, str, str], Origin] = field(default_factory=dict)
 
@@ -72,15 +78,18 @@ class EnvelopeRule:
         # What is older than is remembered stays as it was, also when a voice is heard that far behind the others.
         instant_ms = max(item.instant_ms, state.newest_ms - PAST_KEPT_MS)
         state.newest_ms = max(state.newest_ms, instant_ms)
-        before = courses(state, instant_ms)
+        concerned = _concerned(state, item)
+        before = {way: _course(state, *way) for way in concerned}
         yield from _oddities(state, item, _learn(state, item), now)
-        after = courses(state, instant_ms)
-        effective_ms = _first_change(before, after, instant_ms)
-        if effective_ms is not None:
-            state.revision += 1
-            yield Out(ENVELOPES, state.scope_id, _envelope(state, after, effective_ms, item.event_id, now))
+        after = {way: _course(state, *way) for way in concerned}
+        changes = (in_force.first_change(before[way], after[way], instant_ms) for way in concerned)
+        effective_ms = min((change for change in changes if change is not None), default=None)
         if effective_ms is not None or item.terms != terms:
-            yield Plan(state.scope_id, item.terms.circuit, instant_ms, tuple(after[Phase.ALL]), item.event_id)
+            found = _stretches(state, after, instant_ms)
+            if effective_ms is not None:
+                state.revision += 1
+                yield Out(ENVELOPES, state.scope_id, _envelope(state, found, effective_ms, item.event_id, now))
+            yield Plan(state.scope_id, item.terms.circuit, instant_ms, tuple(found[Phase.ALL]), item.event_id)
         _forget(state, item)
 
     def due(self, state: EnvelopeState) -> datetime | None:
@@ -88,32 +97,55 @@ class EnvelopeRule:
         return None
 
 
-def courses(state: EnvelopeState, from_ms: int) -> Courses:
-    """What limits the scope from `from_ms` to the end of what is known, by phase; ALL is always there."""
-    terms = state.terms or ScopeTerms()
+def _phases(state: EnvelopeState) -> dict[Phase, None]:
+    """Those that somebody has spoken about, in that order; ALL always is the first."""
+    return {Phase.ALL: None, **dict.fromkeys(key.phase for key in state.schedules)}
+
+
+def _concerned(state: EnvelopeState, item: Item) -> list[Way]:
+    """About what the item may say something new: what it is silent about is not worked out twice."""
+    if not isinstance(item, Spoken) or item.terms != state.terms:
+        phases: Iterable[Phase] = _phases(state)
+        directions: Iterable[Direction] = Direction
+        if isinstance(item, Spoken):
+            phases = {**_phases(state), **dict.fromkeys(block.phase for block in item.forecast.blocks)}
+    else:
+        phases = dict.fromkeys(block.phase for block in item.forecast.blocks)
+        directions = [direction for direction in Direction if item.forecast.type in _TYPES[direction]]
+    return [(direction, phase) for phase in phases for direction in directions]
+
+
+def _stretches(state: EnvelopeState, courses: Mapping[Way, Course], from_ms: int) -> dict[Phase, list[Stretch]]:
+    """What limits the scope from `from_ms` to the end of what is known, by phase; `courses` are those already worked out."""
     found = {}
-    for phase in {Phase.ALL: None, **dict.fromkeys(key.phase for key in state.schedules)}:
-        imports = _course(state, terms, LimitType.IMPORT, LimitType.FALLBACK_IMPORT, phase)
-        exports = _course(state, terms, LimitType.EXPORT, LimitType.FALLBACK_EXPORT, phase)
+    for phase in _phases(state):
+        ways = (Direction.IMPORT, phase), (Direction.EXPORT, phase)
+        imports, exports = (courses[way] if way in courses else _course(state, *way) for way in ways)
         found[phase] = in_force.stretches(imports, exports, from_ms)
     return found
 
 
-def _course(state: EnvelopeState, terms: ScopeTerms, normal: LimitType, fallback: LimitType, phase: Phase) -> in_force.Course:
+def _course(state: EnvelopeState, direction: Direction, phase: Phase) -> Course:
+    """What limits one direction and phase, whoever says so."""
+    normal, fallback = _TYPES[direction]
     said = []
-    for group in terms.groups:
-        safe_w = group.safe_import_w if normal is LimitType.IMPORT else group.safe_export_w
-        course = in_force.of_group(
-            state.schedules.get(ScheduleKey(group.group_id, normal, phase), []),
-            state.schedules.get(ScheduleKey(group.group_id, fallback, phase), []),
+    for group in state.terms.groups if state.terms else ():
+        safe_w = group.safe_import_w if direction is Direction.IMPORT else group.safe_export_w
+        course = of_group(
+            _schedule(state, ScheduleKey(group.group_id, normal, phase)),
+            _schedule(state, ScheduleKey(group.group_id, fallback, phase)),
             state.links.get(group.partner_id, []),
             Ladder(group.hold_ms, safe_w if phase is Phase.ALL else None),
         )
         said.append(course if group.keep else in_force.silent_when_unknown(course))
     # Last: where both are equal the forecast holds, whose breach the partner is told (semantics 7.3).
-    if (own := state.schedules.get(ScheduleKey(OPERATOR, normal, phase))) is not None:
+    if own := _schedule(state, ScheduleKey(OPERATOR, normal, phase)):
         said.append(in_force.of_operator(own))
     return in_force.lowest_of(said)
+
+
+def _schedule(state: EnvelopeState, key: ScheduleKey) -> Schedule:
+    return schedule_of(one) if (one := state.schedules.get(key)) is not None else []
 
 
 def _learn(state: EnvelopeState, item: Item) -> tuple[str, ...]:
@@ -148,7 +180,7 @@ def _spoken(state: EnvelopeState, forecast: CapacityForecast) -> tuple[str, ...]
         if overlapping:
             odd.append(f"blocks of forecast {forecast.cause} of {forecast.source_id} overlap; where they do, the lower limit counts")
         key = ScheduleKey(forecast.source_id, forecast.type, phase)
-        state.schedules[key] = splice(state.schedules.get(key, []), from_receipt(newer))
+        state.schedules[key] = kept(splice(_schedule(state, key), from_receipt(newer)))
     return tuple(odd)
 
 
@@ -167,21 +199,18 @@ def _oddities(state: EnvelopeState, item: Item, odd: tuple[str, ...], now: datet
         yield Out(EVENTS, state.scope_id, event)
 
 
-def _first_change(before: Mapping[Phase, list[Stretch]], after: Mapping[Phase, list[Stretch]], from_ms: int) -> int | None:
-    changes = (first_difference(before.get(phase, []), after.get(phase, []), from_ms) for phase in {**before, **after})
-    return min((change for change in changes if change is not None), default=None)
-
-
-def _envelope(state: EnvelopeState, found: Courses, effective_ms: int, cause_id: str, now: datetime) -> OperatingEnvelope:
-    pieces = chain.from_iterable((piece_of(stretch, phase) for stretch in within(found[phase], effective_ms)) for phase in found)
-    return OperatingEnvelope(
+def _envelope(
+    state: EnvelopeState, found: Mapping[Phase, list[Stretch]], effective_ms: int, cause_id: str, now: datetime
+) -> OperatingEnvelope:
+    return made(
+        OperatingEnvelope,
         event_id=derived_id("envelope", state.scope_id, state.revision, cause_id),
-        at=now,
+        at=whole_ms(now),
         cause_id=cause_id,
         scope_id=state.scope_id,
         revision=state.revision,
         effective_at=from_ms(effective_ms),
-        pieces=list(pieces),
+        pieces=[piece_of(stretch, phase) for phase in found for stretch in within(found[phase], effective_ms)],
     )
 
 
@@ -191,7 +220,7 @@ def _forget(state: EnvelopeState, item: Item) -> None:
         source_id = item.forecast.source_id
         hold_ms = max((group.hold_ms for group in item.terms.groups), default=0)
         for key in [key for key in state.schedules if key.source_id == source_id]:
-            state.schedules[key] = pruned(state.schedules[key], item.instant_ms - max(PAST_KEPT_MS, hold_ms))
+            state.schedules[key] = kept(pruned(_schedule(state, key), item.instant_ms - max(PAST_KEPT_MS, hold_ms)))
         old = [
             known
             for known, origin in state.origins.items()

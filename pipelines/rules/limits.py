@@ -4,12 +4,12 @@ Instants are milliseconds since 1970 UTC, powers W. A list of stretches is in or
 where it says nothing, nothing is known.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from schemas.capacity import EnvelopePiece, PieceKind
+from schemas.facts import made
 from schemas.units import Direction, Phase, from_ms, to_ms
 
 FOREVER_MS = to_ms(datetime(2200, 1, 1, tzinfo=UTC))
@@ -44,7 +44,8 @@ def piece_of(stretch: Stretch, phase: Phase) -> EnvelopePiece:
     """The stretch as a piece of an `OperatingEnvelope`."""
     imports, exports = stretch.imports, stretch.exports
     first = imports or exports
-    return EnvelopePiece(
+    return made(
+        EnvelopePiece,
         start=from_ms(stretch.start_ms),
         end=from_ms(stretch.end_ms),
         import_limit_w=imports.watts if imports else None,
@@ -69,7 +70,9 @@ def stretch_of(piece: EnvelopePiece) -> Stretch:
 def within(stretches: Iterable[Stretch], start_ms: int, end_ms: int = FOREVER_MS) -> list[Stretch]:
     """What the stretches say about [start_ms, end_ms)."""
     return [
-        stretch._replace(start_ms=max(stretch.start_ms, start_ms), end_ms=min(stretch.end_ms, end_ms))
+        stretch
+        if stretch.start_ms >= start_ms and stretch.end_ms <= end_ms
+        else stretch._replace(start_ms=max(stretch.start_ms, start_ms), end_ms=min(stretch.end_ms, end_ms))
         for stretch in stretches
         if stretch.end_ms > start_ms and stretch.start_ms < end_ms
     ]
@@ -78,22 +81,3 @@ def within(stretches: Iterable[Stretch], start_ms: int, end_ms: int = FOREVER_MS
 def replaced(timeline: Sequence[Stretch], effective_ms: int, newer: Iterable[Stretch]) -> list[Stretch]:
     """The timeline with everything from `effective_ms` on said anew; what was before stays as it was (semantics 3.4)."""
     return [*within(timeline, 0, effective_ms), *within(newer, effective_ms)]
-
-
-def first_difference(one: Sequence[Stretch], other: Sequence[Stretch], from_ms: int) -> int | None:
-    """The earliest instant at or after `from_ms` about which the two do not say the same; None if they agree."""
-    marks = {from_ms, *(mark for stretch in (*one, *other) for mark in stretch[:2] if mark > from_ms)}
-    said = [_Lookup(one), _Lookup(other)]
-    return next((mark for mark in sorted(marks) if said[0].at(mark) != said[1].at(mark)), None)
-
-
-class _Lookup:
-    def __init__(self, stretches: Sequence[Stretch]) -> None:
-        self._stretches = stretches
-        self._starts = [stretch.start_ms for stretch in stretches]
-
-    def at(self, instant_ms: int) -> tuple[Limit | None, Limit | None]:
-        index = bisect_right(self._starts, instant_ms) - 1
-        if index < 0 or self._stretches[index].end_ms <= instant_ms:
-            return None, None
-        return self._stretches[index].imports, self._stretches[index].exports

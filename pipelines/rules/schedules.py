@@ -4,8 +4,9 @@ A schedule is a list of spans in order of time and without overlap. Instants are
 """
 
 import math
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
 from typing import NamedTuple
@@ -43,7 +44,7 @@ def lowest(blocks: Iterable[CapacityBlock], origin: Origin) -> tuple[Schedule, b
 
     A block without limit becomes a span that is `LIFTED`; where it overlaps a limit, the limit wins.
     """
-    ends = ((to_ms(block.start), min(to_ms(block.end), FOREVER_MS), LIFTED if block.limit_w is None else block.limit_w) for block in blocks)
+    ends = ((to_ms(block.start), min(to_ms(block.end), FOREVER_MS), _watts(block.limit_w)) for block in blocks)
     spans = sorted(Span(start, end, limit, origin) for start, end, limit in ends if start < end)
     if all(one.end_ms <= other.start_ms for one, other in pairwise(spans)):
         return merged(spans), False
@@ -64,16 +65,21 @@ def lowest(blocks: Iterable[CapacityBlock], origin: Origin) -> tuple[Schedule, b
 
 def splice(older: Sequence[Span], newer: Sequence[Span]) -> Schedule:
     """The newer schedule where it speaks, the older one elsewhere; a hole where the newer one lifts."""
-    covered = _union(newer)
-    ends = [end for _, end in covered]
-    kept = [part for span in older for part in _outside(span, covered[bisect_right(ends, span.start_ms) :])]
-    return merged(sorted([*kept, *(span for span in newer if span.limit_w != LIFTED)]))
+    starts, ends = [span.start_ms for span in older], [span.end_ms for span in older]
+    found = [span for span in newer if span.limit_w != LIFTED]
+    at: float = -math.inf
+    for start, end in (*_union(newer), (math.inf, math.inf)):
+        found += _cut(older[bisect_right(ends, at) : bisect_left(starts, start)], at, start)
+        at = end
+    return merged(sorted(found))
 
 
 def from_receipt(schedule: Sequence[Span]) -> Schedule:
     """What of a schedule can come to be in force: the part of a block before its receipt never does (semantics 3.3)."""
     return [
-        span._replace(start_ms=max(span.start_ms, span.origin.received_ms)) for span in schedule if span.end_ms > span.origin.received_ms
+        span if span.start_ms >= span.origin.received_ms else span._replace(start_ms=span.origin.received_ms)
+        for span in schedule
+        if span.end_ms > span.origin.received_ms
     ]
 
 
@@ -95,6 +101,11 @@ def merged(spans: Iterable[Span]) -> Schedule:
     return found
 
 
+def _watts(limit_w: float | None) -> float:
+    """More than a number can hold is as high as one can be: it is not lifted."""
+    return LIFTED if limit_w is None else min(limit_w, sys.float_info.max)
+
+
 def _union(schedule: Sequence[Span]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for span in schedule:
@@ -105,13 +116,11 @@ def _union(schedule: Sequence[Span]) -> list[tuple[int, int]]:
     return found
 
 
-def _outside(span: Span, covered: Sequence[tuple[int, int]]) -> Iterator[Span]:
-    at = span.start_ms
-    for start, end in covered:
-        if start >= span.end_ms:
-            break
-        if start > at:
-            yield span._replace(start_ms=at, end_ms=start)
-        at = end
-    if at < span.end_ms:
-        yield span._replace(start_ms=at)
+def _cut(spans: Sequence[Span], start_ms: float, end_ms: float) -> Schedule:
+    """Spans that all reach into [start_ms, end_ms), as far as they are within it."""
+    found = list(spans)
+    if found and found[0].start_ms < start_ms:
+        found[0] = found[0]._replace(start_ms=int(start_ms))
+    if found and found[-1].end_ms > end_ms:
+        found[-1] = found[-1]._replace(end_ms=int(end_ms))
+    return found

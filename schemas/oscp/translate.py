@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from schemas.capacity import CapacityBlock, CapacityForecast, LimitType
+from schemas.facts import made
 from schemas.oscp.v20 import CapacityUnit, ForecastedBlock, ForecastType, UpdateGroupCapacityForecast
 from schemas.oscp.v20 import Phase as WirePhase
 from schemas.topology import Scope
@@ -42,7 +43,8 @@ def capacity_forecast(
 ) -> CapacityForecast:
     """The forecast in neutral terms for the scope its group is bound to. `cause` is its X-Request-ID."""
     blocks = [
-        CapacityBlock(
+        made(
+            CapacityBlock,
             start=block.start_time,
             end=block.end_time,
             limit_w=limit_w(block, scope.nominal_voltage_v, scope.phases),

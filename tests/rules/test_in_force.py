@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.rules.in_force import Ladder, Link, of_group
+from pipelines.rules.ladder import Ladder, Link, of_group
 from pipelines.rules.limits import FOREVER_MS
 from pipelines.rules.schedules import Origin, Schedule, Span, from_receipt, splice
 from schemas.capacity import LimitType, PieceKind
