@@ -27,8 +27,9 @@ READS = (INBOUND, CONNECTIONS, COMMANDS, CONFIG)
 VIEWS_FOLLOW = timedelta(seconds=2)
 """How long a view may take to show a change of the configuration that this flow has read."""
 
-SETTLE = timedelta(seconds=1)
-"""How long after a start, and after late news, circuits' timers wait for more of it."""
+SETTLE = timedelta(milliseconds=500)
+"""How long after a start, and after late news, circuits' timers wait for more of it: half of the second within which a boundary
+is to be told (semantics 4), so that one at the very start is, too."""
 
 
 def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: Clock, config: View[Configuration]) -> Dataflow:

@@ -1,17 +1,18 @@
 """A circuit's available capacity: min(limit in force, rating), changed when its time comes (semantics 4)."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from pipelines.records import Out, Tick
+from pipelines.rules.kept import Coming, coming
 from pipelines.rules.limits import Limit, Stretch
 from pipelines.rules.patience import AT_ONCE, Patience
 from schemas.capacity import CircuitCapacity, PieceKind
-from schemas.facts import derived_id
+from schemas.facts import derived_id, made
 from schemas.topics import CIRCUIT_CAPACITY
-from schemas.units import from_ms, to_ms
+from schemas.units import from_ms, to_ms, whole_ms
 
 
 class CircuitTerms(NamedTuple):
@@ -53,18 +54,18 @@ class Available(NamedTuple):
     export_kind: PieceKind = PieceKind.UNKNOWN
 
 
-START, NOTHING = Step(0), Available()
+NOTHING, NOTHING_COMING = Available(), Coming()
 
 
 @dataclass
 class CircuitState:
-    """One scope's circuit: what it has now, and what is to come."""
+    """One scope's circuit: what it has now, and what is to come. Row `row` of `coming` holds now, none if it is -1."""
 
     scope_id: str
     terms: CircuitTerms | None = None
     cause_id: str = ""
-    step: Step = START
-    coming: list[Step] = field(default_factory=list)
+    coming: Coming = NOTHING_COMING
+    row: int = -1
     stated_ms: int = 0
     wait_until_ms: int = 0
     available: Available = NOTHING
@@ -95,24 +96,25 @@ class CircuitRule:
 
     def due(self, state: CircuitState) -> datetime | None:
         """The next boundary."""
-        return from_ms(max(state.coming[0].at_ms, self._waits(state))) if state.coming else None
+        following = state.coming.at_ms(state.row + 1)
+        return None if following is None else from_ms(max(following, self._waits(state)))
 
     def _waits(self, state: CircuitState) -> int:
         return max(state.wait_until_ms, self._patience.at_first())
 
     def _until(self, state: CircuitState, until_ms: int, now: datetime) -> Iterator[Out]:
-        while state.coming and state.coming[0].at_ms <= until_ms:
-            state.step = state.coming.pop(0)
-            yield from _stated(state, state.step.at_ms, now)
+        while (following := state.coming.at_ms(state.row + 1)) is not None and following <= until_ms:
+            state.row += 1
+            yield from _stated(state, following, now)
 
     def _planned(self, state: CircuitState, plan: Plan, now: datetime) -> Iterator[Out]:
         if plan.terms is None or state.terms is None or plan.terms.circuit_id != state.terms.circuit_id:
             state.available, state.stated_ms = NOTHING, 0
         at_ms = max(plan.as_of_ms, state.stated_ms)
-        steps = _steps(plan.stretches)
         state.terms, state.cause_id = plan.terms, plan.cause_id
-        state.step = next((step for step in reversed(steps) if step.at_ms <= at_ms), Step(at_ms))
-        state.coming = [step for step in steps if step.at_ms > at_ms] if plan.terms else []
+        state.coming, state.row = coming(plan.stretches if plan.terms else ()), -1
+        while (following := state.coming.at_ms(state.row + 1)) is not None and following <= at_ms:
+            state.row += 1
         yield from _stated(state, at_ms, now)
 
 
@@ -132,28 +134,21 @@ def _one(limit: Limit | None, rated_w: float, last_w: float | None, keep: bool) 
     return None if last_w is None else min(last_w, rated_w), PieceKind.UNKNOWN
 
 
-def _steps(stretches: Sequence[Stretch]) -> list[Step]:
-    """The boundaries of the stretches; where one is followed by nothing, nothing is known from its end on."""
-    steps = []
-    for index, stretch in enumerate(stretches):
-        steps.append(Step(stretch.start_ms, stretch.imports, stretch.exports))
-        if index + 1 == len(stretches) or stretches[index + 1].start_ms > stretch.end_ms:
-            steps.append(Step(stretch.end_ms))
-    return steps
-
-
 def _stated(state: CircuitState, at_ms: int, now: datetime) -> Iterator[Out]:
     if state.terms is None:
         return
     before, state.stated_ms = state.available, at_ms
-    state.available = available(state.step, state.terms, before)
-    if state.available == before:
+    step = Step(at_ms, *state.coming.limits(state.row)) if state.row >= 0 else Step(at_ms)
+    found = state.available = available(step, state.terms, before)
+    if found == before:
         return
-    found, circuit_id = state.available, state.terms.circuit_id
-    ruling = state.step.imports or state.step.exports
-    change = CircuitCapacity(
-        event_id=derived_id("circuit-capacity", circuit_id, at_ms, *found, *before),
-        at=now,
+    circuit_id, imports_rule = state.terms.circuit_id, found.import_w is not None
+    ruling = step.imports if imports_rule else step.exports
+    change = made(
+        CircuitCapacity,
+        # The cause is part of it: values may go back and forth within an instant, and each time is a change of its own.
+        event_id=derived_id("circuit-capacity", circuit_id, at_ms, state.cause_id, *found, *before),
+        at=whole_ms(now),
         cause_id=state.cause_id,
         circuit_id=circuit_id,
         scope_id=state.scope_id,
@@ -163,7 +158,7 @@ def _stated(state: CircuitState, at_ms: int, now: datetime) -> Iterator[Out]:
         previous_export_w=before.export_w,
         effective_from=from_ms(at_ms),
         cause=ruling.cause if ruling else None,
-        kind=found.export_kind if found.import_kind is PieceKind.UNKNOWN else found.import_kind,
+        kind=found.import_kind if imports_rule else found.export_kind,
         import_kind=found.import_kind,
         export_kind=found.export_kind,
     )

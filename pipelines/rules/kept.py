@@ -6,6 +6,7 @@ a number into a short list. Number 0 is nothing. It is bytes of this machine's o
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def schedule_of(one: Kept) -> Schedule:
     rows, origins = list(_SAID.iter_unpack(one.rows)), (None, *one.origins)
     return [
         Span(at, following[0], limit_w, origin)
-        for (at, limit_w, number), following in zip(rows, rows[1:], strict=False)
+        for (at, limit_w, number), following in pairwise(rows)
         if (origin := origins[number]) is not None
     ]
 
@@ -57,14 +58,10 @@ class Coming(NamedTuple):
     rows: bytes = b""
     reasons: tuple[Reason, ...] = ()
 
-    def count(self) -> int:
-        """How many rows."""
-        return len(self.rows) // _COMING.size
-
-    def at_ms(self, index: int) -> int:
-        """From when on the row holds."""
-        instant: int = _AT.unpack_from(self.rows, index * _COMING.size)[0]
-        return instant
+    def at_ms(self, index: int) -> int | None:
+        """From when on a row holds; None behind the last."""
+        place = index * _COMING.size
+        return int(_AT.unpack_from(self.rows, place)[0]) if place < len(self.rows) else None
 
     def limits(self, index: int) -> tuple[Limit | None, Limit | None]:
         """What limits import and export from then on."""

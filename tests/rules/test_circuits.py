@@ -107,7 +107,8 @@ def test_each_direction_is_flagged_by_itself():
     circuit = Circuit()
     circuit.told(plan("08:00", stretch("08:00", "09:00", 50, 20), stretch("09:00", "10:00", None, 20)), "08:00")
     (change,) = circuit.rung("09:00")
-    assert (change.available_import_w, change.import_kind, change.export_kind, change.kind) == (50_000, "UNKNOWN", "FORECAST", "FORECAST")
+    assert change.cause is None  # as the kind, that of the import value, which only stays
+    assert (change.available_import_w, change.import_kind, change.export_kind, change.kind) == (50_000, "UNKNOWN", "FORECAST", "UNKNOWN")
 
 
 def test_a_late_timer_states_every_boundary_that_was_missed():
