@@ -89,11 +89,11 @@ def commanded(
     )
 
 
-async def order_limit(desk: Desk, caller: Caller, asked: EnvelopeCommand) -> CommandView:
+async def order_limit(desk: Desk, caller: Caller, asked: EnvelopeCommand, command_id: str | None = None) -> CommandView:
     """Append an operator's own limit (semantics 3.3) and return it once the broker has it. Raises Problem 404, Unavailable."""
     if desk.config.current().scope(asked.scope_id) is None:
         raise Problem(404, "Unknown scope", f"there is no scope {asked.scope_id!r}")
     payload = asked.model_dump_json()
-    command = commanded(desk, caller, "", CommandKind.ENVELOPE, payload=payload).model_copy(update={"scope_id": asked.scope_id})
+    command = commanded(desk, caller, "", CommandKind.ENVELOPE, payload=payload, command_id=command_id).model_copy(update={"scope_id": asked.scope_id})
     await desk.appender.append(COMMANDS, asked.scope_id, command)
     return command_view(command)

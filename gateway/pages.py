@@ -7,6 +7,7 @@ from gateway.api_status import flows_of
 from gateway.auth import Operator, Right
 from gateway.desk import Desk, caller_of
 from gateway.guard import Caller, demand, demand_own_page, demand_same_origin
+from gateway.hand_page import router as hand_routes
 from gateway.overview import Page
 from gateway.partner_page import router as partner_routes
 from gateway.rendering import STATIC as STATIC
@@ -16,6 +17,7 @@ from gateway.sessions import SESSION_LASTS
 
 router = APIRouter(include_in_schema=False)
 router.include_router(partner_routes)
+router.include_router(hand_routes)
 
 
 def overview_page(desk: Desk, caller: Caller) -> str:
