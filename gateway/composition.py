@@ -68,8 +68,13 @@ def _envelopes(w: Wiring) -> Dataflow:
 
 
 def _circuits(w: Wiring) -> Dataflow:
+    writer = None
+    if w.settings.circuits.url:
+        lease = w.leases.get("circuits")
+        opened = circuits.open_writer(w.settings.kafka, w.settings.circuits, clock=w.clock, config=w.config, stop=w.stop, lease=lease)
+        writer = w.open.enter_context(opened)
     records = w.records("circuits", circuits.READS)
-    return circuits.circuits_flow(records=records, out=w.out("circuits"), clock=w.clock, config=w.config)
+    return circuits.circuits_flow(records=records, out=w.out("circuits"), clock=w.clock, config=w.config, writer=writer)
 
 
 def _compliance(w: Wiring) -> Dataflow:

@@ -34,6 +34,8 @@ EXAMPLES = {
     "DERMS_GATEWAY__TRUSTED_PROXIES": "10.0.0.5,10.1.0.0/24",
     "DERMS_SECRET": "the output of: openssl rand -base64 32",
     "DERMS_CLOCK__FLOOR": "PT2S",
+    "DERMS_CIRCUITS__URL": "https://circuits.example/api",
+    "DERMS_CIRCUITS__CA_FILE": "/etc/derms/circuits-ca.pem",
 }
 
 

@@ -121,6 +121,9 @@ EXCHANGE = "exchange"
 """The kind of the event that says what a partner asked and was answered; its `data` has direction, action, method, url, status,
 duration_ms, request_id, correlation_id."""
 
+CIRCUIT_WRITTEN, CIRCUIT_REFUSED, CIRCUIT_UNREACHABLE = "circuit.written", "circuit.refused", "circuit.unreachable"
+"""The kinds of the events that say what became of writing a circuit's change to the legacy platform (semantics 4)."""
+
 
 class Event(Fact):
     """Something a person may want to read. `data` is a JSON object as text, without secrets."""

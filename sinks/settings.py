@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
 class Part(BaseModel):
@@ -38,7 +39,25 @@ class ClickHouseSettings(Part):
 
 
 class CircuitsSettings(Part):
-    """`DERMS_CIRCUITS__*`: the legacy platform's circuit API; without `url` nothing is written."""
+    """`DERMS_CIRCUITS__*`: the legacy platform's circuit API; without `url` nothing is written. `ca_file` holds the authorities to
+    believe instead of the public ones."""
 
     url: str | None = None
     token: SecretStr | None = None
+    ca_file: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError("is not an absolute http(s) URL")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("must have no credentials, query or fragment: a token goes into DERMS_CIRCUITS__TOKEN")
+        return value

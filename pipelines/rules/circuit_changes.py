@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from pipelines.records import Out, Tick
 from schemas.capacity import CircuitCapacity, PieceKind
+from schemas.circuit_order import ChangesSeen
 from schemas.connection import Event, Severity, SubjectKind
 from schemas.facts import derived_id
 from schemas.topics import EVENTS
@@ -30,41 +30,25 @@ class Named(NamedTuple):
     name: str
 
 
-class Change(NamedTuple):
-    """A change to be written, and the event that says so."""
-
-    capacity: CircuitCapacity
-    event: Out
-
-
-@dataclass
-class ChangesSeen:
-    """The latest instant from which a change of one circuit takes effect, and the ids of the changes that do."""
-
-    latest: datetime | None = None
-    ids: tuple[str, ...] = ()
-
-
 class CircuitChangesRule:
-    """Passes on the `CircuitCapacity`s of one circuit (the key), leaving out those seen before and those overtaken."""
+    """An event for each `CircuitCapacity` of one circuit (the key), but for those seen before and those overtaken.
+
+    Nothing is written to the platform from here: `sinks.circuits` finds out by itself what is to be asserted after a restart.
+    """
 
     def start(self, key: str) -> ChangesSeen:
         """No change seen."""
         return ChangesSeen()
 
-    def step(self, state: ChangesSeen, item: Named | Tick, now: datetime) -> Iterator[Change]:
-        """The change, if it is news."""
+    def step(self, state: ChangesSeen, item: Named | Tick, now: datetime) -> Iterator[Out]:
+        """What people are told of the change, if it is news."""
         if isinstance(item, Tick):
             return
-        capacity = item.capacity
-        if (state.latest is not None and capacity.effective_from < state.latest) or capacity.event_id in state.ids:
-            return
-        same_instant = capacity.effective_from == state.latest
-        state.latest, state.ids = capacity.effective_from, (*(state.ids if same_instant else ()), capacity.event_id)
-        yield Change(capacity, Out(EVENTS, capacity.circuit_id, _event(item, now)))
+        if state.take(item.capacity):
+            yield Out(EVENTS, item.capacity.circuit_id, _event(item, now))
 
     def due(self, state: ChangesSeen) -> datetime | None:
-        """Never. (What should be in force will be asserted again from here after a restart, under a key of its own.)"""
+        """Never."""
         return None
 
 
