@@ -1,8 +1,8 @@
 """Flow `compliance`: group quarters against the envelope become verdicts and breaches (semantics 5)."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from functools import partial
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -17,8 +17,10 @@ from pipelines.views import View
 from schemas.capacity import OperatingEnvelope
 from schemas.clock import Clock
 from schemas.config import Configuration
+from schemas.intervals import next_quarter
 from schemas.telemetry import Level, Origin, QuarterHour
 from schemas.topics import ENVELOPES, QUARTER_HOURS
+from schemas.topology import Asset, Group, bound
 from schemas.units import Phase
 
 READS = (QUARTER_HOURS, ENVELOPES)
@@ -33,21 +35,67 @@ def compliance_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock:
     (key group) and `Event` (key scope)."""
     flow = Dataflow("compliance")
     readable, dead = read_records(flow, records, clock)
-    items = op.filter_map("items", readable, partial(_item, config))
+    items = op.flat_map("items", readable, Concerned(config).items)
     patience = Patience(clock.now(), clock.allowance(SETTLE))
     judged = run_rule("compliance", items, ComplianceRule(patience), clock)
     op.output("out", op.merge("outs", dead, judged), out)
     return flow
 
 
-def _item(config: View[Configuration], record: Record) -> tuple[str, GroupRow | OperatingEnvelope] | None:
-    """An envelope, or a group's row with its terms, under its scope; no item is a row of a group nobody knows any more, or one
-    that was loaded from before the system's time."""
-    match record.value:
-        case OperatingEnvelope() as envelope:
-            return envelope.scope_id, envelope
-        case QuarterHour(level=Level.GROUP, phase=Phase.ALL) as row if row.origin is not Origin.BACKFILL:
-            group = config.current().group_by_id(row.id)
-            return None if group is None else (group.scope_id, GroupRow(row, group.partner_id, group.tolerance))
-        case _:
-            return None
+class Concerned:
+    """Reads the configuration's present view; keeps nothing but an index of it."""
+
+    def __init__(self, config: View[Configuration]) -> None:
+        self._config = config
+        self._index = _Index(Configuration())
+
+    def items(self, record: Record) -> Iterator[tuple[str, GroupRow | OperatingEnvelope]]:
+        """An envelope, or a row with the terms of each group it judges, under the scope.
+
+        That is a group's own row, and a connection meter's of a single phase for each group of its scope. None is a row of a
+        group nobody knows any more, or one that was loaded from before the system's time.
+        """
+        match record.value:
+            case OperatingEnvelope() as envelope:
+                yield envelope.scope_id, envelope
+            case QuarterHour() as row if row.origin is not Origin.BACKFILL:
+                index = self._current()
+                if row.level is Level.GROUP and row.phase is Phase.ALL:
+                    group = index.configuration.group_by_id(row.id)
+                    if group is not None:  # an old quarter stands under the scope of its time
+                        yield row.scope_id or group.scope_id, index.with_terms(row, group)
+                elif row.level is Level.ASSET and row.phase is not Phase.ALL and row.scope_id is not None and index.measures(row):
+                    yield from ((row.scope_id, index.with_terms(row, group)) for group in index.of_scope.get(row.scope_id, ()))
+            case _:
+                return
+
+    def _current(self) -> "_Index":
+        configuration = self._config.current()
+        if configuration is not self._index.configuration:
+            self._index = _Index(configuration)
+        return self._index
+
+
+class _Index:
+    """A configuration by what is asked of it; made once for each that is seen."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.of_scope: dict[str, list[Group]] = defaultdict(list)
+        for group in configuration.groups:
+            self.of_scope[group.scope_id].append(group)
+        self._meters: dict[str, Asset] = {asset.id: asset for asset in configuration.assets if asset.connection_meter}
+
+    def with_terms(self, row: QuarterHour, group: Group) -> GroupRow:
+        """The row, and by what it is judged."""
+        partner = self.configuration.partner(group.partner_id)
+        item = GroupRow(row, group.group_id, group.partner_id, group.tolerance)
+        return item if partner is None else item._replace(reach=partner.measurements.report_horizon)
+
+    def measures(self, row: QuarterHour) -> bool:
+        """Whether an asset's row is that of its scope's connection meter, as bound in that quarter."""
+        for past in self.configuration.earlier.get(f"assets/{row.id}", ()):
+            if row.start < next_quarter(past.until):
+                return past.connection_meter and past.scope_id == row.scope_id
+        asset = self._meters.get(row.id)
+        return asset is not None and asset.scope_id == row.scope_id and bound(asset, row.start)

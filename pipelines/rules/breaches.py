@@ -4,7 +4,8 @@ A breach is a run of breached quarters. Whenever a judgement changes, the runs a
 was told; so a correction that reopens, shrinks, splits or voids a breach needs no rule of its own.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
@@ -82,17 +83,40 @@ def runs(history: History, carried: Run | None, as_of_ms: int) -> list[Run]:
     return found
 
 
-def revise(book: Book, history: History, name: Callable[[int, int], str]) -> list[Revision]:
+def around(starts: Sequence[int], codes: Sequence[int], first_ms: int, last_ms: int, *, within: int, breached: int) -> range:
+    """The places of the quarters whose judgements decide, together with those from `first_ms` to `last_ms`, what breaches there
+    are: on both sides to the next quarter judged within (that after them included), or to where a breach would have closed.
+
+    `starts` (ms) and `codes` are columns of quarters in order of time, `within` and `breached` two of the codes.
+    """
+    first = bisect_left(starts, first_ms)
+    reach_ms = first_ms
+    while first > 0 and codes[first - 1] != within and reach_ms - starts[first - 1] < QUARTER_MS + OPEN_MS:
+        first -= 1
+        if codes[first] == breached:
+            reach_ms = starts[first]
+    end = bisect_right(starts, last_ms)
+    reach_ms = last_ms
+    while end < len(starts) and starts[end] - reach_ms < QUARTER_MS + OPEN_MS:
+        end += 1
+        if codes[end - 1] == within:
+            break
+        if codes[end - 1] == breached:
+            reach_ms = starts[end - 1]
+    return range(first, end)
+
+
+def revise(book: Book, history: History, name: Callable[[int, int], str], *, whole: bool = True) -> list[Revision]:
     """What has to be told now, in order of time; `book` is brought up to date.
 
-    `name` makes the id of a new breach from its first quarter (ms) and a number that is 0 unless that id is taken. A
-    breach keeps its id while any part of it remains; of several that have become one, the earliest stays.
+    `history` is all that is kept or, with `whole` off, a part that `around` found, not from the beginning. `name` makes the id
+    of a new breach from its first quarter (ms) and a number that is 0 unless that id is taken. A breach keeps its id while any
+    part of it remains; of several that have become one, the earliest stays.
     """
     if history:
         book.as_of_ms = max(book.as_of_ms, history[-1][0] + QUARTER_MS)
-    found = runs(history, book.carried, book.as_of_ms)
-    living = sorted((told.run.first_ms, breach_id) for breach_id, told in book.told.items() if told.state is not BreachState.VOIDED)
-    left = [breach_id for _, breach_id in living]
+    found = runs(history, book.carried if whole else None, book.as_of_ms)
+    left = [breach_id for _, breach_id in sorted(_concerned(book, history, whole))]
     revisions: list[Revision | None] = []
     for run in found:
         same = next((breach_id for breach_id in left if _overlap(book.told[breach_id].run, run)), None)
@@ -113,9 +137,25 @@ def forget(book: Book, gone: History, before_ms: int) -> None:
     book.told = {breach_id: told for breach_id, told in book.told.items() if told.run.last_ms >= min(kept_from_ms, before_ms)}
 
 
+def open_run(book: Book) -> Run | None:
+    """The breach that is open; there is never more than one."""
+    return next((told.run for told in book.told.values() if told.state in (BreachState.OPENED, BreachState.CONTINUED)), None)
+
+
 def next_close_ms(book: Book) -> int | None:
     """When the breach that is open closes if nothing more is known."""
-    return min((t.run.open_until_ms for t in book.told.values() if t.state in (BreachState.OPENED, BreachState.CONTINUED)), default=None)
+    run = open_run(book)
+    return None if run is None else run.open_until_ms
+
+
+def _concerned(book: Book, history: History, whole: bool) -> Iterator[tuple[int, str]]:
+    """The first quarters and ids of the breaches that are told and not voided, where the history, or what is carried, is about them."""
+    since_ms = history[0][0] if history and not whole else 0
+    carried_ms = [book.carried.last_ms] if book.carried is not None and whole else []
+    until_ms = max([*carried_ms, *(quarter_ms for quarter_ms, _ in history[-1:])], default=-1)
+    for breach_id, told in book.told.items():
+        if told.state is not BreachState.VOIDED and since_ms <= told.run.last_ms and told.run.first_ms <= until_ms:
+            yield told.run.first_ms, breach_id
 
 
 def _grown(run: Run | None, quarter_ms: int, judged: Judged) -> Run:

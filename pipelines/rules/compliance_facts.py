@@ -1,7 +1,7 @@
 """Verdicts, breaches and their events as they are written, with words for people (semantics 5)."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pipelines.records import Out
@@ -13,22 +13,33 @@ from schemas.facts import derived_id
 from schemas.intervals import QUARTER
 from schemas.telemetry import QuarterHour
 from schemas.topics import BREACHES, COMPLIANCE, EVENTS
-from schemas.units import W_PER_KW, Direction, from_ms, mean_w, rfc3339
+from schemas.topology import iso_duration
+from schemas.units import W_PER_KW, Direction, Phase, from_ms, mean_w, rfc3339
 
 
 class About(NamedTuple):
-    """Whose limits in which direction."""
+    """Whose limits in which direction, of which conductor."""
 
     partner_id: str
     group_id: str
     scope_id: str
     direction: Direction
+    phase: Phase = Phase.ALL
+
+    def id(self, kind: str, *parts: object) -> str:
+        """The id of a fact about it. The phase is in it only where it is a single one."""
+        return derived_id(kind, *parts, *(() if self.phase is Phase.ALL else (self.phase,)))
+
+    @property
+    def on(self) -> str:
+        """The conductor in words, where it is a single one."""
+        return "" if self.phase is Phase.ALL else f" on phase {self.phase.lower()}"
 
 
 def verdict(about: About, quarter_ms: int, judged: Judged, revision: int, cause_id: str, now: datetime) -> Out:
     """The judgement of one quarter; its id follows from what it says."""
     fact = Verdict(
-        event_id=derived_id("verdict", about.group_id, about.direction, quarter_ms, revision, *judged),
+        event_id=about.id("verdict", about.group_id, about.direction, quarter_ms, revision, *judged),
         at=now,
         cause_id=cause_id,
         partner_id=about.partner_id,
@@ -43,6 +54,7 @@ def verdict(about: About, quarter_ms: int, judged: Judged, revision: int, cause_
         forecasts=list(judged.causes),
         reportable_forecasts=list(judged.reportable),
         revision=revision,
+        phase=about.phase,
     )
     return Out(COMPLIANCE, about.group_id, fact)
 
@@ -52,11 +64,11 @@ def at_risk(about: About, row: QuarterHour, limits: Allowed, projected_w: float,
     direction, limit_w = about.direction, mean_w(limits.energy_wh or 0.0, QUARTER)
     words = f"on its way to {_kw(projected_w)}, above {_kw(limit_w)}"
     fact = Verdict(
-        event_id=derived_id("at risk", row.id, direction, row.event_id),
+        event_id=about.id("at risk", about.group_id, direction, row.event_id),
         at=now,
         cause_id=row.event_id,
         partner_id=about.partner_id,
-        group_id=row.id,
+        group_id=about.group_id,
         scope_id=about.scope_id,
         quarter=row.start,
         direction=direction,
@@ -69,15 +81,16 @@ def at_risk(about: About, row: QuarterHour, limits: Allowed, projected_w: float,
         revision=0,
         at_risk=True,
         projected_w=projected_w,
+        phase=about.phase,
     )
-    yield Out(COMPLIANCE, row.id, fact)
-    said = f"the {direction.lower()} of {row.id} in the quarter from {rfc3339(row.start)} is {words}"
+    yield Out(COMPLIANCE, about.group_id, fact)
+    said = f"the {direction.lower()} of {about.group_id}{about.on} in the quarter from {rfc3339(row.start)} is {words}"
     yield _event(about.scope_id, "quarter at risk", Severity.WARNING, said, fact.event_id, now)
 
 
 def breach_id(about: About, first_ms: int, number: int) -> str:
     """The id of the breach that begins with that quarter; `number` tells apart several that did."""
-    return derived_id("breach", about.group_id, about.direction, first_ms, number)
+    return about.id("breach", about.group_id, about.direction, first_ms, number)
 
 
 def breach(about: About, revision: Revision, before: BreachState | None, cause_id: str | None, now: datetime) -> Iterator[Out]:
@@ -100,13 +113,14 @@ def breach(about: About, revision: Revision, before: BreachState | None, cause_i
         energy_over_wh=run.energy_over_wh,
         forecasts=list(run.forecasts),
         revision=number,
+        phase=about.phase,
     )
     yield Out(BREACHES, about.group_id, fact)
     when = f"from {rfc3339(fact.first_quarter)} to {rfc3339(fact.last_quarter + QUARTER)}"
-    span = f"of {about.group_id}'s {about.direction.lower()} limit, {when}"
+    span = f"of {about.group_id}'s {about.direction.lower()} limit{about.on}, {when}"
     over = f"{run.energy_over_wh / W_PER_KW:.3f} kWh over, at most {_kw(run.peak_mean_w)} on average"
     if state is BreachState.VOIDED:
-        yield _event(about.scope_id, "breach voided", Severity.INFO, f"corrected readings show no breach {span}", fact.event_id, now)
+        yield _event(about.scope_id, "breach voided", Severity.INFO, f"by what is known now there was no breach {span}", fact.event_id, now)
         return
     if before in (None, BreachState.VOIDED):
         yield _event(about.scope_id, "breach opened", Severity.ALARM, f"breach {span}: {over}", fact.event_id, now)
@@ -116,10 +130,12 @@ def breach(about: About, revision: Revision, before: BreachState | None, cause_i
         yield _event(about.scope_id, "breach reopened", Severity.ALARM, f"not the end of the breach {span}: {over}", fact.event_id, now)
 
 
-def too_late(scope_id: str, row: QuarterHour, now: datetime) -> Out:
-    """A row came for a quarter that is no longer kept: it stands in the history, unjudged."""
-    words = f"the row of {row.id} for the quarter from {rfc3339(row.start)} (revision {row.revision}) came too late to be judged"
-    return _event(scope_id, "row not judged", Severity.WARNING, words, row.event_id, now)
+def too_late(scope_id: str, group_id: str, row: QuarterHour, kept_ms: int, now: datetime) -> Out:
+    """Rows came for quarters that are no longer kept: they stand in the history, unjudged."""
+    day = f"{row.start:%Y-%m-%d}"
+    kept = f"quarters are judged again for {iso_duration(timedelta(milliseconds=kept_ms))}"
+    words = f"rows of {group_id} of {day} (UTC) came too late to be judged: {kept}"
+    return _event(scope_id, "row not judged", Severity.WARNING, words, derived_id(group_id, day, row.event_id), now)
 
 
 def _event(scope_id: str, kind: str, severity: Severity, words: str, cause_id: str, now: datetime) -> Out:

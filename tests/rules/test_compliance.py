@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipelines.records import Out, Tick
-from pipelines.rules.compliance import KEPT_MS, ComplianceRule, GroupRow
+from pipelines.rules.compliance import ComplianceRule, GroupRow
 from pipelines.rules.patience import Patience
 from schemas.capacity import EnvelopePiece, OperatingEnvelope, PieceKind
 from schemas.compliance import Breach, Verdict
@@ -27,7 +27,8 @@ def row(start: str | datetime, import_kwh: float = 0.0, *, revision: int = 1, ex
         "net_wh": (import_kwh - export_kwh) * 1000, "mean_w": 0.0, "samples": 15, "coverage": 1.0, "method": Method.SUM,
         "revision": revision,
     }  # fmt: skip
-    return GroupRow(QuarterHour.model_validate({**plain, **more}), "vector", 0.0)
+    found = QuarterHour.model_validate({**plain, **more})
+    return GroupRow(found, found.id if found.level is Level.GROUP else "VEC-0001", "vector", 0.0)
 
 
 def running(start: str, now: str, import_kwh: float, last_kw: float | None, **more: Any) -> GroupRow:
@@ -221,22 +222,56 @@ def test_groups_of_a_scope_are_judged_apart():
     assert found == [("VEC-0001", "vector", "BREACHED"), ("OTHER-1", "other", "WITHIN")]
 
 
-def test_state_is_bounded_and_what_is_older_is_told():
-    scope = Scope()
-    limits = [
-        envelope(n + 1, f"2026-10-{n + 1:02}T00:00+00:00", (f"2026-10-{n + 1:02}T00:00+00:00", f"2026-10-{n + 2:02}T00:00+00:00", 20))
-        for n in range(8)
-    ]
+def day_ahead(day: datetime, number: int, blocks: int = 96) -> OperatingEnvelope:
+    """What a forecast of a whole day makes of the envelope: its blocks from midnight on, each with another limit."""
+    length = timedelta(days=1) / blocks
+    pieces = [(day + n * length, day + (n + 1) * length, 20 + 0.37 * (n + number)) for n in range(blocks)]
+    return envelope(number, f"{day.isoformat()}", *((start.isoformat(), end.isoformat(), kw) for start, end, kw in pieces))
+
+
+def weeks(days: int, reach: timedelta) -> tuple[Scope, list[Out]]:
+    """Quarters of some days against day-ahead forecasts of 96 blocks, each received a day before; two breaches a day."""
+    scope, outs = Scope(), []
     start = at("2026-10-01T00:00+00:00")
-    breaches = []
+    scope.told(day_ahead(start, 1), now="2026-09-30T12:00+00:00")
+    for n in range(days * 96):
+        if n % 96 == 48:
+            outs += scope.told(day_ahead(start + timedelta(days=n // 96 + 1), n // 96 + 2))
+        kwh = 99.0 if n % 48 == 40 else 4.0 + n % 7 * 0.01
+        item = row(start + n * QUARTER, kwh)._replace(reach=reach)
+        outs += list(scope.rule.step(scope.state, item, start + (n + 1) * QUARTER))
+    return scope, outs
+
+
+def test_the_state_of_a_usual_day_is_small_and_that_of_a_week_is_not_large():
+    for reach, kib in ((timedelta(days=1), 16), (timedelta(days=7), 64)):
+        scope, _ = weeks(9, reach)
+        size = len(pickle.dumps(scope.state, protocol=5))
+        assert size < kib * 1024
+
+
+def test_a_repair_of_a_week_is_judged_and_what_is_older_is_told_once_a_day():
+    scope, outs = weeks(9, timedelta(days=7))
+    before = {verdict.quarter: verdict for verdict in values(outs, Verdict) if verdict.direction is IMPORT}
+    start = at("2026-10-01T00:00+00:00")
+    repaired = [row(start + n * QUARTER, 0.5, revision=2) for n in range(9 * 96)]
+    outs = scope.told(*repaired, now="2026-10-10T00:00+00:00")
+    verdicts = [verdict for verdict in values(outs, Verdict) if verdict.direction is IMPORT]
+    assert [(v.quarter, v.verdict, v.revision) for v in verdicts] == [
+        (start + n * QUARTER, "WITHIN", 2) for n in range(9 * 96) if n >= 9 * 96 - 1 - (7 * 24 + 2) * 4
+    ]
+    assert all(v.allowed_wh == before[v.quarter].allowed_wh for v in verdicts)
+    assert {breach.state for breach in values(outs, Breach)} == {"VOIDED"}
+    late = [event for event in values(outs, Event) if event.kind == "row not judged"]
+    assert [event.words[:32] for event in late] == ["rows of VEC-0001 of 2026-10-01 (", "rows of VEC-0001 of 2026-10-02 ("]
+
+
+def test_one_breach_over_more_than_is_kept_stays_one():
+    scope, start, told = Scope(), at("2026-10-01T00:00+00:00"), []
+    ends = [f"2026-10-{n:02}T00:00+00:00" for n in range(1, 10)]
     for n in range(8 * 96):
         if n % 96 == 0:
-            scope.told(limits[n // 96])
-        breaches += values(scope.told(row(start + n * QUARTER, 6.0)), Breach)
-    group = scope.state.groups["VEC-0001"]
-    assert len(group.rows) == KEPT_MS // (900 * 1000) + 1
-    assert len(pickle.dumps(scope.state)) < 32 * 1024
-    assert len({breach.breach_id for breach in breaches}) == 1
-    assert (breaches[-1].quarters, breaches[-1].first_quarter, breaches[-1].forecasts) == (768, start, [f"f{n + 1}" for n in range(8)])
-    (event,) = values(scope.told(row(start, 1.0, revision=2)), Event)
-    assert event.kind == "row not judged"
+            scope.told(envelope(n // 96 + 1, ends[n // 96], (ends[n // 96], ends[n // 96 + 1], 20)))
+        told += values(scope.told(row(start + n * QUARTER, 6.0)._replace(reach=timedelta(days=1))), Breach)
+    assert len({breach.breach_id for breach in told}) == 1
+    assert (told[-1].quarters, told[-1].first_quarter, told[-1].forecasts) == (768, start, [f"f{n + 1}" for n in range(8)])

@@ -13,7 +13,7 @@ from schemas.units import Direction, Phase, to_ms
 from tests.rules.scenes import CASES, ToldScope, at, limit, ms, received
 
 IMPORT, EXPORT = Direction.IMPORT, Direction.EXPORT
-FULL = Allowed(900.0, 5_000.0, ("f1",), ("f1",))
+FULL = Allowed(900.0, 5_000.0, ("f1",), ("f1",), 900.0, 5_000.0)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
