@@ -19,6 +19,7 @@ class Value(BaseModel):
 
 
 V = TypeVar("V", bound=Value)
+_set = object.__setattr__  # the models' own refuses: they are frozen
 
 
 def made(model: type[V], **fields: Any) -> V:
@@ -27,10 +28,10 @@ def made(model: type[V], **fields: Any) -> V:
     For where values are made by the thousand from others that were checked; nothing is checked here.
     """
     found = model.__new__(model)
-    for name, value in (
-        ("__dict__", fields), ("__pydantic_fields_set__", set(fields)), ("__pydantic_extra__", None), ("__pydantic_private__", None),
-    ):  # fmt: skip
-        object.__setattr__(found, name, value)
+    _set(found, "__dict__", fields)
+    _set(found, "__pydantic_fields_set__", set(fields))
+    _set(found, "__pydantic_extra__", None)
+    _set(found, "__pydantic_private__", None)
     return found
 
 

@@ -7,15 +7,14 @@ function of what is known, so time alone never makes a revision; news does, from
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from pipelines.records import Out, Tick
 from pipelines.rules import in_force
 from pipelines.rules.circuits import Plan
-from pipelines.rules.kept import Kept, kept, schedule_of
+from pipelines.rules.kept import Book, Kept, ScheduleKey, begins_before
 from pipelines.rules.ladder import Course, Ladder, Link, of_group
 from pipelines.rules.limits import Stretch, piece_of, within
-from pipelines.rules.schedules import Origin, Schedule, from_receipt, lowest, pruned, splice
+from pipelines.rules.schedules import Origin, from_receipt, lowest, pruned, splice
 from pipelines.rules.scope_items import OPERATOR, Item, Linked, ScopeTerms, Spoken
 from schemas.capacity import CapacityForecast, LimitType, OperatingEnvelope
 from schemas.connection import Event, Severity, SubjectKind
@@ -29,16 +28,11 @@ REPEATS_KNOWN_MS = timedelta(days=7) // timedelta(milliseconds=1)
 PAST_KEPT_MS = timedelta(hours=6) // timedelta(milliseconds=1)
 """How much of what a source said about the past stays in state at least."""
 
+MANY = 8
+"""So many rows of a schedule may be past remembering before it is written without them."""
+
 LINKS_KEPT_MS = timedelta(days=7) // timedelta(milliseconds=1)
 """How long it is remembered when a partner was away."""
-
-
-class ScheduleKey(NamedTuple):
-    """Who says what about which conductor."""
-
-    source_id: str
-    type: LimitType
-    phase: Phase
 
 
 Way = tuple[Direction, Phase]
@@ -78,19 +72,20 @@ class EnvelopeRule:
         # What is older than is remembered stays as it was, also when a voice is heard that far behind the others.
         instant_ms = max(item.instant_ms, state.newest_ms - PAST_KEPT_MS)
         state.newest_ms = max(state.newest_ms, instant_ms)
+        book = Book(state.schedules)
         concerned = _concerned(state, item)
-        before = {way: _course(state, *way) for way in concerned}
-        yield from _oddities(state, item, _learn(state, item), now)
-        after = {way: _course(state, *way) for way in concerned}
+        before = {way: _course(state, book, *way) for way in concerned}
+        yield from _oddities(state, item, _learn(state, book, item), now)
+        after = {way: _course(state, book, *way) for way in concerned}
         changes = (in_force.first_change(before[way], after[way], instant_ms) for way in concerned)
         effective_ms = min((change for change in changes if change is not None), default=None)
         if effective_ms is not None or item.terms != terms:
-            found = _stretches(state, after, instant_ms)
+            found = _stretches(state, book, after, instant_ms)
             if effective_ms is not None:
                 state.revision += 1
                 yield Out(ENVELOPES, state.scope_id, _envelope(state, found, effective_ms, item.event_id, now))
             yield Plan(state.scope_id, item.terms.circuit, instant_ms, tuple(found[Phase.ALL]), item.event_id)
-        _forget(state, item)
+        _forget(state, book, item)
 
     def due(self, state: EnvelopeState) -> datetime | None:
         """Never: what time will bring stands in the pieces."""
@@ -115,44 +110,40 @@ def _concerned(state: EnvelopeState, item: Item) -> list[Way]:
     return [(direction, phase) for phase in phases for direction in directions]
 
 
-def _stretches(state: EnvelopeState, courses: Mapping[Way, Course], from_ms: int) -> dict[Phase, list[Stretch]]:
+def _stretches(state: EnvelopeState, book: Book, courses: Mapping[Way, Course], from_ms: int) -> dict[Phase, list[Stretch]]:
     """What limits the scope from `from_ms` to the end of what is known, by phase; `courses` are those already worked out."""
     found = {}
     for phase in _phases(state):
         ways = (Direction.IMPORT, phase), (Direction.EXPORT, phase)
-        imports, exports = (courses[way] if way in courses else _course(state, *way) for way in ways)
+        imports, exports = (courses[way] if way in courses else _course(state, book, *way) for way in ways)
         found[phase] = in_force.stretches(imports, exports, from_ms)
     return found
 
 
-def _course(state: EnvelopeState, direction: Direction, phase: Phase) -> Course:
+def _course(state: EnvelopeState, book: Book, direction: Direction, phase: Phase) -> Course:
     """What limits one direction and phase, whoever says so."""
     normal, fallback = _TYPES[direction]
     said = []
     for group in state.terms.groups if state.terms else ():
         safe_w = group.safe_import_w if direction is Direction.IMPORT else group.safe_export_w
         course = of_group(
-            _schedule(state, ScheduleKey(group.group_id, normal, phase)),
-            _schedule(state, ScheduleKey(group.group_id, fallback, phase)),
+            book.read(ScheduleKey(group.group_id, normal, phase)),
+            book.read(ScheduleKey(group.group_id, fallback, phase)),
             state.links.get(group.partner_id, []),
             Ladder(group.hold_ms, safe_w if phase is Phase.ALL else None),
         )
         said.append(course if group.keep else in_force.silent_when_unknown(course))
     # Last: where both are equal the forecast holds, whose breach the partner is told (semantics 7.3).
-    if own := _schedule(state, ScheduleKey(OPERATOR, normal, phase)):
+    if own := book.read(ScheduleKey(OPERATOR, normal, phase)):
         said.append(in_force.of_operator(own))
     return in_force.lowest_of(said)
 
 
-def _schedule(state: EnvelopeState, key: ScheduleKey) -> Schedule:
-    return schedule_of(one) if (one := state.schedules.get(key)) is not None else []
-
-
-def _learn(state: EnvelopeState, item: Item) -> tuple[str, ...]:
+def _learn(state: EnvelopeState, book: Book, item: Item) -> tuple[str, ...]:
     """Take the item into the state; what was odd about it."""
     state.terms = item.terms
     if isinstance(item, Spoken):
-        return _spoken(state, item.forecast)
+        return _spoken(state, book, item.forecast)
     if isinstance(item, Linked):
         _linked(state.links.setdefault(item.partner_id, []), Link(item.instant_ms, item.away))
     return ()
@@ -167,7 +158,7 @@ def _linked(links: list[Link], link: Link) -> None:
         links.append(link)
 
 
-def _spoken(state: EnvelopeState, forecast: CapacityForecast) -> tuple[str, ...]:
+def _spoken(state: EnvelopeState, book: Book, forecast: CapacityForecast) -> tuple[str, ...]:
     identity = (forecast.source_id, forecast.cause, forecast.body_digest)
     if identity in state.origins:
         return ()
@@ -180,7 +171,7 @@ def _spoken(state: EnvelopeState, forecast: CapacityForecast) -> tuple[str, ...]
         if overlapping:
             odd.append(f"blocks of forecast {forecast.cause} of {forecast.source_id} overlap; where they do, the lower limit counts")
         key = ScheduleKey(forecast.source_id, forecast.type, phase)
-        state.schedules[key] = kept(splice(_schedule(state, key), from_receipt(newer)))
+        book.write(key, splice(book.read(key), from_receipt(newer)))
     return tuple(odd)
 
 
@@ -214,13 +205,14 @@ def _envelope(
     )
 
 
-def _forget(state: EnvelopeState, item: Item) -> None:
+def _forget(state: EnvelopeState, book: Book, item: Item) -> None:
     """Each voice's past is forgotten by its own time: in a replay one may be far ahead of another."""
     if isinstance(item, Spoken):
         source_id = item.forecast.source_id
         hold_ms = max((group.hold_ms for group in item.terms.groups), default=0)
-        for key in [key for key in state.schedules if key.source_id == source_id]:
-            state.schedules[key] = kept(pruned(_schedule(state, key), item.instant_ms - max(PAST_KEPT_MS, hold_ms)))
+        before_ms = item.instant_ms - max(PAST_KEPT_MS, hold_ms)
+        for key in [key for key, one in state.schedules.items() if key.source_id == source_id and begins_before(one, MANY, before_ms)]:
+            book.write(key, pruned(book.read(key), before_ms))
         old = [
             known
             for known, origin in state.origins.items()

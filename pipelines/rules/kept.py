@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from pipelines.rules.limits import Limit, Stretch
 from pipelines.rules.schedules import Origin, Schedule, Span
-from schemas.capacity import PieceKind
+from schemas.capacity import LimitType, PieceKind
+from schemas.units import Phase
 
 _SAID = Struct("=qdI")
 _COMING = Struct("=qddII")
@@ -31,15 +32,23 @@ class Kept(NamedTuple):
 def kept(schedule: Schedule) -> Kept:
     """A schedule as it is kept."""
     numbers: dict[Origin, int] = {}
-    rows, end = [], None
+    rows, end, last, number = [], None, None, 0
     for start_ms, end_ms, limit_w, origin in schedule:
-        if end is not None and end != start_ms:
+        if end != start_ms and end is not None:
             rows.append(_SAID.pack(end, 0.0, 0))
-        rows.append(_SAID.pack(start_ms, limit_w, numbers.setdefault(origin, len(numbers) + 1)))
+        if origin is not last:
+            last, number = origin, numbers.setdefault(origin, len(numbers) + 1)
+        rows.append(_SAID.pack(start_ms, limit_w, number))
         end = end_ms
     if end is not None:
         rows.append(_SAID.pack(end, 0.0, 0))
     return Kept(b"".join(rows), tuple(numbers))
+
+
+def begins_before(one: Kept, row: int, instant_ms: int) -> bool:
+    """Whether a schedule that is kept has so many rows that begin before an instant."""
+    place = row * _SAID.size
+    return place < len(one.rows) and bool(_AT.unpack_from(one.rows, place)[0] < instant_ms)
 
 
 def schedule_of(one: Kept) -> Schedule:
@@ -50,6 +59,33 @@ def schedule_of(one: Kept) -> Schedule:
         for (at, limit_w, number), following in pairwise(rows)
         if (origin := origins[number]) is not None
     ]
+
+
+class ScheduleKey(NamedTuple):
+    """Who says what about which conductor."""
+
+    source_id: str
+    type: LimitType
+    phase: Phase
+
+
+class Book:
+    """Schedules as they are kept, read at most once and written whole: for one step of a rule."""
+
+    def __init__(self, schedules: dict[ScheduleKey, Kept]) -> None:
+        self._schedules = schedules
+        self._read: dict[ScheduleKey, Schedule] = {}
+
+    def read(self, key: ScheduleKey) -> Schedule:
+        """What was said; nothing where nobody has spoken."""
+        if key not in self._read:
+            one = self._schedules.get(key)
+            self._read[key] = [] if one is None else schedule_of(one)
+        return self._read[key]
+
+    def write(self, key: ScheduleKey, schedule: Schedule) -> None:
+        """From now on this is what was said."""
+        self._read[key], self._schedules[key] = schedule, kept(schedule)
 
 
 class Coming(NamedTuple):
