@@ -114,7 +114,7 @@ class ReportingRule:
         partner = self.plan.partners.get(verdict.partner_id)
         if partner is None or self._standing(state, verdict.partner_id).silent(verdict.quarter):
             return []
-        state.told.prune(now - partner.measurements.report_horizon)
+        state.told.prune(partner.id, now - partner.measurements.report_horizon)
         return [*compliance_errors(state.told, verdict, partner.compliance_errors, now)]
 
     def _row(self, state: ScopeState, row: Row, now: datetime) -> list[Owed]:

@@ -22,11 +22,18 @@ from schemas.oscp.v20 import (
     UpdateGroupCapacityForecast,
 )
 from schemas.outbound import OutboundMessage
-from schemas.units import W_PER_KW, from_ms, mean_w, rfc3339, to_ms
+from schemas.units import W_PER_KW, Phase, from_ms, mean_w, rfc3339, to_ms
 
 BREACH_GAP = timedelta(hours=2)
 """A breach stays open over quarters nobody can judge, at most this long (semantics 5)."""
 _ENERGY = frozenset({CapacityUnit.WH.value, CapacityUnit.KWH.value})
+
+
+class OpenBreach(NamedTuple):
+    """The last quarter of a breach as far as it is known, and whether the partner was told of any of it."""
+
+    last: datetime
+    told: bool
 
 
 class Block(NamedTuple):
@@ -44,18 +51,25 @@ class Told:
     """What compliance errors need to remember for one scope.
 
     `forecasts` by (partner, request id); `errors` are the (partner, forecast, direction) already told, by
-    quarter in ms; `breached` the last breached quarter of each (group, direction) whose breach is open.
+    quarter in ms; `breached` the open breach of each (group, direction, phase); `since_ms` by partner, before
+    which nothing is remembered of it.
     """
 
     forecasts: dict[tuple[str, str], tuple[Block, ...]] = field(default_factory=dict)
     errors: dict[int, set[tuple[str, str, str]]] = field(default_factory=dict)
-    breached: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    breached: dict[tuple[str, str, str], OpenBreach] = field(default_factory=dict)
+    since_ms: dict[str, int] = field(default_factory=dict)
 
-    def prune(self, before: datetime) -> None:
-        """Forget what concerns only quarters before `before`."""
-        ms = to_ms(before)
-        self.forecasts = {key: blocks for key, blocks in self.forecasts.items() if max(block.end_ms for block in blocks) > ms}
-        self.errors = {quarter: told for quarter, told in self.errors.items() if quarter >= ms}
+    def prune(self, partner_id: str, before: datetime) -> None:
+        """Forget what concerns only a partner's quarters before `before`. It is told nothing about them any more."""
+        ms = self.since_ms[partner_id] = max(to_ms(before), self.since_ms.get(partner_id, 0))
+        self.forecasts = {
+            key: blocks for key, blocks in self.forecasts.items() if key[0] != partner_id or max(block.end_ms for block in blocks) > ms
+        }
+        for quarter in [quarter for quarter in self.errors if quarter < ms]:
+            self.errors[quarter] = {identity for identity in self.errors[quarter] if identity[0] != partner_id}
+            if not self.errors[quarter]:
+                del self.errors[quarter]
 
 
 def keep_forecast(told: Told, message: InboundMessage) -> None:
@@ -70,13 +84,16 @@ def keep_forecast(told: Told, message: InboundMessage) -> None:
     told.forecasts[message.partner_id, message.request_id] = blocks
 
 
-def blocks_within(blocks: Iterable[Block], quarter: datetime) -> list[ForecastedBlock]:
-    """The part of the blocks inside the quarter, in their own unit; an energy is shared out by duration."""
+def blocks_within(blocks: Iterable[Block], quarter: datetime, phase: Phase = Phase.ALL) -> list[ForecastedBlock]:
+    """The part of the blocks inside the quarter, in their own unit; an energy is shared out by duration.
+
+    About a single phase only the blocks for it are asked.
+    """
     parts = []
     for block in blocks:
         start, end = from_ms(block.start_ms), from_ms(block.end_ms)
         inside = overlap(start, end, quarter, quarter + QUARTER)
-        if not inside:
+        if not inside or (phase is not Phase.ALL and block.phase != phase.value):
             continue
         share = inside / (end - start) if block.unit in _ENERGY else 1.0
         part = {"capacity": round(block.capacity * share, 6) if share < 1 else block.capacity, "phase": block.phase, "unit": block.unit}
@@ -89,8 +106,9 @@ def words(verdict: Verdict) -> str:
     """What happened, for people at the partner's: group, direction, quarter, energies and mean powers."""
     used, allowed = verdict.used_wh, verdict.allowed_wh or 0.0
     mean_kw, limit_kw = (mean_w(wh, QUARTER) / W_PER_KW for wh in (used, allowed))
+    on = "" if verdict.phase is Phase.ALL else f" on phase {verdict.phase.lower()}"
     return (
-        f"Group {verdict.group_id}: {verdict.direction.value.lower()} of {_kwh(used)} kWh (mean {mean_kw:.3f} kW) "
+        f"Group {verdict.group_id}: {verdict.direction.value.lower()}{on} of {_kwh(used)} kWh (mean {mean_kw:.3f} kW) "
         f"in the quarter hour from {rfc3339(verdict.quarter)} is {_kwh(used - allowed)} kWh over "
         f"the {_kwh(allowed)} kWh ({limit_kw:.3f} kW) allowed"
     )
@@ -106,17 +124,24 @@ def _kwh(wh: float) -> str:
 
 
 def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, now: datetime) -> list[OutboundMessage]:
-    """The errors a verdict asks for: one for each forecast that concerns it, each told once for its quarter and direction."""
-    if verdict.at_risk or not _news(told, verdict, policy):
+    """The errors a verdict asks for: one for each forecast that concerns it, each told once for its quarter and direction,
+    whatever the phase. Nothing is told about quarters so old that what was told of them is forgotten."""
+    if verdict.at_risk or not _breached(told, verdict) or to_ms(verdict.quarter) < told.since_ms.get(verdict.partner_id, 0):
+        return []
+    key = _key(verdict)
+    if policy is ComplianceErrors.NEVER or (policy is ComplianceErrors.ONCE_PER_BREACH and told.breached[key].told):
         return []
     done = told.errors.setdefault(to_ms(verdict.quarter), set())
     messages: list[OutboundMessage] = []
     for forecast in verdict.reportable_forecasts:
         identity = (verdict.partner_id, forecast, verdict.direction.value)
-        if identity in done or _of_another(told, verdict.partner_id, forecast):
+        if _of_another(told, verdict.partner_id, forecast):
+            continue
+        told.breached[key] = told.breached[key]._replace(told=True)
+        if identity in done:
             continue
         done.add(identity)
-        blocks = blocks_within(told.forecasts.get((verdict.partner_id, forecast), ()), verdict.quarter)
+        blocks = blocks_within(told.forecasts.get((verdict.partner_id, forecast), ()), verdict.quarter, verdict.phase)
         messages += owed(
             partner_id=verdict.partner_id,
             group_id=verdict.group_id,
@@ -138,19 +163,21 @@ def _of_another(told: Told, partner_id: str, forecast: str) -> bool:
     return bool(senders) and partner_id not in senders
 
 
-def _news(told: Told, verdict: Verdict, policy: ComplianceErrors) -> bool:
-    """Whether the policy wants this verdict told; keeps account of open breaches."""
-    key = (verdict.group_id, verdict.direction.value)
-    last = told.breached.get(key)
+def _key(verdict: Verdict) -> tuple[str, str, str]:
+    return verdict.group_id, verdict.direction.value, verdict.phase.value
+
+
+def _breached(told: Told, verdict: Verdict) -> bool:
+    """Whether the quarter is breached; keeps account of the open breach, of each phase its own."""
+    known = told.breached.get(_key(verdict))
     if verdict.verdict is not VerdictKind.BREACHED:
-        if verdict.verdict is VerdictKind.WITHIN and last is not None and verdict.quarter >= last:
-            del told.breached[key]
+        if verdict.verdict is VerdictKind.WITHIN and known is not None and verdict.quarter >= known.last:
+            del told.breached[_key(verdict)]
         return False
-    same_breach = last is not None and abs(verdict.quarter - last) <= BREACH_GAP + QUARTER
-    told.breached[key] = max(last or verdict.quarter, verdict.quarter)
-    if policy is ComplianceErrors.ONCE_PER_BREACH:
-        return not same_breach
-    return policy is ComplianceErrors.EACH_QUARTER
+    same = known is not None and abs(verdict.quarter - known.last) < BREACH_GAP + QUARTER
+    last = verdict.quarter if known is None else max(known.last, verdict.quarter)
+    told.breached[_key(verdict)] = OpenBreach(last, known is not None and same and known.told)
+    return True
 
 
 class _Adjust(BaseModel):
