@@ -12,6 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from sinks.circuit_events import NameOf, event_of, unreachable
 from sinks.circuit_history import SLACK, Found, covers
 from sinks.circuit_lane import Lane
 from sinks.circuit_queue import UNREACHABLE_S, CircuitQueue, Outcome, Sent
-from sinks.circuit_requests import FencedPlatform, Judgement, MakePlatform, Platform
+from sinks.circuit_requests import IN_FLIGHT, FencedPlatform, Judgement, MakePlatform, Platform
 from sinks.lease import Lease
 from sinks.oscp.fence import fenced
 from sinks.oscp.office import Append, append_surely
@@ -60,7 +61,7 @@ class CircuitWriter:
         self._wanted, self._name_of, self._clock, self._lease, self._on_failure = wanted, name_of, clock, lease, on_failure
         jitter = partial((chance or random.Random()).uniform, 0.0)  # noqa: S311 - no secret
         patience_s = clock.allowance(timedelta(seconds=UNREACHABLE_S)).total_seconds() / clock.speed
-        self._queue = CircuitQueue(pace_of(clock, None), jitter, uuid.uuid4().hex, self._newest, patience_s)
+        self._queue = CircuitQueue(replace(pace_of(clock, None), under_way=IN_FLIGHT), jitter, uuid.uuid4().hex, self._newest, patience_s)
         self._began = datetime.now(UTC)
         self._looked_back, self._reached = False, None  # type: bool, datetime | None
         self._inbox: deque[CircuitCapacity | Found] = deque()
