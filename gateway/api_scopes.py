@@ -5,16 +5,20 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from gateway import api_day
 from gateway.api_body import Problem
 from gateway.api_common import Items
 from gateway.desk import AtDesk, Desk, Reader
 from gateway.outlook import Outlook, circuit_outlook
+from gateway.scope_index import ScopeIndex
 from schemas.capacity import CircuitCapacity, EnvelopePiece
 from schemas.telemetry import QuarterHour
 from schemas.topology import Asset, Circuit, Group, Scope
 from schemas.units import W_PER_KW, Direction, Instant
 
 router = APIRouter()
+router.include_router(api_day.router)
+"""Before the scopes themselves, whose ids may hold slashes."""
 
 
 class Running(BaseModel):
@@ -99,11 +103,10 @@ def running_view(outlook: Outlook, direction: Direction) -> Running:
 
 def summary_fields(outlook: Outlook) -> dict[str, Any]:
     """What both views of a scope show."""
-    config, scope = outlook.config, outlook.scope
     return {
-        "scope": scope,
-        "groups": [group for group in config.groups if group.scope_id == scope.id],
-        "assets": [asset for asset in config.assets if asset.scope_id == scope.id],
+        "scope": outlook.scope,
+        "groups": list(outlook.groups),
+        "assets": list(outlook.assets),
         "running_import": running_view(outlook, Direction.IMPORT),
         "running_export": running_view(outlook, Direction.EXPORT),
         "open_breaches": [breach.breach_id for breach in outlook.open_breaches],
@@ -156,7 +159,9 @@ async def one_group(_: Reader, desk: AtDesk, group_id: str) -> Group:
 @router.get("/scopes", tags=["scopes"])
 async def list_scopes(_: Reader, desk: AtDesk) -> Items[ScopeSummary]:
     """All scopes and their running quarters."""
-    return Items(items=[ScopeSummary(**summary_fields(outlook_of(desk, scope))) for scope in desk.config.current().scopes])
+    picture, config, now = desk.pictures.current(), desk.config.current(), desk.clock.now()
+    index = ScopeIndex(picture, config)
+    return Items(items=[ScopeSummary(**summary_fields(Outlook(picture, config, scope, now, index))) for scope in config.scopes])
 
 
 @router.get("/scopes/{scope_id:path}", tags=["scopes"])

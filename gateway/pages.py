@@ -5,6 +5,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.api_status import flows_of
 from gateway.auth import Operator, Right
+from gateway.breaches_page import router as breach_routes
+from gateway.circuits_page import router as circuit_routes
 from gateway.desk import Desk, caller_of
 from gateway.guard import Caller, demand, demand_own_page, demand_same_origin
 from gateway.hand_page import router as hand_routes
@@ -13,10 +15,12 @@ from gateway.partner_page import router as partner_routes
 from gateway.rendering import STATIC as STATIC
 from gateway.rendering import error_page as error_page
 from gateway.rendering import form, refresh_s, render
+from gateway.scope_page import router as scope_routes
 from gateway.sessions import SESSION_LASTS
 
 router = APIRouter(include_in_schema=False)
-router.include_router(partner_routes)
+for part in (partner_routes, scope_routes, breach_routes, circuit_routes):
+    router.include_router(part)
 router.include_router(hand_routes)
 
 
@@ -26,6 +30,7 @@ def overview_page(desk: Desk, caller: Caller) -> str:
     return render(
         "overview.html",
         page=page.overview(),
+        section="overview",
         operator=caller.operator,
         csrf=caller.session.csrf if caller.session else "",
         attribution=desk.attribution,
