@@ -66,6 +66,10 @@ def _circuits(picture: Picture, _: datetime) -> Samples:
                 yield (name, direction), value
 
 
+def _circuit_writes(picture: Picture, _: datetime) -> Samples:
+    return [((kind.partition(".")[2],), float(count)) for kind, count in picture.circuit_outcomes.items()]
+
+
 def _open_breaches(picture: Picture, _: datetime) -> Samples:
     return [((), float(len(picture.open_breaches())))]
 
@@ -99,6 +103,13 @@ CATALOGUE: tuple[Metered, ...] = (
     Metered("derms_heartbeat_age_seconds", "Clock time since the last heartbeat", ("partner", "direction"), _heartbeat_age),
     Metered("derms_event_time_lag_seconds", "How far the newest closed quarter's end lies behind the clock", (), _lag),
     Metered("derms_circuit_available_watts", "Available capacity of a circuit", ("circuit", "direction"), _circuits),
+    Metered(
+        "derms_circuit_writes",
+        "Writes of circuits to the legacy platform: written, refused, unreachable",
+        ("outcome",),
+        _circuit_writes,
+        True,
+    ),
     Metered("derms_open_breaches", "Breaches that last", (), _open_breaches),
     Metered("derms_messages_waiting", "Outbound messages among the last 200 that have no final outcome yet", ("partner",), _waiting),
     Metered("derms_delivery_attempts", "Attempts to deliver, by what became of them", ("partner", "action", "outcome"), _outcomes, True),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from gateway import picture as p
+from gateway.circuit_writes import take_circuit_write
 from gateway.picture import Heartbeats, MessageLine, Picture, Received, Reported, RowKey, Timeline
 from gateway.provisional import KEEP_PROVISIONAL, forget_provisional, keep_provisional, take_provisional
 from gateway.redaction import clean
@@ -61,6 +62,7 @@ def fold(picture: Picture, record: Record) -> None:
             _inbound(picture, value)
         case Event() as value:
             picture.timelines.take(value)
+            take_circuit_write(picture, value)
             if value.kind != EXCHANGE:
                 picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
         case Command() as value:

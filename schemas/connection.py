@@ -122,7 +122,9 @@ EXCHANGE = "exchange"
 duration_ms, request_id, correlation_id."""
 
 CIRCUIT_WRITTEN, CIRCUIT_REFUSED, CIRCUIT_UNREACHABLE = "circuit.written", "circuit.refused", "circuit.unreachable"
-"""The kinds of the events that say what became of writing a circuit's change to the legacy platform (semantics 4)."""
+CIRCUIT_WRITES = (CIRCUIT_WRITTEN, CIRCUIT_REFUSED, CIRCUIT_UNREACHABLE)
+"""The kinds of the events that say what became of writing a circuit's change to the legacy platform (semantics 4); `data` has
+change_id, effective_from, attempts, and but for the last kind status, duration_ms, asserted."""
 
 
 class Event(Fact):
