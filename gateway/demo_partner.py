@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.commands.target import Target
 from gateway.simulator_config import PlannedForecast, SimulatorConfig, blocks, emergency
+from gateway.simulator_switches import Agreement, Switches
 from schemas.oscp.v20 import ForecastType
 from sinks.errors import OutsideError, Unavailable
 from sinks.http import fetch
@@ -45,6 +46,7 @@ class SimulatedPartner:
             speed=clock["speed"],
             heartbeat_interval_s=HEARTBEAT_S,
             forecasts=day_plan(),
+            switches=Switches(agrees=Agreement.NAMED),
         )
         file, ready = directory / "run" / "simulator.json", directory / "run" / "simulator.ready"
         ready.unlink(missing_ok=True)

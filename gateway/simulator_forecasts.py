@@ -14,22 +14,25 @@ TOO_LARGE_BYTES = 1024 * 1024 + 1
 FORECAST = Action.UPDATE_GROUP_CAPACITY_FORECAST
 
 
-def messages_of(whole: UpdateGroupCapacityForecast, request_id: str, segments: Segments | None) -> Iterator[Message]:
-    """The forecast as its messages, in the order they go; the first segment (or all of it) has `request_id`."""
+def messages_of(
+    whole: UpdateGroupCapacityForecast, request_id: str, segments: Segments | None, correlation_id: str | None = None
+) -> Iterator[Message]:
+    """The forecast as its messages, in the order they go; the first segment (or all of it) has `request_id`, and the message it
+    answers as its `correlation_id`."""
     body = whole.model_dump(mode="json", exclude_none=True)
     body["forecasted_blocks"] = [
         {**block, "start_time": rfc3339(each.start_time), "end_time": rfc3339(each.end_time)}
         for block, each in zip(body["forecasted_blocks"], whole.forecasted_blocks, strict=True)
     ]
     if segments is None:
-        yield Message(FORECAST, body, request_id)
+        yield Message(FORECAST, body, request_id, correlation_id)
         return
     shares, ids = _shares(body["forecasted_blocks"], segments.count), [request_id, *(new_id() for _ in range(segments.count - 1))]
     for index in segments.order or range(1, segments.count + 1):
         linked = {SegmentLink.FIRST: ids[0], SegmentLink.PREVIOUS: ids[index - 2], SegmentLink.NONE: None}[segments.link]
         headers = {"X-Segment-Index": str(index), "X-Segment-Count": str(segments.count)}
         part = {**body, "forecasted_blocks": shares[index - 1]}
-        yield Message(FORECAST, part, ids[index - 1], linked if index > 1 else None, headers=headers)
+        yield Message(FORECAST, part, ids[index - 1], linked if index > 1 else correlation_id, headers=headers)
 
 
 def _shares(blocks: list[dict[str, Any]], count: int) -> list[list[dict[str, Any]]]:

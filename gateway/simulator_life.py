@@ -5,11 +5,11 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.simulator_config import BaseUrlForm, PlannedForecast, SimulatorConfig, Starts
+from gateway.simulator_config import BaseUrlForm, PlannedForecast, Segments, SimulatorConfig, Starts
 from gateway.simulator_forecasts import messages_of, mistaken
 from gateway.simulator_ledger import Heard, Ledger
 from gateway.simulator_reception import BASE_PATH, Peer, Reception
-from gateway.simulator_switches import Behaviour
+from gateway.simulator_switches import Agreement, Behaviour
 from gateway.simulator_voice import Message, Voice, new_id
 from schemas.clock import Clock
 from schemas.oscp import v20
@@ -79,7 +79,7 @@ class Life:
         await self._voice.tell(Message(Action.REGISTER, body, request_id, correlation_id, method), to)
 
     async def heard(self, heard: Heard) -> None:
-        """A Register or Handshake has come that wants an answering message; it is sent now, or soon after our 204."""
+        """Something has come that wants an answering message; it is sent now, or soon after our 204."""
         if isinstance(heard.message, v20.Register):
             if heard.correlation_id is not None:
                 self._exchanged()
@@ -91,6 +91,9 @@ class Life:
                 self._begin(self._later(self._answer(heard, to)), "answering-register")
         elif isinstance(heard.message, v20.Handshake) and heard.action is Action.HANDSHAKE:
             self._begin(self._later(self._acknowledge(heard, heard.message)), "acknowledging")
+        elif isinstance(heard.message, v20.AdjustGroupCapacityForecast) and self._reception.switches.agrees is not Agreement.NEVER:
+            named = self._reception.switches.agrees is Agreement.NAMED
+            self._begin(self._later(self._send(heard.message, heard.request_id if named else None)), "agreeing")
 
     def _exchanged(self) -> None:
         self._reception.credentials.mended()
@@ -154,9 +157,14 @@ class Life:
         if planned.at is not None:
             await self._until(planned.at)
         whole = v20.UpdateGroupCapacityForecast(group_id=self._config.group_id, type=planned.type, forecasted_blocks=planned.blocks)
-        request_id = new_id()
+        await self._send(whole, segments=planned.segments)
+
+    async def _send(
+        self, whole: v20.UpdateGroupCapacityForecast, correlation_id: str | None = None, segments: Segments | None = None
+    ) -> None:
+        whole, request_id = v20.UpdateGroupCapacityForecast(**dict(whole)), new_id()
         self._ledger.forecasts[request_id] = (self._clock.now(), whole)  # before it is sent: an answer may overtake its 204
-        for message in messages_of(whole, request_id, planned.segments):
+        for message in messages_of(whole, request_id, segments, correlation_id):
             await self._voice.tell(message, self._reception.partner())
 
     async def _beat(self) -> None:

@@ -81,6 +81,14 @@ class Behaviour(StrEnum):
     INTERVAL = "INTERVAL"
 
 
+class Agreement(StrEnum):
+    """Whether it sends the forecast it is asked for by an AdjustGroupCapacityForecast, and whether that names the wish."""
+
+    NEVER = "NEVER"
+    NAMED = "NAMED"
+    UNNAMED = "UNNAMED"
+
+
 class Switches(BaseModel):
     """Everything that can be set while it runs; what is not named is as a good peer does it.
 
@@ -91,6 +99,7 @@ class Switches(BaseModel):
     Heartbeats: `heartbeats` whether they are sent, each `heartbeat_every` of the interval asked for (not below 0.1), promising
     `heartbeat_horizon` intervals (negative: a deadline in the past), `naive_times` whether both ways are in local time without a zone.
     `callback_first`: it sends its own Register before it answers ours. `takes_handshakes`: it serves /handshake and acknowledges.
+    `agrees`: whether it gives what a wish for another capacity asks for.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -112,6 +121,7 @@ class Switches(BaseModel):
     naive_times: bool = False
     callback_first: bool = False
     takes_handshakes: bool = False
+    agrees: Agreement = Agreement.NEVER
 
     def misanswer(self, action: Action) -> Misanswer | None:
         """How to misbehave at the next message of `action`, which is counted; None to behave."""

@@ -248,3 +248,26 @@ def test_the_command_names_what_is_wrong_with_its_file(tmp_path: Path):
     with pytest.raises(Misconfigured, match="speed: ") as found:
         simulator(file)
     assert "secret-a" not in str(found.value)
+
+
+@pytest.mark.parametrize("agrees", ["NAMED", "UNNAMED", "NEVER"])
+def test_it_gives_what_a_wish_asks_for_when_it_agrees(agrees: str):
+    async def story(fp: FlexibilityProvider, simulated: SimulatedProvider) -> None:
+        await eventually(lambda: simulated.state()["state"] == "ONLINE", "online")
+        told(fp, simulated, agrees=agrees)
+        times = {"start_time": rfc3339(T0), "end_time": rfc3339(T0 + timedelta(hours=1))}
+        wish = {
+            "group_id": "VEC-0001", "type": "CONSUMPTION",
+            "forecasted_blocks": [{"capacity": 7.5, "phase": "ALL", "unit": "KW", **times}],
+        }  # fmt: skip
+        assert (await fp.send("adjust_group_capacity_forecast", wish, request_id="wish-1")).status == 204
+        if agrees == "NEVER":
+            assert not [task for task in asyncio.all_tasks() if "agreeing" in task.get_name()]
+            return
+        await eventually(lambda: fp.actions("update_group_capacity_forecast"), "the forecast that was asked for")
+        headers, body = fp.actions("update_group_capacity_forecast")[0]
+        assert body == wish
+        assert headers.get("x-correlation-id") == ("wish-1" if agrees == "NAMED" else None)
+        assert simulated.report()["problems"] == []
+
+    played(story)
