@@ -6,7 +6,7 @@ a number into a short list. Number 0 is nothing. It is bytes of this machine's o
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, starmap
 from struct import Struct
 from typing import NamedTuple
 
@@ -15,9 +15,16 @@ from pipelines.rules.schedules import Origin, Schedule, Span
 from schemas.capacity import LimitType, PieceKind
 from schemas.units import Phase
 
-_SAID = Struct("=qdI")
-_COMING = Struct("=qddII")
+_SAID = Struct("=qdB"), Struct("=qdI")
+_COMING = Struct("=qddBB"), Struct("=qddII")
 _AT = Struct("=q")
+_FEW = 255
+
+
+def _form(forms: tuple[Struct, Struct], numbers: int) -> Struct:
+    """A row's form: numbers have one byte where there are few, as is usual."""
+    return forms[numbers > _FEW]
+
 
 Reason = tuple[PieceKind, str | None]
 
@@ -32,28 +39,29 @@ class Kept(NamedTuple):
 def kept(schedule: Schedule) -> Kept:
     """A schedule as it is kept."""
     numbers: dict[Origin, int] = {}
-    rows, end, last, number = [], None, None, 0
+    rows: list[tuple[int, float, int]] = []
+    end, last, number = None, None, 0
     for start_ms, end_ms, limit_w, origin in schedule:
         if end != start_ms and end is not None:
-            rows.append(_SAID.pack(end, 0.0, 0))
+            rows.append((end, 0.0, 0))
         if origin is not last:
             last, number = origin, numbers.setdefault(origin, len(numbers) + 1)
-        rows.append(_SAID.pack(start_ms, limit_w, number))
+        rows.append((start_ms, limit_w, number))
         end = end_ms
     if end is not None:
-        rows.append(_SAID.pack(end, 0.0, 0))
-    return Kept(b"".join(rows), tuple(numbers))
+        rows.append((end, 0.0, 0))
+    return Kept(b"".join(starmap(_form(_SAID, len(numbers)).pack, rows)), tuple(numbers))
 
 
 def begins_before(one: Kept, row: int, instant_ms: int) -> bool:
     """Whether a schedule that is kept has so many rows that begin before an instant."""
-    place = row * _SAID.size
+    place = row * _form(_SAID, len(one.origins)).size
     return place < len(one.rows) and bool(_AT.unpack_from(one.rows, place)[0] < instant_ms)
 
 
 def schedule_of(one: Kept) -> Schedule:
     """The schedule that was kept."""
-    rows, origins = list(_SAID.iter_unpack(one.rows)), (None, *one.origins)
+    rows, origins = list(_form(_SAID, len(one.origins)).iter_unpack(one.rows)), (None, *one.origins)
     return [
         Span(at, following[0], limit_w, origin)
         for (at, limit_w, number), following in pairwise(rows)
@@ -96,12 +104,13 @@ class Coming(NamedTuple):
 
     def at_ms(self, index: int) -> int | None:
         """From when on a row holds; None behind the last."""
-        place = index * _COMING.size
+        place = index * _form(_COMING, len(self.reasons)).size
         return int(_AT.unpack_from(self.rows, place)[0]) if place < len(self.rows) else None
 
     def limits(self, index: int) -> tuple[Limit | None, Limit | None]:
         """What limits import and export from then on."""
-        _, import_w, export_w, *numbers = _COMING.unpack_from(self.rows, index * _COMING.size)
+        form = _form(_COMING, len(self.reasons))
+        _, import_w, export_w, *numbers = form.unpack_from(self.rows, index * form.size)
         imports, exports = (
             Limit(watts, *self.reasons[number - 1]) if number else None for watts, number in zip((import_w, export_w), numbers, strict=True)
         )
@@ -115,16 +124,16 @@ def coming(stretches: Sequence[Stretch]) -> Coming:
     def one(limit: Limit | None) -> tuple[float, int]:
         return (0.0, 0) if limit is None else (limit[0], numbers.setdefault(limit[1:], len(numbers) + 1))
 
-    def rows() -> Iterator[bytes]:
+    def rows() -> Iterator[tuple[int, float, float, int, int]]:
         end = None
         for start_ms, end_ms, imports, exports in stretches:
             if end is not None and end != start_ms:
-                yield _COMING.pack(end, 0.0, 0.0, 0, 0)
+                yield end, 0.0, 0.0, 0, 0
             (import_w, import_why), (export_w, export_why) = one(imports), one(exports)
-            yield _COMING.pack(start_ms, import_w, export_w, import_why, export_why)
+            yield start_ms, import_w, export_w, import_why, export_why
             end = end_ms
         if end is not None:
-            yield _COMING.pack(end, 0.0, 0.0, 0, 0)
+            yield end, 0.0, 0.0, 0, 0
 
-    packed = b"".join(rows())
-    return Coming(packed, tuple(numbers))
+    found = list(rows())
+    return Coming(b"".join(starmap(_form(_COMING, len(numbers)).pack, found)), tuple(numbers))

@@ -13,6 +13,9 @@ from pathlib import Path
 from sinks.settings import KafkaSettings
 from tests.benchmarks import report, sizes, tools
 from tests.benchmarks.broker import Broker, Round, rounds_of
+from tests.benchmarks.capacity.run import Capacity
+from tests.benchmarks.capacity.run import Plan as Limits
+from tests.benchmarks.capacity.run import measured as capacity_measured
 from tests.benchmarks.front_door.run import FrontDoor, measured
 from tests.benchmarks.front_door.run import Plan as Door
 from tests.benchmarks.live import Live, Plan, Scene
@@ -21,11 +24,13 @@ from tests.benchmarks.rounds import Result, RoundFailed, Runner, warm_up
 from tests.benchmarks.variants import NAMES, VARIANTS, Variant
 from tests.kafka.broker import ApacheKafka, missing_tools
 
-LIVE, FRONT_DOOR = "live", "front-door"
+LIVE, FRONT_DOOR, CAPACITY = "live", "front-door", "capacity"
+SCENES = (LIVE, FRONT_DOOR, CAPACITY)
 LIVE_MINUTES = 10.0
 NOISY = 0.15
 """Cores that others may have without being mentioned."""
 QUICK_DOOR = Door(partners=100, forecasts_s=5, beats_s=20, flood_s=5)
+QUICK_LIMITS = Limits(groups=1_000, arriving_s=6, paced_s=6)
 QUICK_LIVE = Plan(assets=10_000, history_s=1_200, before_s=45, steady_s=12, lateness_s=20)
 
 
@@ -34,7 +39,7 @@ def main() -> int:
     if (reason := missing_tools()) is not None:
         print(f"{reason}. Install a JDK 17 or later and Maven.", file=sys.stderr)
         return 1
-    names = options.only or [*NAMES, LIVE, FRONT_DOOR]
+    names = options.only or [*NAMES, *SCENES]
     directory = tools.CACHE / "run"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -44,23 +49,30 @@ def main() -> int:
     kafka.start()
     try:
         broker = Broker(KafkaSettings(bootstrap=kafka.bootstrap, replication=1, min_insync=1), kafka.pid)
-        results = list(_compared(broker, directory, [name for name in names if name not in (LIVE, FRONT_DOOR)], options, failures))
+        results = list(_compared(broker, directory, [name for name in names if name not in SCENES], options, failures))
         live = _live(broker, directory / LIVE, QUICK_LIVE if options.quick else Plan(), failures) if LIVE in names else None
         door = (
             _front_door(broker.settings, directory / FRONT_DOOR, QUICK_DOOR if options.quick else Door(), failures)
             if FRONT_DOOR in names
             else None
         )
+        limits = (
+            _capacity(broker.settings, directory / CAPACITY, QUICK_LIMITS if options.quick else Limits(), failures)
+            if CAPACITY in names
+            else None
+        )
     finally:
         kafka.stop()
     found = report.medians(results)
-    numbers = report.asked(found, live) + (door.asked() if door else [])
+    numbers = report.asked(found, live) + (door.asked() if door else []) + (limits.asked() if limits else [])
     minutes = (time.monotonic() - began) / 60
     print(f"\n{report.measured_table(found)}\n")
     if live is not None:
         print(f"{report.live_table(live)}\n")
     if door is not None:
         print(f"{door.table()}\n")
+    if limits is not None:
+        print(f"{limits.table()}\n")
     print(f"{report.asked_table(numbers)}\n")
     for failure in failures:
         print(f"FAILED  {failure}")
@@ -73,6 +85,7 @@ def main() -> int:
                 "failures": failures,
                 **report.plain(results, found, numbers, live),
                 "front_door": door.plain() if door else None,
+                "capacity": limits.plain() if limits else None,
             },
             indent=1,
         )
@@ -89,14 +102,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=None, help="rounds of each variant (5; with --quick 1)")
     parser.add_argument("--assets", type=numbers, default=None, help="fleets, such as 1000,10000,100000 (those; with --quick 1000)")
     parser.add_argument("--readings", type=int, default=None, help="readings of our single-message rounds; the others scale with it")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=None, help=f"some of: {', '.join([*NAMES, LIVE, FRONT_DOOR])}")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=None, help=f"some of: {', '.join([*NAMES, *SCENES])}")
     parser.add_argument("--minutes", type=float, default=35.0, help="begin no round that would not be over then (35)")
     parser.add_argument("--quick", action="store_true", help="one small round: does everything work? (5 minutes)")
     parser.add_argument("--out", type=Path, default=Path(".cache/bench.json"), help="where the numbers go as JSON")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.assets = options.assets or ([1_000] if options.quick else [1_000, 10_000, 100_000])
-    if unknown := set(options.only or ()) - {*NAMES, LIVE, FRONT_DOOR}:
+    if unknown := set(options.only or ()) - {*NAMES, *SCENES}:
         parser.error(f"no such variant: {', '.join(sorted(unknown))}")
     return options
 
@@ -174,6 +187,16 @@ def _front_door(settings: KafkaSettings, directory: Path, plan: Door, failures: 
     except (RuntimeError, ConnectionError) as failure:
         failures.append(f"{FRONT_DOOR}: {failure}")
         return None
+
+
+def _capacity(settings: KafkaSettings, directory: Path, plan: Limits, failures: list[str]) -> Capacity | None:
+    try:
+        found = capacity_measured(settings, directory, plan)
+    except (RuntimeError, ConnectionError) as failure:
+        failures.append(f"{CAPACITY}: {failure}")
+        return None
+    failures += [f"{CAPACITY}: {problem}" for problem in found.problems[:5]]
+    return found
 
 
 def _line(number: int, result: Result) -> str:
