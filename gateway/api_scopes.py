@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from gateway import api_day
 from gateway.api_body import Problem
 from gateway.api_common import Items
+from gateway.circuit_writes import CircuitWritten, circuit_written
 from gateway.desk import AtDesk, Desk, Reader
 from gateway.outlook import Outlook, circuit_outlook
 from gateway.scope_index import ScopeIndex
@@ -72,7 +73,8 @@ class Forthcoming(BaseModel):
 
 
 class CircuitView(BaseModel):
-    """A circuit: rating, what is available now, what comes next by the present envelope, and the last changes, newest first."""
+    """A circuit: rating, what is available now, what comes next by the present envelope, the last changes, newest first, and the last
+    word about writing it to the legacy platform."""
 
     circuit: Circuit
     scope_id: str | None
@@ -81,6 +83,7 @@ class CircuitView(BaseModel):
     now: CircuitCapacity | None
     next: Forthcoming | None
     changes: list[CircuitCapacity]
+    written: CircuitWritten | None
 
 
 def outlook_of(desk: Desk, scope: Scope) -> Outlook:
@@ -138,6 +141,7 @@ def circuit_view(desk: Desk, circuit: Circuit) -> CircuitView:
         now=changes[0] if changes else None,
         next=upcoming and Forthcoming(at=upcoming.at, available_import_w=upcoming.import_w, available_export_w=upcoming.export_w),
         changes=list(changes),
+        written=circuit_written(picture, circuit.id),
     )
 
 
