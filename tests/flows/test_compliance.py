@@ -10,8 +10,9 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 from bytewax.visualize import to_rendered
 
-from pipelines.compliance import BARRIER, READS, compliance_flow
+from pipelines.compliance import BARRIER, READS, Concerned, compliance_flow
 from pipelines.records import Out, Record, Unreadable
+from pipelines.rules.compliance import GroupRow
 from pipelines.views import FixedView
 from schemas.capacity import EnvelopePiece, OperatingEnvelope, PieceKind
 from schemas.clock import FrozenClock
@@ -21,7 +22,7 @@ from schemas.intervals import QUARTER
 from schemas.telemetry import Level, Method, Origin, QuarterHour
 from schemas.topics import BREACHES, COMPLIANCE, DEAD_LETTERS, ENVELOPES, EVENTS, QUARTER_HOURS
 from schemas.units import Direction, Phase
-from tests.builders import T0, configuration
+from tests.builders import T0, Applied, configuration
 
 
 def row(number: int, import_wh: float, *, revision: int = 1, **more: Any) -> QuarterHour:
@@ -91,6 +92,55 @@ def test_what_is_no_row_of_a_known_group_is_left_alone():
         Unreadable("no known prefix", b"x"),
     )
     assert [item.topic for item in out] == [DEAD_LETTERS]
+
+
+def phase_envelope(import_w: float) -> OperatingEnvelope:
+    (piece,) = envelope(0, import_w).pieces
+    return envelope(0, import_w).model_copy(update={"pieces": [piece.model_copy(update={"phase": Phase.ONE})]})
+
+
+def test_the_connection_meters_phases_are_judged():
+    one = {"level": Level.ASSET, "phase": Phase.ONE}
+    out = run(
+        phase_envelope(8_000.0),
+        row(0, 3_000.0, id="mg-1-grid", **one),
+        row(1, 3_000.0, id="mg-1-pv", **one),
+        row(1, 3_000.0, id="mg-1-grid", level=Level.ASSET),
+        row(1, 3_000.0, id="mg-1-grid", **{**one, "scope_id": "mg-2"}),
+        row(1, 1_000.0, id="mg-1-grid", **one),
+    )
+    verdicts = [item.value for item in out if isinstance(item.value, Verdict)]
+    assert [(v.group_id, v.phase.value, v.verdict.value, v.used_wh) for v in verdicts] == [
+        ("VEC-0001", "ONE", "BREACHED", 3_000), ("VEC-0001", "ONE", "WITHIN", 1_000),
+    ]  # fmt: skip
+    assert {(item.topic, item.key) for item in out} == {(COMPLIANCE, "VEC-0001"), (BREACHES, "VEC-0001"), (EVENTS, "mg-1")}
+
+
+def test_a_meter_of_before_measures_the_quarters_of_its_time():
+    applied, mark = Applied(), T0 + 2 * QUARTER
+    old, new = ({"id": name, "scope_id": "mg-1", "category": "CONSUMPTION", "connection_meter": True} for name in ("old", "new"))
+    applied.apply(configuration(assets=[old]), T0 - timedelta(days=1))
+    moved = applied.apply(configuration(assets=[{**old, "connection_meter": False}, new]), mark)
+    index = Concerned(FixedView(moved))
+    rows = [row(n, 1.0, id=name, level=Level.ASSET, phase=Phase.TWO) for n in (0, 5) for name in ("old", "new")]
+    found = [[item.row.id for _, item in index.items(Record(QUARTER_HOURS.name, 0, 0, T0, "k", each))] for each in rows]
+    assert found[:1] == [["old"]]
+    assert found[2:] == [[], ["new"]]
+
+
+def test_a_quarter_is_judged_by_the_envelope_of_the_scope_it_was_measured_in():
+    """The group was bound to another scope since; its terms are those of now."""
+    out = run(envelope(0, 20_000.0).model_copy(update={"scope_id": "mg-0"}), envelope(0, 4_000.0), row(0, 4_000.0, scope_id="mg-0"))
+    verdict = next(item.value for item in out if isinstance(item.value, Verdict))
+    assert (verdict.scope_id, verdict.verdict.value) == ("mg-0", "WITHIN")
+
+
+def test_rows_are_judged_as_far_back_as_the_partner_is_told():
+    horizon = {"id": "vector", "name": "Vector", "measurements": {"report_horizon": "P1D"}}
+    view = FixedView(configuration(partners=[horizon]))
+    ((_, item),) = Concerned(view).items(Record(QUARTER_HOURS.name, 0, 0, T0, "k", row(0, 1.0)))
+    assert isinstance(item, GroupRow)
+    assert item.reach == timedelta(days=1)
 
 
 def test_repaired_rows_are_judged_and_those_of_a_backfill_are_not():

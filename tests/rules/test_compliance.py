@@ -222,6 +222,121 @@ def test_groups_of_a_scope_are_judged_apart():
     assert found == [("VEC-0001", "vector", "BREACHED"), ("OTHER-1", "other", "WITHIN")]
 
 
+def test_a_limit_said_in_more_parts_is_the_same_limit():
+    """An export limit that changes inside a quarter cuts the import limit in two; its energy is the same to the last digit."""
+    scope = Scope()
+    odd = 1_234.567
+    whole = envelope(1, "08:00", ("08:00", "20:00", odd))
+    cut = envelope(2, "10:00", ("10:00", "10:03:20", odd), ("10:03:20", "20:00", odd))
+    first, second = (piece.model_copy(update={"import_cause": "f1"}) for piece in cut.pieces)
+    told = scope.told(whole, row("10:00", 4.0))
+    assert imports(told) == [("10:00", "WITHIN", 1)]
+    pieces = [first, second.model_copy(update={"export_limit_w": 5_000.0, "export_kind": PieceKind.SAFE})]
+    outs = scope.told(cut.model_copy(update={"pieces": pieces}))
+    assert imports(outs) == []
+    assert [(verdict.direction, verdict.reason) for verdict in values(outs, Verdict)] == [(EXPORT, "limit covers 700 s of 900")]
+
+
+def test_a_replay_that_knows_the_envelopes_first_says_the_same_facts():
+    """A flow that lagged behind saw the envelope only after the row; one that reads everything again does not."""
+    late = envelope(2, "10:07", ("10:07", "20:00", 1)).model_copy(update={"at": at("10:40")})
+    rows = row("10:00", 4.0), row("10:00", 4.5, revision=2)
+    live, replay = Scope().told(DAY, rows[0], late, rows[1]), Scope().told(DAY, late, *rows)
+    assert imports(live) == [("10:00", "WITHIN", 1), ("10:00", "BREACHED", 2), ("10:00", "BREACHED", 3)]
+    assert imports(replay) == [("10:00", "BREACHED", 2), ("10:00", "BREACHED", 3)]
+    assert {verdict.event_id for verdict in values(replay, Verdict)} < {verdict.event_id for verdict in values(live, Verdict)}
+
+
+def test_envelopes_told_again_by_a_flow_that_begins_anew_judge_nothing_again():
+    """It says all it ever said, from its first revision on; what those said about the past was long replaced."""
+    scope = Scope()
+    story = [envelope(n + 1, f"08:{n:02}" if n < 60 else f"09:{n - 60:02}", ("08:00", "20:00", 20 if n > 97 else 1)) for n in range(100)]
+    scope.told(*story, row("10:00", 4.0), row("10:15", 4.0))
+    assert scope.told(*story) == []
+    assert imports(scope.told(row("10:30", 4.0))) == [("10:30", "WITHIN", 1)]
+
+
+def test_at_risk_is_said_once_while_the_rows_of_two_quarters_come_in_turns():
+    scope = Scope()
+    outs = scope.told(
+        DAY,
+        running("10:00", "10:13", 6.0, 30.0),
+        running("10:15", "10:16", 0.1, 6.0),
+        running("10:00", "10:16", 6.1, 30.0),
+        running("10:15", "10:17", 0.2, 6.0),
+        running("10:00", "10:17", 6.2, 30.0),
+    )
+    assert [verdict.cause_id for verdict in values(outs, Verdict)] == ["running 10:13"]
+
+
+def meter(start: str, phase: Phase, import_kwh: float, *, revision: int = 1, **more: Any) -> GroupRow:
+    found = row(start, import_kwh, revision=revision, level=Level.ASSET, id="mg-1-grid", phase=phase, **more)
+    return found._replace(row=found.row.model_copy(update={"event_id": f"{found.row.event_id} {phase}"}))
+
+
+def per_phase(number: int, kw: float, one_kw: float) -> OperatingEnvelope:
+    whole, one = envelope(number, "08:00", ("08:00", "20:00", kw)), envelope(number, "08:00", ("08:00", "20:00", one_kw), phase=Phase.ONE)
+    return whole.model_copy(update={"pieces": [*whole.pieces, *one.pieces]})
+
+
+def phased(outs: list[Out]) -> list[tuple[str, str, str, int]]:
+    found = [verdict for verdict in values(outs, Verdict) if verdict.phase is not Phase.ALL]
+    return [(f"{v.quarter:%H:%M}", v.phase.value, v.verdict.value, v.revision) for v in found]
+
+
+def test_a_single_phase_is_judged_where_it_is_limited_and_measured():
+    scope = Scope()
+    outs = scope.told(per_phase(1, 30, 8), row("10:00", 6.0), *(meter("10:00", phase, 2.1) for phase in Phase if phase is not Phase.ALL))
+    assert imports(outs[:2]) == [("10:00", "WITHIN", 1)]
+    assert phased(outs) == [("10:00", "ONE", "BREACHED", 1)]
+    breach, opened = values(outs, Breach)[0], values(outs, Event)[0]
+    assert (breach.phase, breach.quarters, breach.energy_over_wh, breach.group_id) == (Phase.ONE, 1, pytest.approx(100), "VEC-0001")
+    assert "breach of VEC-0001's import limit on phase one, from 2026-10-20T10:00:00.000Z" in opened.words
+    outs = scope.told(row("10:15", 8.0), meter("10:15", Phase.ONE, 1.0), meter("10:15", Phase.TWO, 99.0))
+    assert [(b.phase.value, b.state.value) for b in values(outs, Breach)] == [("ALL", "OPENED"), ("ONE", "CLOSED")]
+    assert len({out.value.event_id for out in outs}) == len(outs)
+
+
+def test_the_facts_of_the_whole_connection_are_named_as_if_there_were_no_phases():
+    plain, both = (Scope().told(*story, row("10:00", 9.0), row("10:15", 1.0)) for story in ([DAY], [per_phase(1, 20, 8)]))
+    assert [out.value.event_id for out in plain] == [out.value.event_id for out in both]
+
+
+def test_a_phase_limit_that_comes_late_is_judged_and_one_that_goes_is_taken_back():
+    scope = Scope()
+    assert phased(scope.told(DAY, meter("10:00", Phase.ONE, 2.1), meter("10:15", Phase.TWO, 2.1))) == []
+    late = per_phase(2, 20, 8)
+    assert phased(scope.told(late)) == [("10:00", "ONE", "BREACHED", 1)]
+    gone = envelope(3, "10:00", ("10:00", "20:00", 20))
+    outs = scope.told(gone)
+    assert phased(outs) == [("10:00", "ONE", "UNKNOWN", 2)]
+    assert states(outs)[-1] == ("VOIDED", 0, 2)
+
+
+def test_a_phase_that_is_not_limited_is_remembered_only_as_long_as_a_limit_may_be_late():
+    scope = Scope()
+    start = at("2026-10-20T00:00+00:00")
+    for n in range(96):
+        scope.told(meter((start + n * QUARTER).isoformat(), Phase.ONE, 2.1))
+    assert len(scope.state.groups["VEC-0001"].accounts[Phase.ONE].quarters) == 25
+
+
+def test_a_phase_at_risk_is_said():
+    scope = Scope()
+    running_one = {"revision": 0, "provisional": True, "at": at("10:10"), "last_minute_w": 9_000.0}
+    outs = scope.told(per_phase(1, 30, 8), meter("10:00", Phase.ONE, 1.4, **running_one), meter("10:00", Phase.TWO, 1.4, **running_one))
+    (verdict,) = values(outs, Verdict)
+    assert (verdict.phase, verdict.at_risk, verdict.group_id, verdict.projected_w) == (Phase.ONE, True, "VEC-0001", pytest.approx(8_600))
+    assert "the import of VEC-0001 on phase one in the quarter" in values(outs, Event)[0].words
+
+
+def test_two_groups_of_a_scope_hear_of_its_phases():
+    scope = Scope()
+    one = meter("10:00", Phase.ONE, 3.0)
+    outs = scope.told(per_phase(1, 30, 8), one, one._replace(group_id="OTHER-1", partner_id="other"))
+    assert [(b.group_id, b.partner_id) for b in values(outs, Breach)] == [("VEC-0001", "vector"), ("OTHER-1", "other")]
+
+
 def day_ahead(day: datetime, number: int, blocks: int = 96) -> OperatingEnvelope:
     """What a forecast of a whole day makes of the envelope: its blocks from midnight on, each with another limit."""
     length = timedelta(days=1) / blocks

@@ -1,3 +1,4 @@
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -67,6 +68,49 @@ def test_safe_and_operators_limits_are_none_of_the_partners_business():
     ]
     found = allowed(timeline, ms("10:00"), IMPORT)
     assert (found.causes, found.reportable) == (("f1", "o1", "b1"), ("f1", "b1"))
+
+
+MIXED = [
+    Stretch(ms("10:00"), ms("10:05"), limit(10, "o1", PieceKind.OPERATOR), None),
+    Stretch(ms("10:05"), ms("10:15"), limit(20, "f1"), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("used", "told"),
+    [
+        (4_200.0, ()),  # above the 4,167 Wh both allow together; the forecast alone allowed 20 kW, this is 16.8
+        (5_001.0, ()),
+        (5_001.1, ("f1",)),
+    ],
+)
+def test_where_an_operators_limit_ruled_a_part_the_partner_hears_only_of_what_its_own_did_not_allow(used: float, told: tuple[str, ...]):
+    judged = judge(used, 1.0, 0.0, allowed(MIXED, ms("10:00"), IMPORT))
+    assert (judged.verdict, judged.causes, judged.reportable) == (VerdictKind.BREACHED, ("o1", "f1"), told)
+
+
+@given(st.lists(st.integers(1, 899), max_size=8, unique=True), st.floats(0, 1e6), st.floats(0, 2e5))
+def test_in_how_many_parts_a_limit_is_said_makes_no_difference(cuts: list[int], kw: float, used: float):
+    marks, start = [0, *sorted(cuts), 900], ms("10:00")
+    parts = [Stretch(start + a * 1000, start + b * 1000, limit(kw), limit(n)) for n, (a, b) in enumerate(itertools.pairwise(marks))]
+    whole = [Stretch(start - 5000, start + 905_000, limit(kw), None)]
+    assert allowed(parts, start, IMPORT) == allowed(whole, start, IMPORT)
+    assert judge(used, 1.0, 0.0, allowed(parts, start, IMPORT)) == judge(used, 1.0, 0.0, allowed(whole, start, IMPORT))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3600), st.floats(0, 1e6) | st.none()), max_size=12))
+def test_energies_of_quarters_add_up_to_that_of_the_time_they_make(steps: list[tuple[int, float | None]]):
+    """Four quarters of an hour with limits that change anywhere: together they allow the integral of the hour."""
+    marks = sorted({0, 3600, *(at for at, _ in steps)})
+    said = dict(steps)
+    start, timeline, total, kw = ms("10:00"), [], 0.0, 7.0
+    for a, b in itertools.pairwise(marks):
+        kw = said[a] if said.get(a) is not None else kw
+        timeline.append(Stretch(start + a * 1000, start + b * 1000, limit(kw), None))
+        total += kw * (b - a) / 3.6
+    quarters = [allowed(timeline, start + n * 900_000, IMPORT).energy_wh for n in range(4)]
+    assert sum(energy for energy in quarters if energy is not None) == pytest.approx(total)
+    assert None not in quarters
 
 
 @given(st.lists(st.integers(1, 899), max_size=5, unique=True), st.lists(st.floats(0, 1e6), min_size=6, max_size=6))
