@@ -29,7 +29,8 @@ async def one_day(_: Reader, desk: AtDesk, scope_id: str, day: Day = "") -> DayV
     """A scope's day from local midnight to local midnight: 92 to 100 quarter hours with limits, energies and verdicts, and its breaches.
 
     Energies are Wh, limits W, instants UTC. Days that the live picture no longer holds come from the history; where that does not
-    answer, `note` says so and the day shows what is known here. 404: no such scope (`GET /scopes` lists them); 422: no day.
+    answer, `note` says so and the day shows what is known here. Unknown scopes and words that are no day are
+    refused, with what to write instead.
     """
     found = desk.config.current().scope(scope_id)
     if found is None:

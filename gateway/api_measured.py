@@ -10,8 +10,9 @@ from pydantic import AwareDatetime, BaseModel
 
 from gateway.api_body import Problem, parse, read, takes
 from gateway.api_common import Items
+from gateway.breach_reading import STATES, read_breaches
 from gateway.desk import AtDesk, Producer, Reader
-from gateway.picture import OPEN_STATES
+from gateway.past import BreachWish
 from gateway.problems import FieldError
 from pipelines.records import Out
 from schemas.compliance import Breach, Verdict
@@ -107,17 +108,38 @@ def _within(instant: datetime, since: datetime | None, until: datetime | None) -
     return (since is None or instant >= since) and (until is None or instant < until)
 
 
+class BreachItems(Items[Breach]):
+    """Breaches, newest first; `note` says in words what may be lacking, if anything."""
+
+    note: str
+
+
 @router.get("/breaches", tags=["breaches"])
 async def list_breaches(
-    _: Reader, desk: AtDesk, state: Literal["open", "closed", "all"] = "all", scope_id: str | None = None
-) -> Items[Breach]:
-    """Breaches: those that last and the last 200 others, newest first."""
-    found = [
-        breach
-        for breach in desk.pictures.current().breaches.values()
-        if (state == "all" or (breach.state in OPEN_STATES) == (state == "open")) and (scope_id is None or breach.scope_id == scope_id)
-    ]
-    return Items(items=sorted(found, key=lambda breach: breach.first_quarter, reverse=True))
+    _: Reader,
+    desk: AtDesk,
+    *,
+    state: Annotated[Literal["open", "closed", "voided", "all"], Query(description="voided ones were taken back by a correction")] = "all",
+    partner_id: str = "",
+    group_id: str = "",
+    scope_id: str = "",
+    direction: Direction | None = None,
+    since: Annotated[AwareDatetime | None, Query(alias="from", description="only those that lasted after it")] = None,
+    until: Annotated[AwareDatetime | None, Query(alias="to", description="only those that began before it")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+) -> BreachItems:
+    """Breaches as they stand: those the live picture keeps and, where there is a history, older ones."""
+    wish = BreachWish(
+        partner_id=partner_id,
+        group_id=group_id,
+        scope_id=scope_id,
+        direction=direction.value if direction else "",
+        states=STATES.get(state, ()),
+        since=since,
+        until=until,
+    )
+    found = await read_breaches(desk, wish)
+    return BreachItems(items=found.breaches[:limit], note=found.note)
 
 
 @router.get("/verdicts", tags=["breaches"])

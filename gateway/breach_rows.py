@@ -1,7 +1,7 @@
 """Breaches as the pages list them, each with the compliance errors that were sent about it (semantics 5, 7.3). Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -64,7 +64,7 @@ def breach_row(breach: Breach, index: ScopeIndex, errors: Errors, now: datetime,
         revision=breach.revision,
         forecasts=", ".join(breach.forecasts),
         forecast_ids=tuple(breach.forecasts),
-        errors=tuple(_sent(line) for line in errors.get(breach.breach_id, ())),
+        errors=tuple(_told(errors.get(breach.breach_id, ()))),
     )
 
 
@@ -76,9 +76,15 @@ def _span(start: datetime, end: datetime, zone: ZoneInfo, now: datetime) -> str:
     return f"{first}{say.clock_time(start, zone)}\u2013" + (f"{say.day(end, zone)} " if midnight else "") + say.clock_time(end, zone)
 
 
-def _sent(line: MessageLine) -> SentError:
-    delivery = line.delivery
-    if delivery is None:
-        return SentError(line.message_id, State("waiting", "quiet"))
-    status = f" {delivery.status}" if delivery.status else ""
-    return SentError(line.message_id, State(f"{delivery.outcome.value.lower()}{status}", OUTCOME_LOOKS[delivery.outcome]))
+def _told(lines: Sequence[MessageLine]) -> Iterator[SentError]:
+    """The messages about a breach, counted by how they stand."""
+    by: defaultdict[State, list[str]] = defaultdict(list)
+    for line in lines:
+        delivery = line.delivery
+        if delivery is None:
+            by[State("waiting", "quiet")].append(line.message_id)
+        else:
+            status = f" {delivery.status}" if delivery.status else ""
+            by[State(f"{delivery.outcome.value.lower()}{status}", OUTCOME_LOOKS[delivery.outcome])].append(line.message_id)
+    for state, ids in by.items():
+        yield SentError(", ".join(ids), len(ids), state)

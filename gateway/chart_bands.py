@@ -44,11 +44,10 @@ def _named(plane: Plane, drawing: Drawing) -> Iterator[tuple[Box, str]]:
 
 
 def _place(plane: Plane, band: Band, end: float) -> tuple[Box, str] | None:
-    """Where the longest name that fits before `end` stands, from its band's beginning."""
+    """Where the longest name that fits into the band stands, else the shortest, if that ends before `end`."""
     left = plane.x(band.start) + _AIR
     y = plane.size.height - plane.size.bottom - 4 if band.exports else plane.size.top + 11
-    for words in band.label:
-        room = LETTER * len(words)
-        if left + room <= end:
-            return Box(left, y - 10, left + room, y + 3, WORDS), words
-    return None
+    rooms = [(words, LETTER * len(words)) for words in band.label]
+    within = next(((words, room) for words, room in rooms if left + room <= min(plane.x(band.end), end)), None)
+    found = within or next(((words, room) for words, room in reversed(rooms) if left + room <= end), None)
+    return None if found is None else (Box(left, y - 10, left + found[1], y + 3, WORDS), found[0])

@@ -56,7 +56,7 @@ def limits(plane: Plane, drawing: Drawing) -> Iterator[str]:
         for step, previous in way.runs():
             y = plane.y(way.sign * way.value(step))
             yield line(plane.x(step.start), y, plane.x(step.end), y, f"limit {escape(way.kind(step))}")
-            if previous is not None:
+            if previous is not None and way.value(previous) != way.value(step):
                 x = plane.x(step.start)
                 yield line(x, plane.y(way.sign * way.value(previous)), x, y, "limit riser")
 
@@ -74,7 +74,7 @@ def labels(plane: Plane, drawing: Drawing) -> Iterator[str]:
             if not in_force and plane.x(step.end) - plane.x(step.start) < NARROW_STEP:
                 continue
             out = way.value(step) > way.bound
-            words = f"limit {kw(way.value(step))}" + ("" if not out else " \u2191" if way.sign > 0 else " \u2193")
+            words = f"{step.name} {kw(way.value(step))}".lstrip() + ("" if not out else " \u2191" if way.sign > 0 else " \u2193")
             places = list(_places(plane, drawing, way, step, LETTER * len(words)))
             costs = [sum(other.cost for other in taken if other.meets(place)) for place in places]
             best = min(range(len(places)), key=lambda index: costs[index])

@@ -65,7 +65,7 @@ class Bar:
 @dataclass(frozen=True, slots=True)
 class Step:
     """The limits of [start, end) in W; `kind` is a class: forecast, fallback, held, safe, operator or rated. `export_kind` is that
-    of the export limit, where it is another."""
+    of the export limit, where it is another; `name` is what the drawing calls the values."""
 
     start: datetime
     end: datetime
@@ -73,6 +73,7 @@ class Step:
     export_w: float | None
     kind: str
     export_kind: str = ""
+    name: str = "limit"
 
 
 @dataclass(frozen=True, slots=True)

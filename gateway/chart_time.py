@@ -13,6 +13,8 @@ LABEL_ROOM = 80
 """How much of its width a drawing gives to each label of the time axis at least, as long as the clocks do not change."""
 LABEL = 32
 """How wide an hour is written."""
+DATE, OFFSET = 62, 40
+"""How wide a date and an offset are written."""
 _HOUR = timedelta(hours=1)
 
 
@@ -24,9 +26,11 @@ def time_axis(plane: Plane, drawing: Drawing) -> Iterator[str]:
     size, zone = plane.size, drawing.zone
     right, floor = size.width - size.right, size.height - size.bottom
     hours = [at for at in quarters(drawing.start, drawing.end + QUARTER) if at <= drawing.end and local(at, zone).minute == 0]
-    every = _every((right - size.left) * (_HOUR / (drawing.end - drawing.start)))
-    wanted = [at for at in hours if local(at, zone).hour % every == 0]
-    written = set(_apart(plane, [at for at in hours if ambiguous(at, zone)], wanted))
+    hour = (right - size.left) * (_HOUR / (drawing.end - drawing.start))
+    wanted = [at for at in hours if local(at, zone).hour % _every(hour) == 0]
+    twice = [at for at in hours if ambiguous(at, zone)] if hour >= LABEL else []
+    written = set(_apart(plane, twice, wanted))
+    shifts = changes(drawing.start, drawing.end, zone)
     for at in hours:
         x, here = plane.x(at), local(at, zone)
         if at in written or at in wanted:
@@ -35,11 +39,13 @@ def time_axis(plane: Plane, drawing: Drawing) -> Iterator[str]:
             yield text(x, floor + 16, clock_time(at, zone), "axis")
         if here.hour == 0 and not (here.fold and ambiguous(at, zone)):
             yield line(x, size.top, x, floor, "midnight")
-            if at < drawing.end or drawing.end - drawing.start < timedelta(hours=20):
+            whole_day = drawing.end - drawing.start > 20 * _HOUR
+            if not (whole_day and (at == drawing.end or any(abs(plane.x(shift) - x) < DATE + OFFSET for shift in shifts))):
                 yield text(x, floor + 29, day(at, zone), "axis day", "middle" if x > size.left + LABEL else "start")
-    for at in changes(drawing.start, drawing.end, zone):
+    for at in shifts:
         x = plane.x(at)
-        yield line(x, size.top, x, floor + 30, "clocks")
+        yield line(x, size.top, x, floor, "clocks")
+        yield line(x, floor + 20, x, floor + 31, "clocks")
         yield text(x - 3, floor + 29, offset(at - timedelta(seconds=1), zone), "axis offset", "end")
         yield text(x + 3, floor + 29, offset(at, zone), "axis offset", "start")
 

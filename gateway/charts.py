@@ -29,7 +29,7 @@ def scope_chart(drawing: Drawing, size: Size = WIDE) -> Markup:
         *_grid(plane),
         *bands(plane, drawing),
         *time_axis(plane, drawing),
-        *(_missing(plane, start) for start in drawing.missing),
+        *_missing(plane, drawing.missing),
         *_bars(plane, drawing.bars),
         *limits(plane, drawing),
         *_now(plane, drawing),
@@ -50,10 +50,16 @@ def _grid(plane: Plane) -> Iterator[str]:
     yield text(size.left - 7, size.top - 9, "kW", "axis unit", "end")
 
 
-def _missing(plane: Plane, start: datetime) -> str:
-    x, width = plane.x(start), plane.x(start + QUARTER) - plane.x(start)
+def _missing(plane: Plane, starts: Sequence[datetime]) -> Iterator[str]:
+    """One ground for each run of quarters, so that no seams show."""
     height = plane.size.height - plane.size.top - plane.size.bottom
-    return rect(x, plane.size.top, width, height, "missing", "<title>nothing measured</title>")
+    known = set(starts)
+    for first in sorted(start for start in known if start - QUARTER not in known):
+        end = first + QUARTER
+        while end in known:
+            end += QUARTER
+        x = plane.x(first)
+        yield rect(x, plane.size.top, plane.x(end) - x, height, "missing", "<title>nothing measured</title>")
 
 
 def _bars(plane: Plane, bars: Sequence[Bar]) -> Iterator[str]:

@@ -29,7 +29,7 @@ def circuit_card(
     ratings = circuit.rated_import_kw * W_PER_KW, circuit.rated_export_kw * W_PER_KW
     values = (held.available_import_w, held.available_export_w) if held else (None, None)
     gauges = [
-        gauge(value, rating, f"{say.kw(value)} available of {say.kw(rating)} {way}")
+        gauge(value, rating, f"{say.kw(value)} available of {say.kw(rating)} {way}", way)
         for value, rating, way in zip(values, ratings, ("import", "export"), strict=True)
     ]
     return CircuitCard(

@@ -74,13 +74,13 @@ def _change(change: CircuitCapacity, zone: ZoneInfo, now: datetime) -> ChangeRow
 def circuit_drawing(circuit: Circuit, changes: tuple[CircuitCapacity, ...], zone: ZoneInfo, now: datetime) -> Drawing:
     """What was available over the last 24 h as steps, against the rating."""
     start = now - BACK
-    steps = [Step(start, now, circuit.rated_import_kw * W_PER_KW, circuit.rated_export_kw * W_PER_KW, "rated")]
+    steps = [Step(start, now, circuit.rated_import_kw * W_PER_KW, circuit.rated_export_kw * W_PER_KW, "rated", name="rated")]
     end = now
     for change in changes:
         since = max(change.effective_from, start)
         if since < end:
             kinds = change.import_kind.value.lower(), change.export_kind.value.lower()
-            steps.append(Step(since, end, change.available_import_w, change.available_export_w, *kinds))
+            steps.append(Step(since, end, change.available_import_w, change.available_export_w, *kinds, name=""))
             end = since
     steps = [steps[0], *reversed(steps[1:])]
     name = circuit.name or circuit.id

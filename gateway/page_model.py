@@ -145,9 +145,10 @@ class CircuitCard:
 
 @dataclass(frozen=True, slots=True)
 class SentError:
-    """A compliance error that was made about a breach, and where it stands."""
+    """Compliance errors that were made about a breach and stand alike; `ids` are their X-Request-IDs."""
 
-    id: str
+    ids: str
+    count: int
     state: State
 
 
