@@ -24,6 +24,7 @@ from schemas.units import Direction
 
 UNITS, PHASES = tuple(CapacityUnit.__members__), tuple(Phase.__members__)
 SHOWN_BLOCKS = 120
+ENERGY = frozenset({CapacityUnit.WH, CapacityUnit.KWH})
 TITLES = {"adjust": "Ask for another capacity", "compliance-error": "Tell of a limit that cannot be kept", "limit": "Limit this scope"}
 
 
@@ -179,7 +180,21 @@ def _forecasts(group_id: str, picture: Picture, zone: ZoneInfo, now: datetime) -
 
 
 def _said(found: Sequence[Spoken], zone: ZoneInfo) -> tuple[SaidRow, ...]:
-    return tuple(_row(one.block, one.request_id, zone) for one in found[:SHOWN_BLOCKS])
+    """Rows for people: blocks of a power that follow each other and say the same are one."""
+    rows: list[Spoken] = []
+    for one in found:
+        last = rows[-1] if rows else None
+        if last is not None and _goes_on(last, one):
+            rows[-1] = last._replace(block=last.block.model_copy(update={"end_time": one.block.end_time}))
+        else:
+            rows.append(one)
+    return tuple(_row(one.block, one.request_id, zone) for one in rows[:SHOWN_BLOCKS])
+
+
+def _goes_on(last: Spoken, one: Spoken) -> bool:
+    before, block = last.block, one.block
+    same = (before.capacity, before.unit, before.phase, last.request_id) == (block.capacity, block.unit, block.phase, one.request_id)
+    return same and before.end_time == block.start_time and block.unit not in ENERGY
 
 
 def _row(block: ForecastedBlock, forecast: str, zone: ZoneInfo) -> SaidRow:
