@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands import asking, configuring, history, partners, readings, running, secrets, setup, simulating, watching
+from gateway.commands import (
+    asking,
+    circuit_platform,
+    configuring,
+    history,
+    partners,
+    readings,
+    running,
+    secrets,
+    setup,
+    simulating,
+    watching,
+)
 from sinks.errors import Misconfigured, OutsideError, Refused, Unavailable
 
 app = typer.Typer(
@@ -14,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for family in (running, setup, secrets, configuring, partners, asking, readings, watching, history, simulating):
+for family in (running, setup, secrets, configuring, partners, asking, readings, watching, history, simulating, circuit_platform):
     family.register(app)
 
 
