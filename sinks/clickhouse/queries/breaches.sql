@@ -5,6 +5,7 @@
 SELECT
     group_id,
     direction,
+    phase,
     state,
     first_quarter,
     last_quarter,
@@ -15,4 +16,4 @@ SELECT
     breach_id
 FROM v_breaches
 WHERE ({group:String} = '' OR group_id = {group:String}) AND ({state:String} = '' OR state = {state:String})
-ORDER BY first_quarter DESC, group_id, direction
+ORDER BY first_quarter DESC, group_id, direction, phase
