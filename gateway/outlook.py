@@ -15,7 +15,7 @@ from schemas.config import Configuration
 from schemas.intervals import QUARTER, QUARTER_S, overlap, quarter_of
 from schemas.telemetry import Level, QuarterHour
 from schemas.topology import Asset, Circuit, Group, Scope
-from schemas.units import SECONDS_PER_HOUR, W_PER_KW, Direction, from_ms, to_ms
+from schemas.units import SECONDS_PER_HOUR, W_PER_KW, Direction, Phase, from_ms, to_ms
 
 FOREVER = from_ms(FOREVER_MS)
 
@@ -59,10 +59,18 @@ def limit_of(piece: EnvelopePiece | None, direction: Direction) -> float | None:
 
 def allowed_w(line: Timeline | None, quarter: datetime, direction: Direction) -> float | None:
     """The mean of the limit over the quarter in W; None if it is known for less than all of it (semantics 5)."""
+    return _mean_limit(pieces_in(line, quarter), quarter, direction)
+
+
+def pieces_in(line: Timeline | None, quarter: datetime) -> tuple[EnvelopePiece, ...]:
+    """The pieces for phase ALL that share time with the quarter."""
+    end = quarter + QUARTER
+    return tuple(piece for piece in (line.pieces if line else ()) if piece.start < end and piece.end > quarter and piece.phase is Phase.ALL)
+
+
+def _mean_limit(pieces: Sequence[EnvelopePiece], quarter: datetime, direction: Direction) -> float | None:
     seconds, joules = 0.0, 0.0
-    for piece in line.whole() if line else ():
-        if piece.end <= quarter or piece.start >= quarter + QUARTER:
-            continue
+    for piece in pieces:
         limit = limit_of(piece, direction)
         shared = overlap(quarter, quarter + QUARTER, piece.start, piece.end).total_seconds()
         if limit is not None and shared:
@@ -172,17 +180,22 @@ class Outlook:
         if self.running is not None:
             return self.standing_of(self.running, direction)
         quarter = quarter_of(self.now)
-        return Standing(quarter, None, None, allowed_w(self.line, quarter, direction), self._limit_now(direction))
+        return Standing(quarter, None, None, _mean_limit(self._around_now, quarter, direction), self._limit_now(direction))
 
     def standing_of(self, row: QuarterHour, direction: Direction) -> Standing:
         """The quarter of a provisional row, running or ended; the limit is the one in force now."""
         projected = projected_w(row, direction, self.verdict(row.start, direction))
-        return Standing(
-            row.start, used_w(row, direction), projected, allowed_w(self.line, row.start, direction), self._limit_now(direction)
-        )
+        pieces = self._around_now if row.start == quarter_of(self.now) else pieces_in(self.line, row.start)
+        allowed = _mean_limit(pieces, row.start, direction)
+        return Standing(row.start, used_w(row, direction), projected, allowed, self._limit_now(direction))
 
     def _limit_now(self, direction: Direction) -> float | None:
-        return limit_of(self.line.at(self.now) if self.line else None, direction)
+        return limit_of(next((piece for piece in self._around_now if piece.start <= self.now < piece.end), None), direction)
+
+    @cached_property
+    def _around_now(self) -> tuple[EnvelopePiece, ...]:
+        """The pieces of the running quarter: looked for once, since each scope has hundreds."""
+        return pieces_in(self.line, quarter_of(self.now))
 
     @property
     def open_breaches(self) -> list[Breach]:

@@ -1,17 +1,19 @@
 """The pages of scopes: a list to search, and each scope's calendar day drawn and listed. Readable without JavaScript."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from gateway import wording as say
 from gateway.capability import capabilities
 from gateway.circuit_card import circuit_card
-from gateway.day_reading import day_named, outlook_on, read_day
+from gateway.day_reading import ReadDay, day_named, outlook_on, read_day
 from gateway.day_words import day_page
 from gateway.desk import Desk
-from gateway.guard import Denied
+from gateway.guard import Caller, Denied
 from gateway.outlook import Outlook
 from gateway.overview import URGENCY, page_zone
 from gateway.page_frame import framed, part_of, reader_of
@@ -71,12 +73,16 @@ async def scopes_page(request: Request) -> Response:
     caller = reader_of(request)
     if isinstance(caller, Response):
         return caller
-    desk: Desk = request.app.state.desk
+    # In a thread: where there are a thousand scopes, partners would wait for it.
+    return await anyio.to_thread.run_sync(_scopes, request.app.state.desk, caller, request.query_params)
+
+
+def _scopes(desk: Desk, caller: Caller, asked: Mapping[str, str]) -> Response:
     picture, config, now = desk.pictures.current(), desk.config.current(), desk.clock.now()
-    index, sought = ScopeIndex(picture, config), request.query_params.get("q", "")[:200].strip()
+    index, sought = ScopeIndex(picture, config), asked.get("q", "")[:200].strip()
     outlooks = [Outlook(picture, config, scope, now, index) for scope in config.scopes if _fits(scope, sought, index)]
     found = sorted(((outlook, state_of(outlook)) for outlook in outlooks), key=lambda pair: URGENCY.index(pair[1].look))
-    part = part_of(found, request.query_params.get("page", ""), SHOWN, {"q": sought})
+    part = part_of(found, asked.get("page", ""), SHOWN, {"q": sought})
     lines = [_line(outlook, state) for outlook, state in part.items]
     return framed("scopes_page.html", desk, caller, "scopes", part=part, lines=lines, sought=sought, any=bool(config.scopes))
 
@@ -97,6 +103,11 @@ async def scope_page(request: Request, scope_id: str) -> Response:
     except ValueError as error:
         chosen, wrong = day_named("", outlook), str(error)
     read = await read_day(desk, outlook, chosen)
+    return await anyio.to_thread.run_sync(_scope, desk, caller, outlook, read, wrong)
+
+
+def _scope(desk: Desk, caller: Caller, outlook: Outlook, read: ReadDay, wrong: str) -> Response:
+    scope = outlook.scope
     circuit = outlook.index.circuit(scope)
     zone = page_zone(outlook.config)
     return framed(
