@@ -18,7 +18,7 @@ from pipelines.envelopes import READS, envelopes_flow
 from pipelines.records import Out, Record, Unreadable
 from pipelines.views import FixedView
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
-from schemas.clock import Clock, FrozenClock, ScaledClock
+from schemas.clock import Clock, FrozenClock, ScaledClock, SystemClock
 from schemas.config import ConfigChange, Configuration
 from schemas.connection import Command, CommandKind, Connection, ConnectionState, Event, InboundMessage
 from schemas.facts import Value, digest
@@ -239,6 +239,67 @@ def test_boundaries_change_the_circuit_when_the_clock_reaches_them_also_after_a_
     assert [(change.effective_from, change.available_import_w) for change in changes[:24]] == [(start, kw * 1000) for start, _, kw in day]
     assert (changes[24].effective_from, changes[24].available_import_w, changes[24].kind) == (T0 + 24 * HOUR, 33_000, "HELD")
     assert all(change.at >= change.effective_from for change in changes)
+
+
+def forecasts(start: datetime, *kws: float, every: timedelta) -> InboundMessage:
+    return forecast("f1", start - HOUR, *((start + n * every, start + (n + 1) * every, kw) for n, kw in enumerate(kws)))
+
+
+def test_a_boundary_is_told_within_a_second_of_the_clock():
+    clock = SystemClock()
+    start, out = clock.now() + timedelta(milliseconds=700), []
+    fed = polls(forecasts(start, 10, 20, 30, every=timedelta(milliseconds=100)))
+    run_main(flow(Until(fed, out, 4), out, clock), epoch_interval=timedelta(seconds=1))
+    changes = of(out, CircuitCapacity)
+    assert [change.available_import_w for change in changes] == [10_000, 20_000, 30_000, 30_000]
+    assert all(timedelta(0) <= change.at - change.effective_from < timedelta(seconds=1) for change in changes)
+
+
+def test_a_boundary_right_after_a_restart_is_told_in_time_and_those_missed_while_down_all_the_same(tmp_path: Path):
+    init_db_dir(tmp_path, 1)
+    recovery = RecoveryConfig(str(tmp_path))
+    start, out = datetime.now(UTC).replace(microsecond=0), []
+    fed = polls(forecasts(start, 10, 20, 30, 40, every=10 * MINUTE))
+    clock = ScaledClock(start, datetime.now(UTC))
+    run_main(flow(Until(fed, out, 1), out, clock), epoch_interval=timedelta(0), recovery_config=recovery)
+    # Down for 30 minutes less 100 ms: two boundaries were missed, the third comes 100 ms after the start.
+    clock = ScaledClock(start + 30 * MINUTE - timedelta(milliseconds=100), datetime.now(UTC))
+    run_main(flow(Until(fed, out, 4), out, clock), epoch_interval=timedelta(0), recovery_config=recovery)
+    changes = of(out, CircuitCapacity)
+    assert [(change.effective_from, change.available_import_w, change.previous_import_w) for change in changes] == [
+        (start, 10_000, None), (start + 10 * MINUTE, 20_000, 10_000), (start + 20 * MINUTE, 30_000, 20_000),
+        (start + 30 * MINUTE, 40_000, 30_000),
+    ]  # fmt: skip
+    assert timedelta(0) <= changes[-1].at - changes[-1].effective_from < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("state", ConnectionState)
+def test_the_fallback_holds_in_two_states_only(state: ConnectionState):
+    away = state in (ConnectionState.OFFLINE, ConnectionState.DEREGISTERED)
+    out = run(*STORY[:2], connection(state, T0 - 30 * MINUTE))
+    assert of(out, CircuitCapacity)[-1].kind.value == ("FALLBACK" if away else "FORECAST")
+    assert of(out, CircuitCapacity)[-1].available_import_w == (30_000 if away else 100_000)
+
+
+def test_gone_for_good_after_an_offline_hour_the_fallback_goes_on():
+    out = run(*STORY[:2], connection(ConnectionState.OFFLINE, T0 - 30 * MINUTE), connection(ConnectionState.DEREGISTERED, T0 - 10 * MINUTE))
+    assert [(c.kind.value, c.effective_from) for c in of(out, CircuitCapacity)] == [("FORECAST", T0 - HOUR), ("FALLBACK", T0 - 30 * MINUTE)]
+
+
+def test_units_and_phases_come_to_watts_for_each_phase():
+    def block(unit: str, phase: str, capacity: float, hours: float) -> dict[str, Any]:
+        return {
+            "capacity": capacity, "phase": phase, "unit": unit, "start_time": T0.isoformat(), "end_time": (T0 + hours * HOUR).isoformat(),
+        }  # fmt: skip
+
+    blocks = [block("A", "UNKNOWN", 10, 1), block("KWH", "ONE", 3, 2), block("A", "TWO", 5, 1), block("W", "TWO", 900, 0.5)]
+    out = run(forecast("f1", T0, forecasted_blocks=blocks))
+    (envelope,) = of(out, OperatingEnvelope)
+    first = {piece.phase.value: piece.import_limit_w for piece in reversed(envelope.pieces)}
+    assert first == {"ALL": 6_900, "ONE": 1_500, "TWO": 900}
+    (event,) = of(out, Event)  # the blocks of phase TWO, and those alone
+    assert "overlap" in event.words
+    assert [change.available_import_w for change in of(out, CircuitCapacity)] == [6_900]
 
 
 def test_step_ids_are_recovery_keys():

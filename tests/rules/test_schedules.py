@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -52,7 +53,7 @@ intervals = st.tuples(st.integers(0, 40), st.integers(1, 12), st.sampled_from([1
 messages = st.lists(intervals, min_size=1, max_size=6)
 
 
-def blocks_of(message: list[tuple[int, int, float]]) -> list[Any]:
+def blocks_of(message: Iterable[tuple[int, int, float | None]]) -> list[Any]:
     plain = block("10:00", "11:00", 1)
     return [
         plain.model_copy(update={"start": from_ms(start), "end": from_ms(start + length), "limit_w": limit})
@@ -103,6 +104,31 @@ def test_a_block_without_end_in_sight_ends_where_forever_does():
     far = block("10:00", "11:00", 1).model_copy(update={"end": at("9999-12-31T00:00:00+00:00")})
     beyond = far.model_copy(update={"start": at("9000-01-01T00:00:00+00:00")})
     assert [(s.start_ms, s.end_ms) for s in lowest([far, beyond], ORIGIN)[0]] == [(ms("10:00"), FOREVER_MS)]
+
+
+def test_more_than_a_number_can_hold_is_a_limit_and_lifts_nothing():
+    endless = block("10:00", "11:00", 1).model_copy(update={"limit_w": float("inf")})
+    ((_, _, watts, _),) = splice([], lowest([endless], ORIGIN)[0])
+    assert 1e300 < watts < float("inf")
+
+
+lifted = st.tuples(st.integers(0, 40), st.integers(1, 12), st.sampled_from([1.0, 2.0, None]))
+
+
+@given(st.lists(st.lists(lifted, min_size=1, max_size=6), max_size=5))
+def test_what_is_lifted_is_a_hole_and_the_rest_stays(told: list[list[tuple[int, int, float | None]]]):
+    schedule: Schedule = []
+    for number, message in enumerate(told):
+        schedule = splice(schedule, lowest(blocks_of(message), Origin(f"f{number}", "", number))[0])
+    assert proper(schedule)
+    for instant in range(60):
+        expected = None
+        for number, message in enumerate(told):
+            about = [limit for start, length, limit in message if start <= instant < start + length]
+            limits = [limit for limit in about if limit is not None]
+            if about:
+                expected = (min(limits), Origin(f"f{number}", "", number)) if limits else None
+        assert said(at_instant(schedule, instant)) == expected
 
 
 def test_thousands_of_overlapping_blocks_are_no_burden():

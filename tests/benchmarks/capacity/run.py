@@ -107,30 +107,38 @@ def measured(kafka: KafkaSettings, directory: Path, plan: Plan) -> Capacity:
         sender.send([Told(0, 9999, datetime.now(UTC) + timedelta(days=9))], 0.1)  # the first of all costs many times those after it
         watcher.wait(0, 1)
         boundary = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=plan.arriving_s + AFTER_S)
-        _day_ahead(installation, watcher, sender, plan, boundary, found)
-        _boundary(installation, watcher, plan, boundary, found)
-        _paced(installation, watcher, sender, plan, found)
+        # Every group gets a plan that covers now; its second block begins at the boundary, for all at once.
+        told = [Told(group, 0, boundary - STEP) for group in range(plan.groups)]
+        with _watched(installation, found, "day_ahead"):
+            sender.send(told, plan.arriving_s)
+            watcher.wait(plan.groups, 1 + plan.groups)
+        time.sleep(max(0.0, boundary.timestamp() - 1.0 - time.time()))
+        with _watched(installation, found, "boundary"):
+            watcher.wait(2 * plan.groups, 0)
+        # One after the other, each for another group, and for now.
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1)
+        paced = [Told(number % plan.groups, 1 + number // plan.groups, start) for number in range(int(plan.rate * plan.paced_s))]
+        with _watched(installation, found, "paced"):
+            sender.send(paced, plan.paced_s)
+            watcher.wait(2 * plan.groups + len(paced), 1 + plan.groups + len(paced))
         installation.tree.terminate()
         found.kept_bytes = installation.kept_bytes() / plan.groups
+        _judge_day_ahead(watcher, sender, told, found)
+        _judge_boundary(watcher, boundary, told, found)
+        _judge_paced(watcher, sender, paced, found)
     return found
 
 
-def _day_ahead(installation: Installation, watcher: Watcher, sender: Sender, plan: Plan, boundary: datetime, found: Capacity) -> None:
-    """Every group gets a plan that covers now; its second block begins at the boundary."""
-    told = [Told(group, 0, boundary - STEP) for group in range(plan.groups)]
-    before = watcher.counts()
-    with _watched(installation, found, "day_ahead"):
-        sender.send(told, plan.arriving_s)
-        watcher.wait(before[0] + plan.groups, before[1] + plan.groups)
-    capacities, envelopes = watcher.capacities(before[0]), watcher.envelopes(before[1])
+def _judge_day_ahead(watcher: Watcher, sender: Sender, told: list[Told], found: Capacity) -> None:
+    capacities, envelopes = watcher.capacities(0, len(told)), watcher.envelopes(1, 1 + len(told))
     said = {value.circuit_id: value for _, value in capacities}
     pieces = {value.scope_id: value for _, value in envelopes}
     for one in told:
         value, envelope = said.get(f"feeder-{one.group}"), pieces.get(f"mg-{one.group}")
-        wanted = one.value_w(0)
-        if value is None or (value.available_import_w, value.effective_from) != (wanted, sender.received[one.request_id]):
-            found.problems.append(f"feeder-{one.group} has {value and value.available_import_w}, not {wanted}")
-        expected = one.pieces(sender.received[one.request_id])
+        received_at = sender.received[one.request_id]
+        if value is None or (value.available_import_w, value.effective_from) != (one.value_w(0), received_at):
+            found.problems.append(f"feeder-{one.group} has {value and value.available_import_w} W at first, not {one.value_w(0)}")
+        expected = one.pieces(received_at)
         if envelope is None or [(p.start, p.end, p.import_limit_w, p.kind.value) for p in envelope.pieces][: len(expected)] != expected:
             found.problems.append(f"the envelope of mg-{one.group} is not the plan's")
     last = max(sender.appended[one.request_id] for one in told)
@@ -138,36 +146,22 @@ def _day_ahead(installation: Installation, watcher: Watcher, sender: Sender, pla
     found.day_ahead = [at - sender.appended[value.cause] for at, value in capacities if value.cause in sender.appended]
 
 
-def _boundary(installation: Installation, watcher: Watcher, plan: Plan, boundary: datetime, found: Capacity) -> None:
-    """The second block begins, for all groups at once."""
-    before = watcher.counts()
-    time.sleep(max(0.0, boundary.timestamp() - 2.0 - time.time()))
-    with _watched(installation, found, "boundary"):
-        time.sleep(max(0.0, boundary.timestamp() - time.time()))
-        watcher.wait(before[0] + plan.groups, before[1])
-    changes = watcher.capacities(before[0])
+def _judge_boundary(watcher: Watcher, boundary: datetime, told: list[Told], found: Capacity) -> None:
+    changes = watcher.capacities(len(told), 2 * len(told))
     said = {value.circuit_id: value for _, value in changes}
-    for group in range(plan.groups):
-        value, one = said.get(f"feeder-{group}"), Told(group, 0, boundary - STEP)
-        expected = (one.value_w(1), one.value_w(0), boundary)
+    for one in told:
+        value, expected = said.get(f"feeder-{one.group}"), (one.value_w(1), one.value_w(0), boundary)
         if value is None or (value.available_import_w, value.previous_import_w, value.effective_from) != expected:
-            found.problems.append(f"feeder-{group} did not change as it should at the boundary")
+            found.problems.append(f"feeder-{one.group} did not change as it should at the boundary")
     found.boundary = [at - boundary.timestamp() for at, _ in changes]
 
 
-def _paced(installation: Installation, watcher: Watcher, sender: Sender, plan: Plan, found: Capacity) -> None:
-    """One forecast after the other, each for another group and beginning now."""
-    start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1)
-    told = [Told(number % plan.groups, 1 + number // plan.groups, start) for number in range(int(plan.rate * plan.paced_s))]
-    before = watcher.counts()
-    with _watched(installation, found, "paced"):
-        sender.send(told, plan.paced_s)
-        watcher.wait(before[0] + len(told), before[1] + len(told))
-    said = {value.cause: (at, value) for at, value in watcher.capacities(before[0])}
+def _judge_paced(watcher: Watcher, sender: Sender, told: list[Told], found: Capacity) -> None:
+    said = {value.cause: (at, value) for at, value in watcher.capacities(2 * found.groups)}
     for one in told:
         at, value = said.get(one.request_id, (0.0, None))
         if value is None or value.available_import_w != one.value_w(0):
-            found.problems.append(f"feeder-{one.group} has {value and value.available_import_w}, not {one.value_w(0)}")
+            found.problems.append(f"feeder-{one.group} has {value and value.available_import_w} W for now, not {one.value_w(0)}")
         else:
             found.paced.append(at - sender.appended[one.request_id])
 

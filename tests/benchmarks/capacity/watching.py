@@ -53,17 +53,17 @@ class Watcher:
                 raise RuntimeError(f"{counts[0]} of {capacities} capacities and {counts[1]} of {envelopes} envelopes in {WITHIN_S:g} s")
             time.sleep(LOOK_S)
 
-    def capacities(self, first: int = 0) -> list[tuple[float, CircuitCapacity]]:
-        """The changes from the `first` on, with when (s since 1970) the broker had each."""
+    def capacities(self, first: int = 0, end: int | None = None) -> list[tuple[float, CircuitCapacity]]:
+        """The changes from the `first` to the `end`, with when (s since 1970) the broker had each."""
         with self._lock:
-            records = self._records[CIRCUIT_CAPACITY.name][first:]
+            records = self._records[CIRCUIT_CAPACITY.name][first:end]
         values = ((record.appended_at.timestamp(), decode(record.raw)) for record in records)
         return [(at, value) for at, value in values if isinstance(value, CircuitCapacity)]
 
-    def envelopes(self, first: int = 0) -> list[tuple[float, OperatingEnvelope]]:
-        """The envelopes from the `first` on, likewise."""
+    def envelopes(self, first: int = 0, end: int | None = None) -> list[tuple[float, OperatingEnvelope]]:
+        """The envelopes from the `first` to the `end`, likewise."""
         with self._lock:
-            records = self._records[ENVELOPES.name][first:]
+            records = self._records[ENVELOPES.name][first:end]
         values = ((record.appended_at.timestamp(), decode(record.raw)) for record in records)
         return [(at, value) for at, value in values if isinstance(value, OperatingEnvelope)]
 
