@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
 from gateway.commands.target import Target
 from gateway.demo_partner import SimulatedPartner
+from gateway.demo_platform import DemoPlatform, unwritten
 from gateway.demo_report import Story, differences, read_truth, report, untold
 from gateway.demo_screen import closing, screen
 from gateway.hosting import stop_on_signals
@@ -37,6 +39,7 @@ ATTRIBUTION = (
     "Contains data by G. Hebrail and A. Berard (UCI Machine Learning Repository, doi:10.24432/C58K54), CC BY 4.0, cut and converted."
 )
 TOLD_WITHIN_S = 200.0
+PLATFORM_WITHIN_S = 3.0
 HISTORY_VIEWS = ("v_telemetry", "v_quarter_hours", "v_envelopes", "v_circuit_capacity", "v_breaches", "v_outbound_messages", "v_deliveries")
 
 
@@ -84,6 +87,7 @@ class Demo:
         self._progress = Progress(0, len(self._measurements), ORIGIN)
         self._story = Story()
         self._partner: SimulatedPartner | None = None
+        self._platform: DemoPlatform | None = None
         self._follower: Follower | None = None
         self._failure: OutsideError | None = None
         self._no_more_readings = threading.Event()
@@ -92,6 +96,9 @@ class Demo:
         """Start everything and show what happens until the story is told (`once`) or a person stops it."""
         began = time.monotonic()
         self._console.print("starting the broker, the history, eight flows and the gateway ...")
+        # In place of any platform that is set: a demo writes to no real one.
+        self._platform = DemoPlatform(self._instance.directory.path)
+        self._instance.settings = self._instance.settings.model_copy(update={"circuits": self._platform.settings()})
         endpoints = self._instance.start()
         kafka = self._instance.settings.kafka
         topics = (QUARTER_HOURS, ENVELOPES, CIRCUIT_CAPACITY, BREACHES, OUTBOUND, DELIVERIES, CONNECTIONS)
@@ -102,11 +109,14 @@ class Demo:
         target = Target(self._instance.directory.path)
         link = endpoints.operations_url + target.operations("POST", "/sign-in-links")["path"]
         self._console.print(f"everything runs after {time.monotonic() - began:.0f} s; open {link}", soft_wrap=True)
+        self._console.print(
+            f"the legacy platform's circuit card, as our circuit writer keeps it: {self._platform.page_url}", soft_wrap=True
+        )
         self._console.print(ATTRIBUTION, style="dim", soft_wrap=True)
         told = self._watch(link, began + TOLD_WITHIN_S, once=once)
         if not once and not told:
             return 0
-        found = report(self._story, self._truth, self._partner.report(), self._history_rows(), ATTRIBUTION)
+        found = report(self._story, self._truth, self._partner.report(), self._platform_report(), self._history_rows(), ATTRIBUTION)
         if self._failure is not None:
             found["verdict"]["ok"] = False
             found["verdict"]["untold"].append(f"the replay failed: {self._failure}")
@@ -125,6 +135,8 @@ class Demo:
         self._no_more_readings.set()
         if self._partner is not None:
             self._partner.stop()
+        if self._platform is not None:
+            self._platform.stop()
         if self._follower is not None:
             self._follower.stop()
         killed = self._instance.stop()
@@ -146,9 +158,17 @@ class Demo:
         """Whether all of it has happened, arrived, and is in the history."""
         if self._progress.sent < self._progress.total or differences(self._story, self._truth):
             return False
-        if self._partner is None or untold(self._story, self._partner.report()):
+        if self._partner is None or self._platform is None or untold(self._story, self._partner.report(), self._platform.report()):
             return False
         return self._history_rows().get("v_quarter_hours", 0) >= len(self._story.quarters)
+
+    def _platform_report(self) -> dict[str, Any]:
+        """What the circuit platform has; waits for a change that is on its way this very moment."""
+        assert self._platform is not None  # noqa: S101 - told only once it runs
+        deadline = time.monotonic() + PLATFORM_WITHIN_S
+        while unwritten(self._story.circuits, found := self._platform.report()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
 
     def _replay(self) -> None:
         producer = Producer(self._instance.settings.kafka, "derms-demo", many=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from gateway.demo_platform import unwritten
 from schemas.capacity import CircuitCapacity, EnvelopePiece, OperatingEnvelope
 from schemas.compliance import Breach
 from schemas.connection import Connection
@@ -108,13 +109,15 @@ def differences(story: Story, truth: Iterable[Truth]) -> list[str]:
     return found
 
 
-def untold(story: Story, partner: Mapping[str, Any]) -> list[str]:
-    """What of the demo's story did not happen, in words; `partner` is the simulator's own report."""
+def untold(story: Story, partner: Mapping[str, Any], platform: Mapping[str, Any]) -> list[str]:
+    """What of the demo's story did not happen, in words; `partner` and `platform` are the simulator's and the circuit platform's own
+    reports."""
     found = []
     if not any(envelope.pieces for envelope in story.envelopes):
         found.append("no operating envelope")
     if len({change.available_import_w for change in story.circuits}) < 2:
         found.append("the circuit's available capacity did not follow the forecast")
+    found += unwritten(story.circuits, platform)
     if not story.breaches:
         found.append("no breach was opened")
     delivered = [d for d in story.deliveries.values() if d.outcome is Outcome.DELIVERED]
@@ -127,10 +130,17 @@ def untold(story: Story, partner: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def report(story: Story, truth: list[Truth], partner: Mapping[str, Any], history: Mapping[str, int], attribution: str) -> dict[str, Any]:
+def report(
+    story: Story,
+    truth: list[Truth],
+    partner: Mapping[str, Any],
+    platform: Mapping[str, Any],
+    history: Mapping[str, int],
+    attribution: str,
+) -> dict[str, Any]:
     """The report as plain JSON data; `verdict.ok` says whether everything is as it should be."""
     wrong = differences(story, truth)
-    missing = untold(story, partner)
+    missing = untold(story, partner, platform)
     outcomes = Counter((delivery.action, delivery.outcome.value, delivery.status) for delivery in story.deliveries.values())
     rows: dict[str, list[dict[str, Any]]] = {}
     for (level, name, start), row in sorted(story.quarters.items(), key=lambda item: item[0][1:]):
@@ -158,6 +168,7 @@ def report(story: Story, truth: list[Truth], partner: Mapping[str, Any], history
             for (action, outcome, status), count in sorted(outcomes.items(), key=str)
         ],
         "partner": dict(partner),
+        "circuit_platform": dict(platform),
         "history_rows": dict(history),
         "truth_quarters": len(truth),
         "verdict": {"ok": not wrong and not missing, "differences": wrong, "untold": missing},

@@ -3,9 +3,11 @@ from importlib.resources import files
 
 import pytest
 
+from gateway.demo_platform import unwritten
 from gateway.demo_report import Story, Truth, differences, read_truth, report, untold
 from schemas.telemetry import Level, Method, QuarterHour
 from tests.builders import T0
+from tests.sinks.circuit_world import change
 
 
 def row(import_wh: float, revision: int = 1, provisional: bool = False) -> QuarterHour:
@@ -49,10 +51,20 @@ def test_a_missing_quarter_is_a_difference() -> None:
 
 
 def test_an_empty_story_is_not_told() -> None:
-    found = untold(Story(), {"problems": ["bad token"]})
+    found = untold(Story(), {"problems": ["bad token"]}, {"problems": ["a: no key"]})
     assert "no breach was opened" in found
     assert "the partner found: bad token" in found
-    assert report(Story(), TRUTH, {}, {}, "x")["verdict"]["ok"] is False
+    assert "the circuit platform found: a: no key" in found
+    assert report(Story(), TRUTH, {}, {}, {}, "x")["verdict"]["ok"] is False
+
+
+def test_the_circuit_platform_has_to_have_the_last_change_of_each_circuit() -> None:
+    changes = [change(5, 2000.0), change(1, 7.0), change(5, 1000.0, "b")]  # an older one said again comes later
+    has = {"id": "feeder-17", "available_import_kw": 2.0, "available_export_kw": 4.0, "effective_from": "2026-10-20T10:05:00.000Z"}
+    assert unwritten(changes[:2], {"circuits": [has]}) == []
+    assert unwritten(changes, {"circuits": [has]}) == ["the circuit platform was told nothing of b"]
+    assert "has 7 kW import" in unwritten(changes[:2], {"circuits": [{**has, "available_import_kw": 7}]})[0]
+    assert "a value of x" in unwritten(changes[:2], {"circuits": [{**has, "effective_from": "x"}]})[0]
 
 
 def test_the_demo_carries_its_truth() -> None:
