@@ -4,10 +4,12 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from gateway import wording as say
+from gateway.circuit_writes import CircuitWritten, circuit_written
 from gateway.outlook import keeps, next_change
-from gateway.page_model import CircuitCard
+from gateway.page_model import CircuitCard, State
 from gateway.partner_card import when
 from gateway.picture import Picture
+from gateway.redaction import clean
 from gateway.scope_card import KIND_WORDS
 from gateway.scope_index import ScopeIndex
 from gateway.svg import gauge
@@ -28,6 +30,7 @@ def circuit_card(
     coming = next_change(circuit, line, held, now, keeps(config, scope.id)) if scope and line else None
     ratings = circuit.rated_import_kw * W_PER_KW, circuit.rated_export_kw * W_PER_KW
     values = (held.available_import_w, held.available_export_w) if held else (None, None)
+    told = circuit_written(picture, circuit.id)
     gauges = [
         gauge(value, rating, f"{say.kw(value)} available of {say.kw(rating)} {way}", way)
         for value, rating, way in zip(values, ratings, ("import", "export"), strict=True)
@@ -49,7 +52,19 @@ def circuit_card(
         cause=(held.cause or "") if held else "",
         next_when=when(coming.at, zone, now) if coming else None,
         next_words=f"import {say.kw(coming.import_w)}, export {say.kw(coming.export_w)}" if coming else "",
+        written=_written(told, held) if told else None,
+        written_at=when(told.at, zone, now) if told else None,
+        written_words=clean(told.words) if told and told.outcome != "WRITTEN" else "",
     )
+
+
+def _written(told: CircuitWritten, held: CircuitCapacity | None) -> State:
+    """Whether the platform has what holds now, in a word."""
+    status = f" ({told.status})" if told.status else ""
+    if told.outcome == "WRITTEN":
+        current = held is None or told.change_id == held.event_id
+        return State("written" if current else "written, an earlier value", "good" if current else "quiet")
+    return State(f"{told.outcome.lower()}{status}", "bad" if told.outcome == "REFUSED" else "risk")
 
 
 def before_words(held: CircuitCapacity | None) -> str:

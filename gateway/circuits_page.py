@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gateway import wording as say
 from gateway.chart_plane import NARROW, WIDE, Drawing, Step
 from gateway.charts import scope_chart
-from gateway.circuit_card import circuit_card, source_words
+from gateway.circuit_card import KEPT, circuit_card, source_words
 from gateway.desk import Desk
 from gateway.guard import Denied
 from gateway.overview import page_zone
@@ -19,8 +19,9 @@ from gateway.page_frame import framed, part_of, reader_of
 from gateway.page_model import CircuitCard, When
 from gateway.partner_card import when
 from gateway.picture import Picture
+from gateway.scope_card import KIND_WORDS
 from gateway.scope_index import ScopeIndex
-from schemas.capacity import CircuitCapacity
+from schemas.capacity import CircuitCapacity, PieceKind
 from schemas.config import Configuration
 from schemas.topology import Circuit
 from schemas.units import W_PER_KW
@@ -29,6 +30,7 @@ router = APIRouter(include_in_schema=False)
 
 SHOWN, FEW = 24, 4
 BACK = timedelta(hours=24)
+KINDS = {kind: KEPT if kind is PieceKind.UNKNOWN else words for kind, words in KIND_WORDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ async def circuit_page(request: Request, circuit_id: str) -> Response:
     scope, changes = index.scope_of(circuit.id), picture.circuits.get(circuit.id, ())
     zone = ZoneInfo(scope.time_zone) if scope else page_zone(config)
     shown = circuit_drawing(circuit, changes, zone, now)
+    drawn = {kind for step in shown.steps for kind in (step.kind, step.export_kind)}
     empty = Markup("")
     return framed(
         "circuits_page.html",
@@ -145,5 +148,6 @@ async def circuit_page(request: Request, circuit_id: str) -> Response:
         one=True,
         chart_wide=scope_chart(shown, WIDE) if changes else empty,
         chart_narrow=scope_chart(shown, NARROW) if changes else empty,
+        kinds=[(kind.value.lower(), words) for kind, words in KINDS.items() if kind.value.lower() in drawn],
         zone=f"{say.zone_name(now, zone)} ({zone.key})",
     )

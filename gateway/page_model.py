@@ -123,7 +123,7 @@ class PartnerCard:
 
 @dataclass(frozen=True, slots=True)
 class CircuitCard:
-    """One circuit: available of rated, and what comes next."""
+    """One circuit: available of rated, what comes next, and whether the legacy platform has taken the last change (None: nothing known)."""
 
     id: str
     name: str
@@ -141,6 +141,9 @@ class CircuitCard:
     cause: str
     next_when: When | None
     next_words: str
+    written: State | None
+    written_at: When | None
+    written_words: str
 
 
 @dataclass(frozen=True, slots=True)
