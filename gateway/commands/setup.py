@@ -18,6 +18,7 @@ from sinks.clickhouse.migrations import migrate as migrate_store
 from sinks.errors import Misconfigured, OutsideError
 from sinks.http import fetch
 from sinks.kafka import create_topics
+from sinks.settings import CircuitsSettings
 
 topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
 schemas = typer.Typer(help="Avro schemas of the topics' values.", no_args_is_help=True)
@@ -148,6 +149,7 @@ def _findings(target: Target) -> list[tuple[str, str, str]]:
         found.append(("history", f"answers {answer.status}", "" if answer.status == 200 else "see the history's log"))
     except OutsideError as error:
         found.append(("history", str(error), "start it, or correct DERMS_CLICKHOUSE__URL"))
+    found += _circuit_platform(settings.circuits)
     secret = target.endpoints is not None or settings.secret is not None
     found.append(("installation secret", "set" if secret else "not set", "" if secret else "set DERMS_SECRET: openssl rand -base64 32"))
     if target.endpoints is not None:
@@ -157,6 +159,23 @@ def _findings(target: Target) -> list[tuple[str, str, str]]:
         except OutsideError as error:
             found.append(("gateway", str(error), "see the gateway's log"))
     return found
+
+
+def _circuit_platform(settings: CircuitsSettings) -> list[tuple[str, str, str]]:
+    """Whether the legacy platform answers at all: what it says to a question nobody asked means nothing."""
+    what = "circuit platform"
+    if not settings.url:
+        return [(what, "none is set, nothing is written to one", "")]
+    try:
+        answer = fetch("GET", settings.url, timeout_s=5, ca_file=str(settings.ca_file) if settings.ca_file else None)
+    except Misconfigured as error:
+        return [(what, error.problem, f"correct DERMS_CIRCUITS__CA_FILE: {error.cure}")]
+    except OutsideError as error:
+        cure = "start it, or correct DERMS_CIRCUITS__URL (its certificate is checked by DERMS_CIRCUITS__CA_FILE where that is set)"
+        return [(what, str(error), cure)]
+    if answer.status >= 500:
+        return [(what, f"answers {answer.status}", "see the platform's own log; changes are tried again until it takes them")]
+    return [(what, f"answers {answer.status}", "")]
 
 
 def register(app: typer.Typer) -> None:

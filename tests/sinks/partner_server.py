@@ -74,7 +74,7 @@ def fake_partner(answer: Answering = lambda request: 204) -> Iterator[FakePartne
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_PUT = do_DELETE = do_PATCH = _any  # noqa: N815 - the server's naming
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _any  # noqa: N815 - the server's naming
 
         def log_message(self, *args: object) -> None:
             pass
