@@ -14,6 +14,7 @@ from pipelines.rules.circuits import Plan
 from pipelines.rules.kept import Book, Kept, ScheduleKey, begins_before
 from pipelines.rules.ladder import Course, Ladder, Link, of_group
 from pipelines.rules.limits import Stretch, piece_of, within
+from pipelines.rules.repeats import Heard
 from pipelines.rules.schedules import Origin, from_receipt, lowest, pruned, splice
 from pipelines.rules.scope_items import OPERATOR, Item, Linked, ScopeTerms, Spoken
 from schemas.capacity import CapacityForecast, LimitType, OperatingEnvelope
@@ -46,7 +47,7 @@ _TYPES = {
 
 @dataclass
 class EnvelopeState:
-    """What is known about one scope. `links` are by partner, `origins` by (source, cause, digest)."""
+    """What is known about one scope. `links` are by partner, `heard` (see `repeats`) by source."""
 
     scope_id: str
     revision: int = 0
@@ -54,7 +55,7 @@ class EnvelopeState:
     terms: ScopeTerms | None = None
     schedules: dict[ScheduleKey, Kept] = field(default_factory=dict)
     links: dict[str, list[Link]] = field(default_factory=dict)
-    origins: dict[tuple[str, str, str], Origin] = field(default_factory=dict)
+    heard: dict[str, bytes] = field(default_factory=dict)
 
 
 class EnvelopeRule:
@@ -159,13 +160,15 @@ def _linked(links: list[Link], link: Link) -> None:
 
 
 def _spoken(state: EnvelopeState, book: Book, forecast: CapacityForecast) -> tuple[str, ...]:
-    identity = (forecast.source_id, forecast.cause, forecast.body_digest)
-    if identity in state.origins:
+    heard = Heard(state.heard.get(forecast.source_id, b""))
+    if heard.knows(forecast.cause, forecast.body_digest):
         return ()
     odd = []
-    if any(known[:2] == identity[:2] for known in state.origins):
+    if heard.contents_of(forecast.cause):
         odd.append(f"forecast {forecast.cause} of {forecast.source_id} came again with other contents; it was applied as new")
-    origin = state.origins[identity] = Origin(forecast.cause, forecast.body_digest, to_ms(forecast.received_at))
+    origin = Origin(forecast.cause, forecast.body_digest, to_ms(forecast.received_at))
+    heard.hear(forecast.cause, forecast.body_digest, origin.received_ms)
+    state.heard[forecast.source_id] = heard.rows
     for phase in sorted({block.phase for block in forecast.blocks}):
         newer, overlapping = lowest((block for block in forecast.blocks if block.phase is phase), origin)
         if overlapping:
@@ -213,13 +216,9 @@ def _forget(state: EnvelopeState, book: Book, item: Item) -> None:
         before_ms = item.instant_ms - max(PAST_KEPT_MS, hold_ms)
         for key in [key for key, one in state.schedules.items() if key.source_id == source_id and begins_before(one, MANY, before_ms)]:
             book.write(key, pruned(book.read(key), before_ms))
-        old = [
-            known
-            for known, origin in state.origins.items()
-            if known[0] == source_id and origin.received_ms < item.instant_ms - REPEATS_KNOWN_MS
-        ]
-        for known in old:
-            del state.origins[known]
+        heard = Heard(state.heard.get(source_id, b""))
+        heard.forget(item.instant_ms - REPEATS_KNOWN_MS)
+        state.heard[source_id] = heard.rows
     elif isinstance(item, Linked):
         links = state.links[item.partner_id]
         past = [link for link in links if link.since_ms <= item.instant_ms - LINKS_KEPT_MS]

@@ -99,6 +99,27 @@ def test_an_id_used_again_for_something_else_is_applied_and_told():
     assert scope.import_kw("09:45", "10:30") == [(100, "FORECAST"), (5, "FORECAST")]
 
 
+def test_a_message_is_known_for_a_week():
+    scope = ToldScope()
+    scope.hears(forecast("f1", "08:00", DAY))
+    scope.hears(forecast("f2", "2026-10-27T07:59:59+00:00", block("08:00", "09:00", 5)))
+    assert scope.hears(forecast("f1", "2026-10-27T08:00+00:00", DAY)) == []
+    scope.hears(forecast("f3", "2026-10-27T08:00:01+00:00", block("08:00", "09:00", 5)))
+    later = block("2026-10-28T00:00+00:00", "2026-10-29T00:00+00:00", 7)
+    assert len(scope.hears(forecast("f1", "2026-10-27T09:00+00:00", later))) == 2
+    assert scope.events == []  # nobody remembers that the id has been used
+
+
+def test_a_source_that_speaks_every_quarter_for_a_week_does_not_weigh_much():
+    scope = ToldScope()
+    begin = to_ms(at("2026-10-01T00:00:00+00:00"))
+    for number in range(700):
+        start = from_ms(begin + number * 900_000)
+        said = block("10:00", "11:00", number % 50).model_copy(update={"start": start, "end": from_ms(begin + (number + 1) * 900_000)})
+        scope.hears(forecast(f"00000000-0000-0000-0000-{number:012}", start.isoformat(), said))
+    assert len(pickle.dumps(scope.state, protocol=5)) < 24 * 1024
+
+
 def test_an_optimum_limits_nothing():
     scope = ToldScope()
     scope.hears(forecast("f1", "08:00", DAY, of=LimitType.OPTIMUM))

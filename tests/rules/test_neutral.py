@@ -9,7 +9,19 @@ import pytest
 import pipelines.rules
 
 RULES = Path(pipelines.rules.__file__).parent
-NAMES = ("schedules", "limits", "ladder", "in_force", "kept", "envelopes", "scope_items", "scope_changes", "circuits", "patience")
+NAMES = (
+    "schedules",
+    "limits",
+    "ladder",
+    "in_force",
+    "kept",
+    "repeats",
+    "envelopes",
+    "scope_items",
+    "scope_changes",
+    "circuits",
+    "patience",
+)
 WORDS = re.compile(
     r"oscp|x-request-id|request_id|forecasted_block|group_capacity|(?<!FALLBACK_)\b(CONSUMPTION|GENERATION)\b", re.IGNORECASE
 )
