@@ -67,7 +67,7 @@ class EnvelopeRule:
 
     def step(self, state: EnvelopeState, item: Item | Tick, now: datetime) -> Iterator[Out | Plan]:
         """Take in one item; says nothing if it changes nothing."""
-        if isinstance(item, Tick):
+        if isinstance(item, Tick) or not _is_news(state, item):
             return
         terms = state.terms
         # What is older than is remembered stays as it was, also when a voice is heard that far behind the others.
@@ -91,6 +91,19 @@ class EnvelopeRule:
     def due(self, state: EnvelopeState) -> datetime | None:
         """Never: what time will bring stands in the pieces."""
         return None
+
+
+def _is_news(state: EnvelopeState, item: Item) -> bool:
+    """Whether the item can change anything: much is told again, of thousands of scopes at once."""
+    if item.terms != state.terms:
+        return True
+    if isinstance(item, Spoken):
+        return not Heard(state.heard.get(item.forecast.source_id, b"")).knows(item.forecast.cause, item.forecast.body_digest)
+    if isinstance(item, Linked):
+        links = list(state.links.get(item.partner_id, ()))
+        _linked(links, Link(item.instant_ms, item.away))
+        return links != state.links.get(item.partner_id, [])
+    return False
 
 
 def _phases(state: EnvelopeState) -> dict[Phase, None]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pipelines.records import Out, Tick
+from pipelines.rules import envelopes
 from pipelines.rules.envelopes import EnvelopeRule
 from pipelines.rules.scope_items import OPERATOR
 from schemas.capacity import LimitType, PieceKind
@@ -60,6 +61,18 @@ def test_what_changes_nothing_makes_no_revision():
     assert list(scope.rule.step(scope.state, Tick(), at("11:00"))) == []
     assert scope.rule.due(scope.state) is None
     assert len(scope.envelopes) == 1
+
+
+def test_what_is_told_again_is_not_worked_out_again(monkeypatch: pytest.MonkeyPatch):
+    scope = ToldScope()
+    scope.hears(forecast("f1", "08:00", DAY), forecast("b1", "08:01", DAY, of=FALLBACK))
+    scope.linked("09:00", away=True)
+    monkeypatch.setattr(envelopes, "of_group", pytest.fail)
+    scope.linked("09:00", away=True)  # the connection changed in something else
+    scope.linked("09:30", away=True)  # it is gone for good now
+    assert scope.hears(forecast("f1", "10:00", DAY)) == []
+    assert scope.configured("10:00", group()) == []  # the second look
+    assert len(scope.envelopes) == 2
 
 
 def test_a_forecast_of_the_same_numbers_is_a_change_of_cause():
