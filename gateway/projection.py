@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from gateway import picture as p
 from gateway.circuit_writes import take_circuit_write
-from gateway.picture import Heartbeats, MessageLine, Picture, Received, Reported, RowKey, Timeline
+from gateway.picture import Picture, Reported, RowKey, Timeline
+from gateway.projection_messages import fold_adjustment, fold_delivery, fold_inbound, fold_outbound
 from gateway.provisional import KEEP_PROVISIONAL, forget_provisional, keep_provisional, take_provisional
 from gateway.redaction import clean
 from pipelines.records import Record
@@ -21,8 +22,7 @@ from schemas.connection import EXCHANGE, Command, Connection, Event, InboundMess
 from schemas.facts import Fact
 from schemas.flows import FlowReport
 from schemas.intervals import QUARTER
-from schemas.oscp.v20 import Action
-from schemas.outbound import DeadLetter, Delivery, OutboundMessage, Outcome
+from schemas.outbound import DeadLetter, Delivery, OutboundMessage
 from schemas.telemetry import QuarterHour
 from schemas.units import Phase
 
@@ -55,11 +55,11 @@ def fold(picture: Picture, record: Record) -> None:
         case Breach() as value:
             _breach(picture, value)
         case OutboundMessage() as value:
-            _outbound(picture, value)
+            fold_outbound(picture, value)
         case Delivery() as value:
-            _delivery(picture, value)
+            fold_delivery(picture, value)
         case InboundMessage() as value:
-            _inbound(picture, value)
+            fold_inbound(picture, value)
         case Event() as value:
             picture.timelines.take(value)
             take_circuit_write(picture, value)
@@ -68,7 +68,7 @@ def fold(picture: Picture, record: Record) -> None:
         case Command() as value:
             picture.commands = _newest(value, picture.commands, p.KEEP_COMMANDS)
         case Adjustment() as value:
-            _adjustment(picture, value)
+            fold_adjustment(picture, value)
         case DeadLetter() as value:
             _dead_letter(picture, value)
         case FlowReport() as value:
@@ -149,50 +149,6 @@ def _breach(picture: Picture, value: Breach) -> None:
         del picture.breaches[min(closed, key=lambda breach: breach.last_quarter).breach_id]
 
 
-def _outbound(picture: Picture, value: OutboundMessage) -> None:
-    picture.timelines.take(value)
-    lines, keep = _lines(picture, value.action)
-    _put(lines, value.message_id, replace(lines.get(value.message_id, MessageLine(value.message_id)), message=value), keep)
-
-
-def _delivery(picture: Picture, value: Delivery) -> None:
-    picture.timelines.take(value)
-    lines, keep = _lines(picture, value.action)
-    known = lines.get(value.message_id, MessageLine(value.message_id))
-    if known.delivery is not None and known.delivery.event_id == value.event_id:
-        return
-    _put(lines, value.message_id, replace(known, delivery=value), keep)
-    outcome = (value.partner_id, value.action, value.outcome.value)
-    picture.outcomes[outcome] = picture.outcomes.get(outcome, 0) + 1
-    if value.action == Action.HEARTBEAT and value.outcome is Outcome.DELIVERED:
-        beats = picture.heartbeats.get(value.partner_id, Heartbeats())
-        picture.heartbeats[value.partner_id] = replace(beats, delivered_at=_later(beats.delivered_at, value.at))
-
-
-def _inbound(picture: Picture, value: InboundMessage) -> None:
-    """A segment is shown on its partner's timeline; what counts is the whole message."""
-    picture.timelines.take(value)
-    if value.is_segment:
-        return
-    count = (value.partner_id, value.action)
-    picture.inbound_counts[count] = picture.inbound_counts.get(count, 0) + 1
-    if value.action == Action.HEARTBEAT:
-        beats = picture.heartbeats.get(value.partner_id, Heartbeats())
-        picture.heartbeats[value.partner_id] = replace(beats, received_at=_later(beats.received_at, value.received_at))
-        return
-    if value.action == Action.UPDATE_GROUP_CAPACITY_FORECAST:
-        picture.forecasts.take(value)
-    line = Received(value.partner_id, value.action, value.request_id, value.correlation_id, value.group_id, value.received_at)
-    picture.inbound = (line, *picture.inbound)[: p.KEEP_INBOUND]
-
-
-def _adjustment(picture: Picture, value: Adjustment) -> None:
-    known = picture.adjustments.pop(value.adjustment_id, None)
-    picture.adjustments[value.adjustment_id] = known if known is not None and known.revision >= value.revision else value
-    if len(picture.adjustments) > p.KEEP_ADJUSTMENTS:
-        del picture.adjustments[next(iter(picture.adjustments))]
-
-
 def _dead_letter(picture: Picture, value: DeadLetter) -> None:
     counts, told = picture.dead_letter_counts, clean(value.reason)
     reason = told if told in counts or len(counts) < p.KEEP_REASONS else OTHER_REASONS
@@ -212,23 +168,6 @@ def _flow(picture: Picture, value: FlowReport, at: datetime) -> None:
 def _newest(value: F, known: tuple[F, ...], keep: int) -> tuple[F, ...]:
     """`value` before `known`, cut to `keep`; nothing changes if it is there already."""
     return known if any(other.event_id == value.event_id for other in known) else (value, *known)[:keep]
-
-
-def _lines(picture: Picture, action: str) -> tuple[dict[str, MessageLine], int]:
-    """Heartbeats are kept apart, so that they do not push out what people look for."""
-    if action == Action.HEARTBEAT:
-        return picture.heartbeat_messages, p.KEEP_HEARTBEATS
-    return picture.messages, p.KEEP_MESSAGES
-
-
-def _put(lines: dict[str, MessageLine], message_id: str, line: MessageLine, keep: int) -> None:
-    lines[message_id] = line
-    if len(lines) > keep:
-        del lines[next(iter(lines))]
-
-
-def _later(known: datetime | None, instant: datetime) -> datetime:
-    return instant if known is None else max(known, instant)
 
 
 class Projection:
