@@ -62,12 +62,25 @@ class CircuitHistory:
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._settings, self._wanted, self._tell, self._clock, self._on_failure = settings, wanted, tell, clock, on_failure
+        self._bounds: tuple[Offsets, Offsets] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="circuit-history", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Begin to read what is there now. Blocks for a moment, at most a few seconds, while the broker is asked for its ends: what comes
+        after this call is no history. Where it does not answer, what there is once it does counts."""
+        try:
+            self._bounds = self._ask()
+        except (Unavailable, KafkaException) as error:
+            log.warning("what the circuits have is not known yet: %s", error)
         self._thread.start()
+
+    def _ask(self) -> tuple[Offsets, Offsets]:
+        consumer: Any = Consumer(consumer_config(self._settings, "derms-circuit-ends"))
+        try:
+            return _bounds(consumer, self._settings)
+        finally:
+            consumer.close()
 
     def stop(self) -> None:
         """End; returns within a few seconds. Harmless twice."""
@@ -90,7 +103,8 @@ class CircuitHistory:
         consumer: Any = Consumer(consumer_config(self._settings, "derms-circuit-history"))
         try:
             now = datetime.now(UTC)
-            low, upto = _bounds(consumer, self._settings)
+            self._bounds = self._bounds or _bounds(consumer, self._settings)
+            low, upto = self._bounds
             newest: dict[str, list[CircuitCapacity]] = {}
             for window in WINDOWS:
                 since = low if window is None else _since(consumer, self._settings, low, upto, now - window)
