@@ -15,7 +15,7 @@ from pipelines.flow_reporter import FlowReporter
 from pipelines.metered import MeteredSink
 from pipelines.meters import Meters
 from pipelines.records import Record
-from pipelines.sources import PayloadSource, RecordSource
+from pipelines.sources import RECORDS_AT_ONCE, PayloadSource, RecordSource
 from pipelines.views import ConfigView, ConnectionsView
 from schemas.clock import Clock
 from schemas.topics import TELEMETRY, Topic
@@ -65,8 +65,9 @@ class Wiring:
         start: Start = None,
         fetch_wait_ms: int = NEWS_MS,
         in_order: bool = False,
+        at_once: int = RECORDS_AT_ONCE,
     ) -> Source[Iterable[Record]]:
-        """One consumer over all of a control flow's topics; `in_order` as in `RecordSource`."""
+        """One consumer over all of a control flow's topics; `in_order` and `at_once` as in `RecordSource`."""
         source = RecordSource(
             self.settings.kafka,
             topics,
@@ -77,6 +78,7 @@ class Wiring:
             group=f"derms-{flow}",
             fetch_wait_ms=fetch_wait_ms,
             in_order=in_order,
+            at_once=at_once,
         )
         return cast("Source[Iterable[Record]]", source)  # the engine's type variables do not vary
 

@@ -24,6 +24,10 @@ from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, INBOUND
 
 READS = (INBOUND, CONNECTIONS, COMMANDS, CONFIG)
 
+AT_ONCE = 100
+"""So many records at most are worked on before boundaries that have come are told: a forecast of a day takes some milliseconds, and
+a boundary is to be told within a second (semantics 4), also while thousands of forecasts wait."""
+
 VIEWS_FOLLOW = timedelta(seconds=2)
 """How long a view may take to show a change of the configuration that this flow has read."""
 

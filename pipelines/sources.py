@@ -142,8 +142,10 @@ class _RecordPart(_LanePart[list[Record]]):
         lanes: int,
         stop: threading.Event,
         in_order: bool,
+        at_once: int,
     ) -> None:
         super().__init__(lane, lanes, stop)
+        self._at_once = at_once
         self._settings, self._topics = settings, topics
         self._gate = Gate(lane, [topic.name for topic in barrier], tuple(topics) if in_order else ()) if barrier else None
 
@@ -152,7 +154,7 @@ class _RecordPart(_LanePart[list[Record]]):
             self._gate.open()
 
     def _take(self) -> list[list[Record]]:
-        stretches = self._lane.poll(RECORDS_AT_ONCE, 0)
+        stretches = self._lane.poll(self._at_once, 0)
         if self._gate is not None:
             stretches = self._gate.admit(stretches)
         else:
@@ -171,7 +173,8 @@ class RecordSource(_Source[list[Record]]):
     `barrier` topics are read up to the end they have after the other records of a poll were fetched, before those are
     emitted: so what was appended to a barrier topic before a record was always seen before it. That takes one lane. With
     `in_order` also, what is there at a start is emitted in the order it was appended in over all topics (those of one instant in
-    the order of `topics`): what followed from a record in an earlier life does not come before it.
+    the order of `topics`): what followed from a record in an earlier life does not come before it. A poll has `at_once` records
+    at most: a flow's timers wait until what it brought has been worked on.
     """
 
     def __init__(
@@ -187,8 +190,10 @@ class RecordSource(_Source[list[Record]]):
         lanes: int = 1,
         fetch_wait_ms: int = EMBEDDED_FETCH_WAIT_MS,
         in_order: bool = False,
+        at_once: int = RECORDS_AT_ONCE,
     ) -> None:
         super().__init__(lanes)
+        self._at_once = at_once
         self._fetch_wait_ms, self._in_order = fetch_wait_ms, in_order
         if in_order and not barrier:
             raise ValueError("an order over topics takes a barrier")
@@ -208,7 +213,7 @@ class RecordSource(_Source[list[Record]]):
             fetch_wait_ms=self._fetch_wait_ms,
         )  # fmt: skip
         by_name = {topic.name: topic for topic in self._topics}
-        return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop, self._in_order)
+        return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop, self._in_order, self._at_once)
 
 
 class _PayloadPart(_LanePart[Poll]):
