@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chart_plane import NARROW, WIDE, Bar, Drawing, Size, Step, fitted, window
+from gateway.chart_plane import NARROW, WIDE, Band, Bar, Drawing, Size, Step, fitted, window
 from gateway.charts import scope_chart
 from gateway.svg import gauge, ticks
 from gateway.wording import ago, full, kw, kwh, moment, number, percent, zone_name
@@ -96,6 +97,31 @@ def test_times_are_local_also_when_the_clock_changes() -> None:
     assert "Sun 25 Oct" in texts(autumn)
     kathmandu = drawn(drawing(zone=ZoneInfo("Asia/Kathmandu"), hours=6))
     assert times(kathmandu) == ["14:00", "15:00", "16:00", "17:00", "18:00", "19:00"]
+
+
+def test_where_the_clocks_change_both_offsets_stand_and_hours_that_come_twice_are_written_twice() -> None:
+    autumn = drawn(drawing(start=datetime(2026, 10, 24, 22, tzinfo=UTC), hours=25))
+    assert times(autumn) == ["00:00", "02:00", "02:00", "03:00", "06:00", "09:00", "12:00", "15:00", "18:00", "21:00", "00:00"]
+    assert [words for words in texts(autumn) if words[:1] == "+"] == ["+02", "+01"]
+    spring = drawn(drawing(start=datetime(2026, 3, 28, 23, tzinfo=UTC), hours=23))
+    assert "02:00" not in times(spring)
+    assert [words for words in texts(spring) if words[:1] == "+"] == ["+01", "+02"]
+    half = drawn(drawing(start=datetime(2026, 4, 4, 13, tzinfo=UTC), hours=24, zone=ZoneInfo("Australia/Lord_Howe")))
+    assert [words for words in texts(half) if words[:1] == "+"] == ["+11", "+10:30"]
+    assert lines(drawn(drawing(start=START, hours=12)), "clocks") == []
+
+
+def test_a_breach_is_a_band_over_its_quarters_named_as_its_room_allows() -> None:
+    def band(hours: float) -> list[str]:
+        words = ("import breach 10:00\u201312:00, 0.5 kWh over", "breach, 0.5 kWh over", "breach")
+        shown = replace(drawing(bars=[Bar(START, 2000, 0, "breached", "")]), bands=[Band(START, START + hours * HOUR, False, words, '<&"')])
+        root = drawn(shown)
+        (box,) = rects(root, "band")
+        assert box[2] == pytest.approx(842 * hours / 16, abs=0.5)
+        return [text for text in texts(root) if "breach" in text]
+
+    assert [band(hours)[0].count(" ") for hours in (6, 3, 1)] == [5, 3, 0]
+    assert band(0.25) == ["breach"]
 
 
 watts = st.floats(0, 5e6, allow_nan=False)
