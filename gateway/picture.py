@@ -105,7 +105,7 @@ class Picture:
 
     Values inside the dictionaries are never changed in place, only replaced: so `copy` is cheap and a copy
     stands still. Rows are those of the last 48 h of clock time, lists the newest few (newest first).
-    `events` are without exchanges, which stand on the partners' `timelines`.
+    `events` are without exchanges, which stand on the partners' `timelines`, and writes of circuits that went well: they are too many.
     `circuit_writes` are the last words about writing a circuit to the legacy platform, `circuit_outcomes` counts them by kind.
     `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h. `flows` are the last
     reports of each worker since it was started, by `flow/worker`, newest first.

@@ -18,7 +18,7 @@ from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock
 from schemas.compliance import Breach, Verdict
-from schemas.connection import EXCHANGE, Command, Connection, Event, InboundMessage
+from schemas.connection import CIRCUIT_WRITTEN, EXCHANGE, Command, Connection, Event, InboundMessage
 from schemas.facts import Fact
 from schemas.flows import FlowReport
 from schemas.intervals import QUARTER
@@ -63,7 +63,7 @@ def fold(picture: Picture, record: Record) -> None:
         case Event() as value:
             picture.timelines.take(value)
             take_circuit_write(picture, value)
-            if value.kind != EXCHANGE:
+            if value.kind not in (EXCHANGE, CIRCUIT_WRITTEN):
                 picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
         case Command() as value:
             picture.commands = _newest(value, picture.commands, p.KEEP_COMMANDS)

@@ -30,6 +30,7 @@ WINDOWS = (timedelta(minutes=15), timedelta(hours=2), timedelta(days=1), timedel
 SLACK = timedelta(minutes=2)
 """What takes effect is appended at that instant or after it, by clocks that may differ by a minute."""
 AGAIN_S = 1.0
+STOP_S = 2.0
 _ASK_S = 5.0
 _SILENCE_S = 15.0
 Offsets = dict[int, int]
@@ -83,10 +84,10 @@ class CircuitHistory:
             consumer.close()
 
     def stop(self) -> None:
-        """End; returns within a few seconds. Harmless twice."""
+        """End; returns within 2 s, also where the broker does not answer. Harmless twice."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
 
     def _run(self) -> None:
         try:

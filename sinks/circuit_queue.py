@@ -81,7 +81,7 @@ class CircuitQueue:
             if lane.learn(changes):
                 self._offer(lane)
 
-    def settle(self) -> None:
+    def release(self) -> None:
         """More of the topic is known than before: what turns out to be the newest may go."""
         for lane in list(self._unsettled.values()):
             self._offer(lane)
@@ -153,7 +153,7 @@ class CircuitQueue:
         self.breaker.started()
         return lane
 
-    def settled(self, sent: Sent, outcome: Outcome, now: float, retry_after_s: float | None = None) -> None:
+    def judge(self, sent: Sent, outcome: Outcome, now: float, retry_after_s: float | None = None) -> None:
         """What an attempt's outcome means. The lane stays closed until `free`, so that the outcome can be recorded first."""
         lane = sent.lane
         self.busy -= 1

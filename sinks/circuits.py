@@ -148,7 +148,7 @@ class CircuitWriter:
                 case Found() as found:
                     self._queue.learn(found.newest)
                     self._looked_back, self._reached = True, found.reached
-                    self._queue.settle()
+                    self._queue.release()
                 case CircuitCapacity() as change:
                     if self._concerns(change):
                         self._queue.submit(change)
@@ -191,7 +191,7 @@ class CircuitWriter:
 
     async def _attempt(self, platform: Platform, sent: Sent) -> None:
         judgement = await platform.write(sent)
-        self._queue.settled(sent, judgement.outcome, wall_seconds(), judgement.retry_after_s)
+        self._queue.judge(sent, judgement.outcome, wall_seconds(), judgement.retry_after_s)
         if judgement.outcome is Outcome.RETRY:
             sent.lane.why = judgement.words
         self._news.set()

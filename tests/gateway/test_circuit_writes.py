@@ -31,6 +31,8 @@ def test_the_last_word_by_its_instant_holds() -> None:
     assert found.model_dump() == {
         "at": T0 + timedelta(minutes=3), "change_id": "c3", "outcome": "REFUSED", "status": 422, "words": "in words 3",
     }  # fmt: skip
+    assert CIRCUIT_WRITTEN not in [event.kind for event in picture.events]  # they would push out what people have to see
+    assert CIRCUIT_REFUSED in [event.kind for event in picture.events]
     text = exposition(picture, T0).decode()
     assert 'derms_circuit_writes_total{outcome="refused"} 1.0' in text
     assert 'derms_circuit_writes_total{outcome="written"} 1.0' in text

@@ -42,7 +42,7 @@ class World:
     def look_back(self) -> None:
         self.queue.learn([[change(minute, circuit_id=name)] for name, minute in self.before.items()])
         self.looked_back = True
-        self.queue.settle()
+        self.queue.release()
 
     def submit(self, name: str, minute: int) -> None:
         self.submitted[name] = max(self.submitted[name], minute)
@@ -64,7 +64,7 @@ class World:
         if not self.travelling:
             return
         sent = self.travelling.pop(which % len(self.travelling))
-        self.queue.settled(sent, outcome, self.now)
+        self.queue.judge(sent, outcome, self.now)
         if outcome in (Outcome.WRITTEN, Outcome.REFUSED):
             self.settled[sent.lane.circuit_id] = sent.write.effective_from
         self.queue.free(sent)
