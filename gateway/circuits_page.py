@@ -149,5 +149,5 @@ async def circuit_page(request: Request, circuit_id: str) -> Response:
         chart_wide=scope_chart(shown, WIDE) if changes else empty,
         chart_narrow=scope_chart(shown, NARROW) if changes else empty,
         kinds=[(kind.value.lower(), words) for kind, words in KINDS.items() if kind.value.lower() in drawn],
-        zone=f"{say.zone_name(now, zone)} ({zone.key})",
+        zone=zone,
     )

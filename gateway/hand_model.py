@@ -25,15 +25,6 @@ class SaidRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """What every page of this kind shows: its clock and speed (as `top.html` wants them)."""
-
-    clock: When
-    speed: str
-    zone: str
-
-
-@dataclass(frozen=True, slots=True)
 class HandForm:
     """A form with its fields as last written, and the words of what is wrong with them."""
 

@@ -13,18 +13,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway import hand, hand_wanted
-from gateway import wording as say
 from gateway.api_asked import asked_for, drafted
 from gateway.api_body import Problem
 from gateway.auth import Right
 from gateway.desk import Desk, caller_of
 from gateway.guard import Caller, Denied, demand, demand_own_page
-from gateway.hand_model import Frame, HandForm, Looked
+from gateway.hand_model import HandForm, Looked
 from gateway.hand_requests import rows_of
 from gateway.orders import order_limit
 from gateway.overview import page_zone
-from gateway.page_model import When
-from gateway.rendering import form, refresh_s, render
+from gateway.page_frame import framed, reader_of
+from gateway.rendering import form
 from schemas.oscp.v20 import PATHS, Action, ForecastType
 from schemas.topology import Group, Scope
 
@@ -82,17 +81,13 @@ async def limit(request: Request) -> Response:
 @router.get("/requests")
 async def requests_page(request: Request, done: str = "") -> Response:
     """What operators asked for, and what became of it."""
-    caller = caller_of(request)
-    if caller is None:
-        return RedirectResponse("/sign-in", status_code=303)
-    demand(caller, Right.READ)
+    caller = reader_of(request)
+    if isinstance(caller, RedirectResponse):
+        return caller
     desk: Desk = request.app.state.desk
     config, now = desk.config.current(), desk.clock.now()
     rows = rows_of(desk.pictures.current(), config, page_zone(config), now)
-    return _page(
-        desk, caller, "requests.html", page_zone(config), rows=rows, done=done, may_act=caller.operator.may(Right.ACT),
-        refresh_s=refresh_s(desk.clock), groups=hand.group_choices(config.groups),
-    )  # fmt: skip
+    return framed("requests.html", desk, caller, "requests", rows=rows, done=done)
 
 
 def _shown(request: Request, kind: str) -> Response:
@@ -105,7 +100,7 @@ def _shown(request: Request, kind: str) -> Response:
     site = _site(desk, kind, query)
     if site is None:
         config = desk.config.current()
-        return _page(desk, caller, "hand_choose.html", page_zone(config), kind=kind, title=hand.TITLES[kind], config=config)
+        return framed("hand_choose.html", desk, caller, "requests", kind=kind, title=hand.TITLES[kind], config=config)
     return _form_page(desk, caller, _form(desk, kind, site, query), site)
 
 
@@ -207,18 +202,11 @@ def _url(desk: Desk, kind: str, group: Group) -> str:
 def _form_page(desk: Desk, caller: Caller, found: HandForm, site: Site, problem: Problem | None = None) -> HTMLResponse:
     wrong = "" if problem is None else (str(problem) or problem.title)
     errors = tuple((one["path"], one["message"]) for one in problem.errors[:10]) if problem else ()
-    return _page(
-        desk, caller, FORM_OF[found.kind], site.zone, status=problem.status if problem else 200, form=found, scope=site.scope,
-        wrong=wrong, errors=errors if len(errors) > 1 else (),
+    return framed(
+        FORM_OF[found.kind], desk, caller, "requests", zone=site.zone, status=problem.status if problem else 200, form=found,
+        scope=site.scope, wrong=wrong, errors=errors if len(errors) > 1 else (),
     )  # fmt: skip
 
 
 def _looked_page(desk: Desk, caller: Caller, looked: Looked, site: Site) -> HTMLResponse:
-    return _page(desk, caller, "hand_look.html", site.zone, looked=looked, scope=site.scope)
-
-
-def _page(desk: Desk, caller: Caller, template: str, zone: ZoneInfo, status: int = 200, **values: object) -> HTMLResponse:
-    now, speed = desk.clock.now(), desk.clock.speed
-    frame = Frame(When(now, say.full(now, zone), ""), "" if speed == 1 else f"\u00d7{speed:g}", f"{say.zone_name(now, zone)} ({zone.key})")
-    csrf = caller.session.csrf if caller.session else ""
-    return HTMLResponse(render(template, page=frame, operator=caller.operator, csrf=csrf, **values), status_code=status)
+    return framed("hand_look.html", desk, caller, "requests", zone=site.zone, looked=looked, scope=site.scope)

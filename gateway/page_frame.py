@@ -1,9 +1,10 @@
-"""What the pages of scopes, breaches and circuits share: who may see them, their head, parts of long lists."""
+"""What pages share: who may see them, their head, parts of long lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -56,9 +57,11 @@ def reader_of(request: Request) -> Caller | RedirectResponse:
     return demand(caller, Right.READ)
 
 
-def framed(template: str, desk: Desk, caller: Caller, section: str, **values: Any) -> HTMLResponse:
-    """A page of `section` (the entry of the navigation) with its head filled in."""
-    now, zone = desk.clock.now(), page_zone(desk.config.current())
+def framed(
+    template: str, desk: Desk, caller: Caller, section: str, *, zone: ZoneInfo | None = None, status: int = 200, **values: Any
+) -> HTMLResponse:
+    """A page of `section` (the entry of the navigation) with its head filled in, whose clock is in `zone`."""
+    now, zone = desk.clock.now(), zone or page_zone(desk.config.current())
     head = Head(
         clock=When(now, say.full(now, zone), ""),
         speed="" if desk.clock.speed == 1 else f"\u00d7{desk.clock.speed:g}",
@@ -74,4 +77,4 @@ def framed(template: str, desk: Desk, caller: Caller, section: str, **values: An
         refresh_s=refresh_s(desk.clock),
         **values,
     )
-    return HTMLResponse(text)
+    return HTMLResponse(text, status_code=status)
