@@ -94,6 +94,8 @@ async def order_limit(desk: Desk, caller: Caller, asked: EnvelopeCommand, comman
     if desk.config.current().scope(asked.scope_id) is None:
         raise Problem(404, "Unknown scope", f"there is no scope {asked.scope_id!r}")
     payload = asked.model_dump_json()
-    command = commanded(desk, caller, "", CommandKind.ENVELOPE, payload=payload, command_id=command_id).model_copy(update={"scope_id": asked.scope_id})
+    command = commanded(desk, caller, "", CommandKind.ENVELOPE, payload=payload, command_id=command_id).model_copy(
+        update={"scope_id": asked.scope_id}
+    )
     await desk.appender.append(COMMANDS, asked.scope_id, command)
     return command_view(command)
