@@ -12,6 +12,7 @@ from pipelines.operators import read_records, run_rule
 from pipelines.records import Out, Record
 from pipelines.rules.circuits import CircuitRule, Plan
 from pipelines.rules.envelopes import EnvelopeRule
+from pipelines.rules.fan_out import FanOut
 from pipelines.rules.patience import Patience
 from pipelines.rules.scope_changes import ScopeChanges, Whereabouts
 from pipelines.rules.scope_items import Item
@@ -49,7 +50,9 @@ def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: 
     looks = run_rule("scope_changes", changes, ScopeChanges(clock.allowance(VIEWS_FOLLOW)), clock)
     told = op.flat_map("news", readable, news.of_record)
     looked = op.flat_map("looks", looks, news.of_look)
-    concerned = op.merge("scopes", told, looked)
+    links = run_rule("links", op.filter_map("connections", readable, news.of_connection), FanOut(), clock)
+    linked = op.map("linked", links, news.of_link)
+    concerned = op.merge("scopes", told, looked, linked)
     oddities = op.filter_map("oddities", concerned, _out)
     items = op.filter_map("items", concerned, _item)
 

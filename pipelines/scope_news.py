@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from pipelines.records import Out, Record
 from pipelines.rules.circuits import CircuitTerms
+from pipelines.rules.fan_out import Fan
 from pipelines.rules.scope_changes import LookAgain, Whereabouts
 from pipelines.rules.scope_items import OPERATOR, Configured, GroupTerms, Item, Linked, ScopeTerms, Spoken
 from pipelines.views import View
@@ -82,14 +83,22 @@ class ScopeNews:
         match record.value:
             case InboundMessage(action=Action.UPDATE_GROUP_CAPACITY_FORECAST, is_segment=False) as message:
                 yield self._spoken(message)
-            case Connection() as connection:
-                index = self._current()
-                for group in index.of_partner[connection.partner_id]:
-                    yield group.scope_id, Linked(*whereabouts(connection), index.terms(group.scope_id))
             case Command(kind=CommandKind.ENVELOPE) as command:
                 yield self._commanded(command)
             case _:
                 return
+
+    def of_connection(self, record: Record) -> tuple[str, Fan] | None:
+        """Whom news of a connection concerns, by partner; None for other records."""
+        if not isinstance(record.value, Connection):
+            return None
+        found = whereabouts(record.value)
+        return found.partner_id, Fan(found, self._current().scopes_of.get(found.partner_id, ()))
+
+    def of_link(self, link: tuple[str, Whereabouts]) -> tuple[str, Item]:
+        """That a scope's partner is away, or back."""
+        scope_id, found = link
+        return scope_id, Linked(*found, self._current().terms(scope_id))
 
     def of_look(self, look: LookAgain) -> Iterator[News]:
         """The scope with what the configuration says about it now, and where its groups' partners are."""
@@ -162,13 +171,15 @@ class _Index:
         self.configuration = configuration
         self.scopes: dict[str, Scope] = {scope.id: scope for scope in configuration.scopes}
         self.groups: dict[str, Group] = {group.group_id: group for group in configuration.groups}
-        self.of_partner: dict[str, list[Group]] = defaultdict(list)
+        self.scopes_of: dict[str, tuple[str, ...]] = {}
         self._of_scope: dict[str, list[Group]] = defaultdict(list)
         self._circuits: dict[str, Circuit] = {circuit.id: circuit for circuit in configuration.circuits}
         self._terms: dict[str, ScopeTerms] = {}
+        scopes_of: dict[str, dict[str, None]] = defaultdict(dict)
         for group in sorted(configuration.groups, key=lambda group: group.group_id):
-            self.of_partner[group.partner_id].append(group)
+            scopes_of[group.partner_id][group.scope_id] = None
             self._of_scope[group.scope_id].append(group)
+        self.scopes_of = {partner_id: tuple(scope_ids) for partner_id, scope_ids in scopes_of.items()}
 
     def terms(self, scope_id: str) -> ScopeTerms:
         """What is configured about the scope's limits; nothing for a scope that is not there."""

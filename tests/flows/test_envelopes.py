@@ -16,6 +16,7 @@ from bytewax.visualize import to_rendered
 
 from pipelines.envelopes import READS, envelopes_flow
 from pipelines.records import Out, Record, Unreadable
+from pipelines.rules.fan_out import AT_ONCE
 from pipelines.views import FixedView
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock, FrozenClock, ScaledClock, SystemClock
@@ -286,6 +287,25 @@ def test_gone_for_good_after_an_offline_hour_the_fallback_goes_on():
     assert [(c.kind.value, c.effective_from) for c in of(out, CircuitCapacity)] == [("FORECAST", T0 - HOUR), ("FALLBACK", T0 - 30 * MINUTE)]
 
 
+def test_a_partner_with_many_scopes_is_followed_by_all_of_them():
+    many = range(3 * AT_ONCE // 2)
+    plain = configuration(
+        circuits=[{"id": f"c{n}", "rated_import_kw": 250, "rated_export_kw": 150} for n in many],
+        scopes=[{"id": f"mg-{n}", "circuit_id": f"c{n}"} for n in many],
+        assets=[],
+        groups=[
+            {"partner_id": "vector", "group_id": f"G{n}", "scope_id": f"mg-{n}", "safe_import_kw": 7, "fallback_hold": "PT0S"} for n in many
+        ],
+    )
+    plans = [forecast(f"f{n}", T0 - HOUR, (T0 - HOUR, T0 + HOUR, 100), group_id=f"G{n}") for n in many]
+    out: list[Out] = []
+    fed = polls(*plans, connection(ConnectionState.OFFLINE, T0), connection(ConnectionState.ONLINE, T0 + MINUTE))
+    run_main(flow(Until(fed, out, 3 * len(many)), out, ScaledClock(T0, datetime.now(UTC)), plain))
+    for n in many:
+        said = [(c.kind.value, c.effective_from) for c in of(out, CircuitCapacity) if c.circuit_id == f"c{n}"]
+        assert said == [("FORECAST", T0 - HOUR), ("SAFE", T0), ("FORECAST", T0 + MINUTE)]
+
+
 def test_units_and_phases_come_to_watts_for_each_phase():
     def block(unit: str, phase: str, capacity: float, hours: float) -> dict[str, Any]:
         return {
@@ -306,7 +326,8 @@ def test_step_ids_are_recovery_keys():
     ids = {operator.step_id for operator in to_rendered(flow([], [])).substeps}
     assert ids == {f"envelopes.{name}" for name in (
         "in", "in_each", "in_readable", "in_dead", "config_changes", "scope_changes_pair", "scope_changes", "scope_changes_value", "news",
-        "looks", "scopes", "oddities", "items", "envelopes_pair", "envelopes", "envelopes_value", "plans", "revisions", "circuits_pair",
+        "looks", "connections", "links_pair", "links", "links_value", "linked", "scopes",
+        "oddities", "items", "envelopes_pair", "envelopes", "envelopes_value", "plans", "revisions", "circuits_pair",
         "circuits", "circuits_value", "outs", "out",
     )}  # fmt: skip
 

@@ -19,6 +19,7 @@ NAMES = (
     "envelopes",
     "scope_items",
     "scope_changes",
+    "fan_out",
     "circuits",
     "patience",
 )
