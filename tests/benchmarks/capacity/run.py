@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from schemas.capacity import PieceKind
 from sinks.settings import KafkaSettings
-from tests.benchmarks.capacity.forecasts import STEP, Told
+from tests.benchmarks.capacity.forecasts import PARTNERS, STEP, Told
 from tests.benchmarks.capacity.installation import Installation, installed
 from tests.benchmarks.capacity.states import largest_state
 from tests.benchmarks.capacity.watching import Sender, Watcher
@@ -42,6 +43,7 @@ class Capacity:
     day_ahead: list[float] = field(default_factory=list)
     paced: list[float] = field(default_factory=list)
     boundary: list[float] = field(default_factory=list)
+    away: list[float] = field(default_factory=list)
     state_bytes: int = 0
     kept_bytes: float = 0.0
     cpu: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -57,9 +59,9 @@ class Capacity:
             }
 
         return {
-            "groups": self.groups, "behind_s": round(self.behind_s, 3), "day_ahead_ms": of(self.day_ahead), "paced_ms": of(self.paced),
-            "boundary_ms": of(self.boundary), "state_bytes": self.state_bytes, "kept_bytes_a_group": round(self.kept_bytes),
-            "cpu": self.cpu, "rss_mb": self.rss // 2**20, "problems": self.problems,
+            "groups": self.groups, "behind_s": round(self.behind_s, 3), "state_bytes": self.state_bytes,
+            "day_ahead_ms": of(self.day_ahead), "boundary_ms": of(self.boundary), "paced_ms": of(self.paced), "away_ms": of(self.away),
+            "kept_bytes_a_group": round(self.kept_bytes), "cpu": self.cpu, "rss_mb": self.rss // 2**20, "problems": self.problems,
         }  # fmt: skip
 
     def table(self) -> str:
@@ -68,6 +70,7 @@ class Capacity:
             f"{self.groups:,} forecasts in {self.arriving_s:.0f} s": ("day_ahead", self.day_ahead),
             "forecasts at a pace, each for now": ("paced", self.paced),
             f"{self.groups:,} boundaries at one instant": ("boundary", self.boundary),
+            f"a partner of {len(self.away):,} groups goes away": ("away", self.away),
         }
         head = ["envelopes and circuits", "changes", "p50 ms", "p99 ms", "longest ms", "flow, cores", "machine, cores"]
         rows = [
@@ -121,11 +124,16 @@ def measured(kafka: KafkaSettings, directory: Path, plan: Plan) -> Capacity:
         with _watched(installation, found, "paced"):
             sender.send(paced, plan.paced_s)
             watcher.wait(2 * plan.groups + len(paced), 1 + plan.groups + len(paced))
+        gone, last = "cp-0", watcher.counts()[0]
+        with _watched(installation, found, "away"):
+            since = sender.gone(gone)
+            watcher.wait(last + len(range(0, plan.groups, PARTNERS)), 0)
         installation.tree.terminate()
         found.kept_bytes = installation.kept_bytes() / plan.groups
         _judge_day_ahead(watcher, sender, told, found)
         _judge_boundary(watcher, boundary, told, found)
         _judge_paced(watcher, sender, paced, found)
+        _judge_away(watcher, last, since, found)
     return found
 
 
@@ -164,6 +172,14 @@ def _judge_paced(watcher: Watcher, sender: Sender, told: list[Told], found: Capa
             found.problems.append(f"feeder-{one.group} has {value and value.available_import_w} W for now, not {one.value_w(0)}")
         else:
             found.paced.append(at - sender.appended[one.request_id])
+
+
+def _judge_away(watcher: Watcher, first: int, since: float, found: Capacity) -> None:
+    changes = watcher.capacities(first)
+    expected = {f"feeder-{number}" for number in range(0, found.groups, PARTNERS)}
+    if {value.circuit_id for _, value in changes} != expected or {value.kind for _, value in changes} != {PieceKind.HELD}:
+        found.problems.append("not exactly the groups of the partner that went away are held at what they had")
+    found.away = [at - since for at, _ in changes]
 
 
 @contextmanager

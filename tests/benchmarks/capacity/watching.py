@@ -9,7 +9,8 @@ from typing import Any
 from confluent_kafka import Producer
 
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
-from schemas.topics import CIRCUIT_CAPACITY, ENVELOPES, INBOUND
+from schemas.connection import Connection, ConnectionState
+from schemas.topics import CIRCUIT_CAPACITY, CONNECTIONS, ENVELOPES, INBOUND
 from sinks.codec import decode, encode
 from sinks.kafka import Follower, RawRecord, topic_name
 from sinks.kafka_clients import producer_config
@@ -73,7 +74,7 @@ class Sender:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._client: Any = Producer(producer_config(settings, "bench-forecasts", 30.0))
-        self._topic = topic_name(settings, INBOUND)
+        self._settings, self._topic = settings, topic_name(settings, INBOUND)
         self.appended: dict[str, float] = {}
         self.received: dict[str, datetime] = {}
 
@@ -88,6 +89,15 @@ class Sender:
             self._client.produce(self._topic, encode(message), message.partner_id, on_delivery=partial(self._delivered, one.request_id))
             self._client.poll(0)
         self._client.flush(30.0)
+
+    def gone(self, partner_id: str) -> float:
+        """The partner is declared OFFLINE; when (s since 1970) the broker had that."""
+        now = datetime.now(UTC)
+        connection = Connection(event_id=f"{partner_id} is gone", at=now, partner_id=partner_id, state=ConnectionState.OFFLINE, since=now)
+        name = topic_name(self._settings, CONNECTIONS)
+        self._client.produce(name, encode(connection), partner_id, on_delivery=partial(self._delivered, connection.event_id))
+        self._client.flush(30.0)
+        return self.appended[connection.event_id]
 
     def _delivered(self, request_id: str, error: object, message: Any) -> None:
         if error is not None:
