@@ -136,7 +136,8 @@ class Listener:
 
     async def start(self) -> None:
         """Listen; returns when connections are taken. OSError where the port is not free."""
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Named as TCP, or asyncio leaves out TCP_NODELAY: every answer would wait 40 ms for the acknowledgement of its head.
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self._host, self.port))
