@@ -33,8 +33,12 @@ VIEWS_FOLLOW = timedelta(seconds=2)
 """How long a view may take to show a change of the configuration that this flow has read."""
 
 SETTLE = timedelta(milliseconds=500)
-"""How long after a start, and after late news, circuits' timers wait for more of it: half of the second within which a boundary
-is to be told (semantics 4), so that one at the very start is, too."""
+"""How long circuits' timers wait for more news after some that came late: half of the second within which a boundary is to be told
+(semantics 4)."""
+
+OPENING = timedelta(seconds=1)
+"""So long the source takes at a start before it reads: a boundary stated before that might be denied by what was written meanwhile.
+One that comes later than half a second after the start is still told within the second."""
 
 
 def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: Clock, config: View[Configuration]) -> Dataflow:
@@ -60,7 +64,8 @@ def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: 
     plans = op.filter_map("plans", said, _plan)
     envelopes = op.filter_map("revisions", said, _out)
 
-    patience = Patience(clock.now(), clock.allowance(SETTLE))
+    settle = clock.allowance(SETTLE)
+    patience = Patience(clock.now(), settle, clock.allowance(OPENING + SETTLE) - settle)
     capacities = run_rule("circuits", plans, CircuitRule(patience), clock)
 
     op.output("out", op.merge("outs", dead, oddities, envelopes, capacities), out)

@@ -12,15 +12,17 @@ from schemas.units import to_ms
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Timers wait until `settle` after the flow began at `started_at`, and `settle` after each item that came late by
-    more than `settle`. All of it is clock time; the default waits for nothing."""
+    """Timers wait until `opening` and `settle` after the flow began at `started_at`, and `settle` after each item that came late
+    by more than `settle`. `opening` is what the source needs before it reads anything. All of it is clock time; the default
+    waits for nothing."""
 
     started_at: datetime | None = None
     settle: timedelta = timedelta(0)
+    opening: timedelta = timedelta(0)
 
     def at_first(self) -> int:
         """Until when timers wait if nothing late comes; ms since 1970 UTC."""
-        return 0 if self.started_at is None else to_ms(self.started_at + self.settle)
+        return 0 if self.started_at is None else to_ms(self.started_at + self.opening + self.settle)
 
     def after(self, expected_ms: int, now: datetime) -> int:
         """Until when timers wait because of an item that was to be expected at `expected_ms` and came `now`."""

@@ -140,6 +140,13 @@ def test_after_a_restart_without_news_the_missed_boundary_is_stated_when_patienc
     assert [change.available_import_w for change in circuit.rung("10:20:01")] == [60_000, 70_000]
 
 
+def test_a_source_that_opens_slowly_is_waited_for():
+    circuit = Circuit(Patience(at("10:20"), timedelta(seconds=1), opening=timedelta(seconds=2)))
+    circuit.told(plan("10:00", stretch("10:00", "10:10", 50), stretch("10:10", "11:00", 60)), "10:20")
+    assert circuit.rule.due(circuit.state) == at("10:20:03")
+    assert circuit.rung("10:20:02") == []
+
+
 def test_late_news_makes_timers_wait_for_more():
     circuit = Circuit(PATIENCE)
     circuit.told(plan("10:00", stretch("10:00", "10:10", 50), stretch("10:10", "12:00", 60)), "10:25")
