@@ -37,11 +37,13 @@ class Run(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A breach as it was last told."""
+    """A breach as it was last told, the quarter it was named after, and the `Weigh`t of those after it that are no longer kept."""
 
     state: BreachState
     run: Run
     revision: int
+    named_ms: int
+    forgotten: int = 0
 
 
 class Revision(NamedTuple):
@@ -60,6 +62,9 @@ class Book:
     carried: Run | None = None
     as_of_ms: int = 0
 
+
+Weigh = Callable[[int], int]
+"""The sum of the revisions of the judgements from a quarter (ms) on, of those that are kept."""
 
 History = Sequence[tuple[int, Judged]]
 """Quarter starts (ms) and judgements, in order of time."""
@@ -106,12 +111,22 @@ def around(starts: Sequence[int], codes: Sequence[int], first_ms: int, last_ms: 
     return range(first, end)
 
 
-def revise(book: Book, history: History, name: Callable[[int, int], str], *, whole: bool = True) -> list[Revision]:
+def uncounted(quarter_ms: int) -> int:
+    """For judgements without revisions: those of a breach are then counted one by one."""
+    return 0
+
+
+def revise(
+    book: Book, history: History, name: Callable[[int, int], str], *, whole: bool = True, weigh: Weigh = uncounted
+) -> list[Revision]:
     """What has to be told now, in order of time; `book` is brought up to date.
 
     `history` is all that is kept or, with `whole` off, a part that `around` found, not from the beginning. `name` makes the id
     of a new breach from its first quarter (ms) and a number that is 0 unless that id is taken. A breach keeps its id while any
     part of it remains; of several that have become one, the earliest stays.
+
+    A breach's revision is the weight of the judgements since the quarter it was named after, or one more than the last if that
+    is higher: so a replay, in which some corrections were known from the start, does not count behind what was told.
     """
     if history:
         book.as_of_ms = max(book.as_of_ms, history[-1][0] + QUARTER_MS)
@@ -122,19 +137,24 @@ def revise(book: Book, history: History, name: Callable[[int, int], str], *, who
         same = next((breach_id for breach_id in left if _overlap(book.told[breach_id].run, run)), None)
         if same is not None:
             left.remove(same)
-        revisions.append(_told(book, same or _new_name(book, run, name), _state(run), run))
+        revisions.append(_told(book, same or _new_name(book, run, name), _state(run), run, weigh))
     for breach_id in left:
         gone = book.told[breach_id].run._replace(quarters=0, peak_mean_w=0.0, energy_over_wh=0.0, closed=True)
-        revisions.append(_told(book, breach_id, BreachState.VOIDED, gone))
+        revisions.append(_told(book, breach_id, BreachState.VOIDED, gone, weigh))
     return sorted((revision for revision in revisions if revision is not None), key=lambda revision: revision.told.run.first_ms)
 
 
-def forget(book: Book, gone: History, before_ms: int) -> None:
-    """Judgements of quarters before `before_ms` are no longer kept: what they amount to stays in `carried`."""
+def forget(book: Book, gone: History, before_ms: int, revisions: Sequence[tuple[int, int]] = ()) -> None:
+    """Judgements of quarters before `before_ms` are no longer kept: what they amount to stays in `carried`, what their
+    `revisions` (by quarter in ms) add to a breach's in the breach."""
     past = runs(gone, book.carried, before_ms)
     book.carried = past[-1] if past and not past[-1].closed else None
     kept_from_ms = before_ms if book.carried is None else book.carried.first_ms
     book.told = {breach_id: told for breach_id, told in book.told.items() if told.run.last_ms >= min(kept_from_ms, before_ms)}
+    for breach_id, told in book.told.items():
+        more = sum(revision for quarter_ms, revision in revisions if quarter_ms >= told.named_ms)
+        if more:
+            book.told[breach_id] = told._replace(forgotten=told.forgotten + more)
 
 
 def open_run(book: Book) -> Run | None:
@@ -189,9 +209,11 @@ def _new_name(book: Book, run: Run, name: Callable[[int, int], str]) -> str:
     return breach_id
 
 
-def _told(book: Book, breach_id: str, state: BreachState, run: Run) -> Revision | None:
+def _told(book: Book, breach_id: str, state: BreachState, run: Run, weigh: Weigh) -> Revision | None:
     before = book.told.get(breach_id)
     if before is not None and (before.state, before.run) == (state, run):
         return None
-    told = book.told[breach_id] = Told(state, run, 1 if before is None else before.revision + 1)
+    last = before or Told(state, run, 0, run.first_ms)
+    revision = max(last.revision + 1, last.forgotten + weigh(last.named_ms))
+    told = book.told[breach_id] = Told(state, run, revision, last.named_ms, last.forgotten)
     return Revision(breach_id, told)

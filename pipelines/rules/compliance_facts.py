@@ -95,7 +95,7 @@ def breach_id(about: About, first_ms: int, number: int) -> str:
 
 def breach(about: About, revision: Revision, before: BreachState | None, cause_id: str | None, now: datetime) -> Iterator[Out]:
     """A revision of a breach that was in the state `before`, and an event when it begins, ends or turns out not to have been."""
-    state, run, number = revision.told
+    state, run, number = revision.told[:3]
     fact = Breach(
         event_id=derived_id("breach revision", revision.breach_id, number, state, *run),
         at=now,

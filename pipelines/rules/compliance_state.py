@@ -99,7 +99,9 @@ class ComplianceState:
         gone = range(bisect_left(account.quarters.starts, before_ms))
         if gone:
             for direction, book in account.books.items():
-                breaches.forget(book, judgements(self, group, phase, direction, gone), before_ms)
+                revisions = account.quarters.verdicts[direction].revisions
+                weights = list(zip(account.quarters.starts, revisions[: len(gone)], strict=False))
+                breaches.forget(book, judgements(self, group, phase, direction, gone), before_ms, weights)
             account.quarters.forget_first(len(gone))
         account.at_risk = {risk for risk in account.at_risk if risk[0] >= before_ms}
 

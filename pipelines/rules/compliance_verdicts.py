@@ -50,7 +50,8 @@ def breaches_of(
     places = around(account, direction, first_ms, last_ms)
     before = {breach_id: told.state for breach_id, told in book.told.items()}
     history = judgements(state, group, phase, direction, places)
-    for revision in breaches.revise(book, history, partial(compliance_facts.breach_id, whose), whole=places.start == 0):
+    name, weigh = partial(compliance_facts.breach_id, whose), partial(account.quarters.weight, direction)
+    for revision in breaches.revise(book, history, name, whole=places.start == 0, weigh=weigh):
         yield from compliance_facts.breach(whose, revision, before.get(revision.breach_id), cause_id, now)
 
 

@@ -84,6 +84,10 @@ class KeptQuarters:
         self.verdicts[direction].codes[at] = KINDS.index(verdict) + 1
         self.verdicts[direction].revisions[at] = revision
 
+    def weight(self, direction: Direction, quarter_ms: int) -> int:
+        """The sum of the revisions of the verdicts from a quarter on: it grows with everything that is told of them."""
+        return sum(self.verdicts[direction].revisions[bisect_left(self.starts, quarter_ms) :])
+
     def forget_first(self, count: int) -> None:
         """The first `count` quarters are kept no longer."""
         del self.starts[:count]

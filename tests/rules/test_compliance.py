@@ -109,7 +109,7 @@ def test_a_changed_past_envelope_is_judged_again():
     assert imports(outs) == [("10:00", "WITHIN", 1), ("10:15", "WITHIN", 1), ("10:15", "BREACHED", 2)]
     assert values(outs, Verdict)[-1].forecasts == ["f1", "f2"]
     assert values(outs, Verdict)[-1].cause_id == "envelope 2"
-    assert states(outs) == [("OPENED", 1, 1)]
+    assert states(outs) == [("OPENED", 1, 2)]
 
 
 def test_the_envelope_before_effective_at_stays_as_it_was():
@@ -135,7 +135,7 @@ def test_limits_of_one_phase_are_not_the_total():
 def test_the_life_of_a_breach():
     scope = Scope()
     outs = scope.told(DAY, row("10:00", 6.0), row("10:15", 7.0), row("10:30", 1.0, coverage=0.1), row("10:45", 4.0))
-    assert states(outs) == [("OPENED", 1, 1), ("CONTINUED", 2, 2), ("CLOSED", 2, 3)]
+    assert states(outs) == [("OPENED", 1, 1), ("CONTINUED", 2, 2), ("CLOSED", 2, 4)]
     closed = values(outs, Breach)[-1]
     assert (closed.first_quarter, closed.last_quarter) == (at("10:00"), at("10:15"))
     assert (closed.peak_mean_w, closed.energy_over_wh, closed.forecasts) == (28_000, 3_000, ["f1"])
@@ -146,10 +146,10 @@ def test_the_life_of_a_breach():
         "1.000 kWh over, at most 24 kW on average"
     )
     outs = scope.told(row("10:00", 1.0, revision=2), row("10:15", 1.0, revision=2))
-    assert states(outs) == [("CLOSED", 1, 4), ("VOIDED", 0, 5)]
+    assert states(outs) == [("CLOSED", 1, 5), ("VOIDED", 0, 6)]
     assert [event.kind for event in values(outs, Event)] == ["breach voided"]
     outs = scope.told(row("10:15", 9.0, revision=3), row("10:45", 9.0, revision=2))
-    assert states(outs) == [("CLOSED", 1, 1), ("CONTINUED", 2, 2)]
+    assert states(outs) == [("CLOSED", 1, 5), ("CONTINUED", 2, 6)]
     assert [event.kind for event in values(outs, Event)] == ["breach opened", "breach closed", "breach reopened"]
 
 
