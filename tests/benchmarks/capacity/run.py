@@ -165,7 +165,7 @@ def _judge_boundary(watcher: Watcher, boundary: datetime, told: list[Told], foun
 
 
 def _judge_paced(watcher: Watcher, sender: Sender, told: list[Told], found: Capacity) -> None:
-    said = {value.cause: (at, value) for at, value in watcher.capacities(2 * found.groups)}
+    said = {value.cause: (at, value) for at, value in watcher.capacities(2 * found.groups, 2 * found.groups + len(told))}
     for one in told:
         at, value = said.get(one.request_id, (0.0, None))
         if value is None or value.available_import_w != one.value_w(0):
