@@ -18,7 +18,7 @@ from pipelines.records import Out
 from schemas.compliance import Breach, Verdict
 from schemas.telemetry import Level, Measurement, MeasurementBatch, QuarterHour
 from schemas.topics import TELEMETRY
-from schemas.units import Direction
+from schemas.units import Direction, Phase
 
 router = APIRouter()
 
@@ -148,13 +148,18 @@ async def list_verdicts(
     desk: AtDesk,
     group_id: str | None = None,
     direction: Direction | None = None,
+    phase: Annotated[
+        Phase, Query(description="ALL is the whole connection; a single conductor is judged where a forecast limits it")
+    ] = Phase.ALL,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Items[Verdict]:
     """How the quarters of the last 48 h were judged, newest first; `at_risk` ones are projections."""
+    picture = desk.pictures.current()
+    kept = picture.verdicts if phase is Phase.ALL else picture.phase_verdicts
     found = [
         verdict
-        for group, verdicts in desk.pictures.current().verdicts.items()
+        for group, verdicts in kept.items()
         for verdict in verdicts.values()
-        if (group_id is None or group == group_id) and (direction is None or verdict.direction is direction)
+        if (group_id is None or group == group_id) and (direction is None or verdict.direction is direction) and verdict.phase is phase
     ]
     return Items(items=sorted(found, key=lambda verdict: verdict.quarter, reverse=True)[:limit])

@@ -8,11 +8,13 @@ import pytest
 
 from gateway.auth import Role
 from gateway.operations import openapi_document
+from schemas.compliance import Verdict
 from schemas.connection import CommandKind
 from schemas.facts import digest
 from schemas.topics import COMMANDS
+from schemas.units import Phase
 from tests.gateway import story
-from tests.gateway.facts import NOW
+from tests.gateway.facts import NOW, record
 from tests.gateway.operations_world import World, problem
 
 BLOCK = {"capacity": 2.5, "phase": "ALL", "unit": "KW", "start_time": "2007-06-09T20:00:00.000Z", "end_time": "2007-06-09T21:00:00.000Z"}
@@ -69,7 +71,13 @@ def test_lists_of_what_happened(world: World) -> None:
 
     assert [breach["state"] for breach in items("breaches?state=open")] == ["CONTINUED"]
     assert items("breaches?state=closed") == []
-    assert {verdict["verdict"] for verdict in items("verdicts?direction=IMPORT")} == {"WITHIN", "BREACHED"}
+    whole = items("verdicts?direction=IMPORT")
+    assert {verdict["verdict"] for verdict in whole} == {"WITHIN", "BREACHED"}
+    assert items("verdicts?phase=TWO") == []
+    one = Verdict.model_validate(whole[0]).model_copy(update={"phase": Phase.TWO})
+    world.projection.take([record(one, 10_000)])
+    assert [verdict["phase"] for verdict in items("verdicts?phase=TWO")] == ["TWO"]
+    assert items("verdicts?direction=IMPORT") == whole
     errors = items("messages?action=GroupCapacityComplianceError")
     assert {message["correlation_id"] for message in errors} == {story.EMERGENCY}
     assert {message["outcome"] for message in errors} == {"DELIVERED"}
