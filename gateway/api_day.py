@@ -39,5 +39,5 @@ async def one_day(_: Reader, desk: AtDesk, scope_id: str, day: Day = "") -> DayV
     try:
         wanted = day_named(day, outlook)
     except ValueError as error:
-        raise Problem(422, "Invalid day", f"date: {error}", [FieldError(path="date", message=str(error))]) from None
+        raise Problem(400, "Invalid day", f"date: {error}", [FieldError(path="date", message=str(error))]) from None
     return (await read_day(desk, outlook, wanted)).view

@@ -130,7 +130,7 @@ def test_the_api_has_the_same_day(world: World) -> None:
 
 def test_the_api_refuses_with_a_cure(world: World) -> None:
     for wrong in ("2007-13-01", "today", "20070609", "9999-12-31", "%00", "2007-02-30"):
-        refused = problem(world.ask("GET", f"{DAY}?date={wrong}", Role.VIEWER), 422)
+        refused = problem(world.ask("GET", f"{DAY}?date={wrong}", Role.VIEWER), 400)
         assert "write" in refused["detail"]
         assert refused["errors"][0]["path"] == "date"
     assert "GET /api/v1/scopes" in problem(world.ask("GET", "/api/v1/scopes/nowhere/day", Role.VIEWER), 404)["detail"]
