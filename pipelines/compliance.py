@@ -11,6 +11,7 @@ from bytewax.outputs import Sink
 
 from pipelines.operators import read_records, run_rule
 from pipelines.records import Out, Record
+from pipelines.rules.at_risk import AtRiskRule
 from pipelines.rules.compliance import ComplianceRule, GroupRow
 from pipelines.rules.patience import Patience
 from pipelines.views import View
@@ -37,9 +38,15 @@ def compliance_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock:
     readable, dead = read_records(flow, records, clock)
     items = op.flat_map("items", readable, Concerned(config).items)
     patience = Patience(clock.now(), clock.allowance(SETTLE))
-    judged = run_rule("compliance", items, ComplianceRule(patience), clock)
-    op.output("out", op.merge("outs", dead, judged), out)
+    # Provisional rows come every minute: they do not touch what is kept to judge a week of quarters again.
+    warned = run_rule("at_risk", items, AtRiskRule(), clock)
+    judged = run_rule("compliance", op.filter("final", items, _final), ComplianceRule(patience), clock)
+    op.output("out", op.merge("outs", dead, warned, judged), out)
     return flow
+
+
+def _final(keyed: tuple[str, GroupRow | OperatingEnvelope]) -> bool:
+    return not (isinstance(keyed[1], GroupRow) and keyed[1].row.provisional)
 
 
 class Concerned:

@@ -1,18 +1,18 @@
-"""Whether a scope's groups keep to its envelope: verdicts, breaches, and the warning before (semantics 5)."""
+"""Whether a scope's groups keep to its envelope: verdicts and breaches (semantics 5). The warning before is `at_risk`'s."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pipelines.records import Out, Tick
-from pipelines.rules import breaches, compliance_facts, judgement
+from pipelines.rules import breaches, compliance_facts
 from pipelines.rules.compliance_limits import limited
 from pipelines.rules.compliance_state import OPEN, REACH, Account, ComplianceState, GroupState, Told, judged_at
-from pipelines.rules.compliance_verdicts import about, breaches_of, judged_anew, silent
+from pipelines.rules.compliance_verdicts import breaches_of, judged_anew, silent
 from pipelines.rules.kept_quarters import Used
 from pipelines.rules.patience import AT_ONCE, Patience
 from schemas.capacity import OperatingEnvelope
-from schemas.intervals import QUARTER, QUARTER_MS
+from schemas.intervals import QUARTER_MS
 from schemas.telemetry import QuarterHour
 from schemas.units import Direction, from_ms, to_ms
 
@@ -50,9 +50,7 @@ class ComplianceRule:
     def step(self, state: ComplianceState, item: GroupRow | OperatingEnvelope | Tick, now: datetime) -> Iterator[Out]:
         """Take in one row or envelope, or close what has been open long enough (a tick)."""
         match item:
-            case GroupRow(row=row) if row.provisional:
-                yield from _warned(state, item, now)
-            case GroupRow():
+            case GroupRow(row=row) if not row.provisional:
                 yield from self._measured(state, item, now)
             case OperatingEnvelope():
                 yield from limited(state, item, now)
@@ -78,8 +76,9 @@ class ComplianceRule:
         quarters, at = account.quarters, account.quarters.find(quarter_ms)
         if at is not None and row.revision <= quarters.revisions[at]:
             return
-        if quarter_ms < state.newest_ms - group.kept_ms:
-            yield from _too_late(state, group, item, now)
+        if quarter_ms < max(state.newest_ms - group.kept_ms, state.limited_from_ms):
+            if quarter_ms < state.newest_ms:  # else a replay of long ago: it was judged when its limits were known
+                yield from _too_late(state, group, item, now)
             return
         before = {direction: None if at is None else judged_at(state, group, phase, direction, at) for direction in Direction}
         at = quarters.put(quarter_ms, Used(row.import_wh, row.export_wh, row.coverage, row.revision))
@@ -88,7 +87,6 @@ class ComplianceRule:
             yield from told
             if told:
                 yield from breaches_of(state, group, account, phase, direction, quarter_ms, quarter_ms, row.event_id, now)
-            account.at_risk.discard((quarter_ms, direction))
         yield from silent(state, group, phase, account, quarters.starts[-1] + QUARTER_MS, row.event_id, now)
         state.forget(quarter_ms)
 
@@ -99,28 +97,6 @@ def _account(state: ComplianceState, item: GroupRow) -> tuple[GroupState, Accoun
     group = state.groups.setdefault(item.group_id, GroupState(item.group_id, item.partner_id, item.tolerance, kept_ms))
     group.partner_id, group.tolerance, group.kept_ms = item.partner_id, item.tolerance, kept_ms
     return group, group.accounts.setdefault(item.row.phase, Account())
-
-
-def _warned(state: ComplianceState, item: GroupRow, now: datetime) -> Iterator[Out]:
-    """What the running quarter comes to; said when it goes above what would be a breach, and again if it was below in between."""
-    row, quarter_ms = item.row, to_ms(item.row.start)
-    group, account = _account(state, item)
-    if quarter_ms < state.newest_ms - group.kept_ms or account.quarters.find(quarter_ms) is not None:
-        return
-    for direction in Direction:
-        used_wh, last_w = row.import_wh, row.last_minute_w
-        if direction is Direction.EXPORT:
-            used_wh, last_w = row.export_wh, None if last_w is None else -last_w
-        limits = state.allowed(quarter_ms, direction, row.phase)
-        projected_w = judgement.projected_w(used_wh, None if last_w is None else max(last_w, 0.0), row.at - row.start)
-        if limits.energy_wh is None or projected_w is None:
-            continue
-        risk = (quarter_ms, direction)
-        if projected_w * (QUARTER / timedelta(hours=1)) <= judgement.threshold(limits.energy_wh, group.tolerance):
-            account.at_risk.discard(risk)
-        elif risk not in account.at_risk:
-            account.at_risk.add(risk)
-            yield from compliance_facts.at_risk(about(state, group, direction, row.phase), row, limits, projected_w, now)
 
 
 def _too_late(state: ComplianceState, group: GroupState, item: GroupRow, now: datetime) -> Iterator[Out]:

@@ -16,6 +16,9 @@ from schemas.units import Direction, Phase, to_ms
 
 ENVELOPES_KNOWN = 64
 
+REPLAYED_MS = timedelta(days=31) // timedelta(milliseconds=1)
+"""How long limits are kept of a scope from which no rows come; a replay that goes further back judges nothing before."""
+
 
 def limited(state: ComplianceState, envelope: OperatingEnvelope, now: datetime) -> Iterator[Out]:
     """The limits from the envelope's `effective_at` on; the quarters it changes are judged again.
@@ -41,6 +44,7 @@ def limited(state: ComplianceState, envelope: OperatingEnvelope, now: datetime) 
             if told.quarter_ms + QUARTER_MS <= stated_ms:
                 state.late[told] = state.late.get(told, 0) + 1
         yield from _again(state, phase, changed, judged, envelope.event_id, now)
+    state.forget_limits(stated_ms - REPLAYED_MS)
 
 
 def _past(state: ComplianceState, phase: Phase, effective_ms: int, stated_ms: int) -> set[int]:

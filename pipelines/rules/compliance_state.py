@@ -37,11 +37,10 @@ class Told(NamedTuple):
 
 @dataclass
 class Account:
-    """One group's quarters of one phase, their breaches, and the (quarter, direction) last said to be at risk."""
+    """One group's quarters of one phase, and their breaches."""
 
     quarters: KeptQuarters = field(default_factory=KeptQuarters)
     books: dict[Direction, Book] = field(default_factory=lambda: {direction: Book() for direction in Direction})
-    at_risk: set[tuple[int, Direction]] = field(default_factory=set)
 
 
 @dataclass
@@ -60,7 +59,8 @@ class GroupState:
 class ComplianceState:
     """One scope: its limits by phase and its groups. `seen` are the latest envelopes' ids, `revision` the highest of them.
 
-    `late` counts, for a verdict, the envelopes stated after its quarter that changed what it allowed.
+    `late` counts, for a verdict, the envelopes stated after its quarter that changed what it allowed. What was in force before
+    `limited_from_ms` is not known any more.
     """
 
     scope_id: str
@@ -70,6 +70,7 @@ class ComplianceState:
     late: dict[Told, int] = field(default_factory=dict)
     groups: dict[str, GroupState] = field(default_factory=dict)
     newest_ms: int = 0
+    limited_from_ms: int = 0
     wait_until_ms: int = 0
 
     def allowed(self, quarter_ms: int, direction: Direction, phase: Phase) -> Allowed:
@@ -90,6 +91,11 @@ class ComplianceState:
             limited = phase is Phase.ALL or bool(self.limits.get(phase))
             self._forget_quarters(group, phase, account, self.newest_ms - (group.kept_ms if limited else min(group.kept_ms, UNLIMITED_MS)))
         before_ms = self.newest_ms - max((group.kept_ms for group in self.groups.values()), default=0)
+        self.forget_limits(before_ms)
+
+    def forget_limits(self, before_ms: int) -> None:
+        """What was in force before that instant is kept no longer."""
+        self.limited_from_ms = max(self.limited_from_ms, before_ms)
         for kept in self.limits.values():
             kept.forget(before_ms)
         if any(told.quarter_ms < before_ms for told in self.late):
@@ -103,7 +109,6 @@ class ComplianceState:
                 weights = list(zip(account.quarters.starts, revisions[: len(gone)], strict=False))
                 breaches.forget(book, judgements(self, group, phase, direction, gone), before_ms, weights)
             account.quarters.forget_first(len(gone))
-        account.at_risk = {risk for risk in account.at_risk if risk[0] >= before_ms}
 
 
 def judged_at(state: ComplianceState, group: GroupState, phase: Phase, direction: Direction, at: int) -> Judged | None:

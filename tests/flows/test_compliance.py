@@ -164,7 +164,8 @@ def test_a_crash_anywhere_changes_nothing_that_is_told(tmp_path: Path, crash: in
 def test_step_ids_are_recovery_keys():
     ids = {operator.step_id for operator in to_rendered(flow([], [])).substeps}
     assert ids == {f"compliance.{name}" for name in (
-        "in", "in_each", "in_readable", "in_dead", "items", "compliance_pair", "compliance", "compliance_value", "outs", "out",
+        "in", "in_each", "in_readable", "in_dead", "items", "at_risk_pair", "at_risk", "at_risk_value", "final",
+        "compliance_pair", "compliance", "compliance_value", "outs", "out",
     )}  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pipelines.records import Out, Tick
+from pipelines.rules.at_risk import AtRiskRule
 from pipelines.rules.compliance import ComplianceRule, GroupRow
 from pipelines.rules.patience import Patience
 from schemas.capacity import EnvelopePiece, OperatingEnvelope, PieceKind
@@ -55,12 +56,14 @@ class Scope:
     def __init__(self, patience: Patience | None = None) -> None:
         self.rule = ComplianceRule(patience) if patience else ComplianceRule()
         self.state = self.rule.start("mg-1")
+        self.warning, self.warned = AtRiskRule(), AtRiskRule().start("mg-1")
 
     def told(self, *items: Any, now: str = "12:00") -> list[Out]:
         outs = []
         for item in items:
-            self.state = pickle.loads(pickle.dumps(self.state))
-            outs += list(self.rule.step(self.state, item, at(now)))
+            self.state, self.warned = pickle.loads(pickle.dumps((self.state, self.warned)))
+            outs += self.warning.step(self.warned, item, at(now))
+            outs += self.rule.step(self.state, item, at(now))
         return outs
 
 
@@ -379,6 +382,16 @@ def test_a_repair_of_a_week_is_judged_and_what_is_older_is_told_once_a_day():
     assert {breach.state for breach in values(outs, Breach)} == {"VOIDED"}
     late = [event for event in values(outs, Event) if event.kind == "row not judged"]
     assert [event.words[:32] for event in late] == ["rows of VEC-0001 of 2026-10-01 (", "rows of VEC-0001 of 2026-10-02 ("]
+
+
+def test_what_is_kept_for_warnings_is_small_and_forgets_scopes_without_rows():
+    start, scope = at("2026-10-01T00:00+00:00"), Scope()
+    for day in range(40):
+        scope.told(day_ahead(start + timedelta(days=day), day + 1))
+    assert len(pickle.dumps(scope.warned)) < 8 * 1024
+    assert len(pickle.dumps(scope.state)) < 128 * 1024
+    assert imports(scope.told(row(start + timedelta(days=3), 4.0))) == []  # read again, long after it was judged
+    assert imports(scope.told(row(start + timedelta(days=30), 4.0))) == [("00:00", "WITHIN", 1)]
 
 
 def test_one_breach_over_more_than_is_kept_stays_one():
