@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipelines.rules.limits import FOREVER_MS, Limit, Stretch, within
+from pipelines.rules.packed import Packed
 from schemas.capacity import PieceKind
 
 Reason = tuple[PieceKind, str | None]
@@ -15,7 +16,7 @@ _NOT_KNOWN: Reason = (PieceKind.UNKNOWN, None)
 
 
 @dataclass
-class KeptLimits:
+class KeptLimits(Packed):
     """Steps: from each of `starts` (ms since 1970 UTC) to the next these limits hold (W); nothing is known before the first.
 
     `reasons` are what the columns beside the powers point to; a limit whose reason is the first of them is not known.

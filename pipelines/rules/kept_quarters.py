@@ -5,6 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pipelines.rules.packed import Packed
 from schemas.compliance import VerdictKind
 from schemas.units import Direction
 
@@ -34,7 +35,7 @@ class Verdicts:
 
 
 @dataclass
-class KeptQuarters:
+class KeptQuarters(Packed):
     """Rows in order of `starts` (ms since 1970 UTC), and how each was judged. Quarters are spoken of by their place."""
 
     starts: "array[int]" = field(default_factory=lambda: array("q"))
