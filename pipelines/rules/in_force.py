@@ -4,7 +4,7 @@ A course is a list of segments from 1970 to `FOREVER_MS` without gap or overlap.
 known, so that everything time alone will bring (block ends, the end of a hold) stands in it beforehand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from pipelines.rules.ladder import Course, Segment, known, merged
@@ -50,49 +50,53 @@ def lowest_of(courses: Sequence[Course]) -> Course:
 
 def first_change(before: Course, after: Course, from_ms: int) -> int | None:
     """The earliest instant at or after `from_ms` at which the two know something else; None if they agree."""
-    old, new = _Reader(before), _Reader(after)
-    at = from_ms
-    while at < FOREVER_MS:
-        if old.known_at(at) != new.known_at(at):
-            return at
-        at = min(old.until, new.until)
-    return None
+    return next((start for start, _, one, other in _side_by_side(before, after, from_ms) if one != other), None)
 
 
 def stretches(imports: Course, exports: Course, from_ms: int) -> list[Stretch]:
     """Both directions together from `from_ms` to the end of what is known; gaps between are there with None."""
-    readers = _Reader(imports), _Reader(exports)
     found: list[Stretch] = []
-    at, start = from_ms, from_ms
-    said: tuple[Limit | None, Limit | None] = (readers[0].known_at(at), readers[1].known_at(at))
-    while at < FOREVER_MS:
-        end = min(readers[0].until, readers[1].until)
-        following = (readers[0].known_at(end), readers[1].known_at(end)) if end < FOREVER_MS else None
-        if following != said:
-            found.append(Stretch(start, end, *said))
-            start = end
-        at, said = end, following or said
-    if found and found[-1].imports is None and found[-1].exports is None:
+    last = None
+    for start, end, one, other in _side_by_side(imports, exports, from_ms):
+        if last is not None and last.imports == one and last.exports == other:
+            last = found[-1] = Stretch(last.start_ms, end, one, other)
+        else:
+            last = Stretch(start, end, one, other)
+            found.append(last)
+    if last is not None and last.imports is None and last.exports is None:
         found.pop()
     return found
 
 
+def _side_by_side(one: Course, other: Course, at: int) -> Iterator[tuple[int, int, Limit | None, Limit | None]]:
+    """From an instant to `FOREVER_MS`: the times in which neither course changes, and what each knows then."""
+    index, place = 0, 0
+    while at < FOREVER_MS:
+        while one[index].end_ms <= at:
+            index += 1
+        while other[place].end_ms <= at:
+            place += 1
+        _, until, limit = one[index]
+        _, end, second = other[place]
+        if until < end:
+            end = until
+        if limit is not None and limit.kind is PieceKind.UNKNOWN:
+            limit = None
+        if second is not None and second.kind is PieceKind.UNKNOWN:
+            second = None
+        yield at, end, limit, second
+        at = end
+
+
 class _Reader:
-    """Reads a course at rising instants; `until` is the end of the segment that was read last."""
+    """Reads a course at rising instants."""
 
     def __init__(self, course: Course) -> None:
         self._course = course
         self._index = 0
-        self.until = 0
 
     def at(self, instant_ms: int) -> Limit | None:
         """What stands there, a reminder of what was known before included."""
         while self._course[self._index].end_ms <= instant_ms:
             self._index += 1
-        _, self.until, limit = self._course[self._index]
-        return limit
-
-    def known_at(self, instant_ms: int) -> Limit | None:
-        """The limit there; None where it is not known."""
-        limit = self.at(instant_ms)
-        return None if limit is None or limit.kind is PieceKind.UNKNOWN else limit
+        return self._course[self._index].limit
