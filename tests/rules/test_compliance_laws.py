@@ -184,6 +184,22 @@ def test_any_legal_order_with_restarts_anywhere_ends_with_the_same_facts(story: 
             assert found == expected(live, direction, phase, as_of_ms)
 
 
+@settings(max_examples=60, deadline=None)
+@given(stories(), st.data())
+def test_a_flow_that_lost_its_store_goes_on_where_it_was(story: Given, data: st.DataObject):
+    """It reads all there is again, envelopes first, and then what comes: what it says then stands above what was said before."""
+    if not story.rows:
+        return
+    lost = data.draw(st.integers(1, len(story.rows)))
+    since = story.rows[lost - 1][0]
+    there = [envelope for envelope in story.envelopes if envelope.at <= since]
+    first = told(Given(story.rows[:lost], there), [0] * lost, [])
+    again = [len(there) - sum(envelope.at <= written for envelope in there) for written, _ in story.rows[:lost]]
+    count = len(story.rows)
+    second = told(story, [*again, *[0] * (count - lost)], [])
+    assert contents(first + second) == contents(told(story, [0] * count, []))
+
+
 @settings(max_examples=25, deadline=None)
 @given(stories())
 def test_the_same_order_says_the_same_in_the_same_words(story: Given):
