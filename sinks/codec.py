@@ -18,10 +18,12 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from pydantic import ValidationError
 
 from schemas.avro import SUFFIX, records, schema_of
+from schemas.capacity import OperatingEnvelope
 from schemas.errors import Undecodable
 from schemas.facts import Value
 from schemas.topics import Topic
 from sinks.avro_walk import Walk, walk_of
+from sinks.envelope_bytes import datum_of
 
 MARKER = b"\xc3\x01"
 HEADER_LENGTH = len(MARKER) + 8
@@ -78,6 +80,8 @@ def fingerprint_of(record: str | type[Value]) -> bytes:
 
 def encode(value: Value) -> bytes:
     """The bytes of a value in its newest schema; KeyError if it is the record of no topic. Does not block."""
+    if isinstance(value, OperatingEnvelope):
+        return _HEADERS[OperatingEnvelope] + datum_of(value)
     stream = BytesIO()
     stream.write(_HEADERS[type(value)])
     fastavro.schemaless_writer(stream, _NEWEST[type(value).__name__].schema, value.model_dump())
