@@ -22,7 +22,8 @@ class Verdict(Fact):
 
     An `at_risk` verdict is a projection inside the quarter: revision 0, verdict UNKNOWN, `projected_w` set.
     `forecasts` are the causes of the limits that concern the quarter; `reportable_forecasts` those of
-    them that came as forecasts or fallbacks (never safe or operator limits), which the partner may hear of.
+    them that came as forecasts or fallbacks (never safe or operator limits), which the partner may hear of: where the
+    quarter is breached, only if it is by their own measure, too.
     """
 
     partner_id: str
