@@ -20,6 +20,7 @@ class Value(BaseModel):
 
 V = TypeVar("V", bound=Value)
 _set = object.__setattr__  # the models' own refuses: they are frozen
+_names: dict[type[Value], set[str]] = {}
 
 
 def made(model: type[V], **fields: Any) -> V:
@@ -29,7 +30,10 @@ def made(model: type[V], **fields: Any) -> V:
     """
     found = model.__new__(model)
     _set(found, "__dict__", fields)
-    _set(found, "__pydantic_fields_set__", set(fields))
+    names = _names.get(model)
+    if names is None:
+        names = _names[model] = set(model.model_fields)
+    _set(found, "__pydantic_fields_set__", names)  # shared: nobody changes that of a frozen model, and copies have their own
     _set(found, "__pydantic_extra__", None)
     _set(found, "__pydantic_private__", None)
     return found

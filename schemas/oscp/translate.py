@@ -18,9 +18,12 @@ LIMIT_TYPES: dict[ForecastType, LimitType] = {
 }
 
 
+_PHASES: dict[WirePhase, Phase] = {phase: Phase.ALL if phase is WirePhase.UNKNOWN else Phase(phase.value) for phase in WirePhase}
+
+
 def phase_of(phase: WirePhase) -> Phase:
     """UNKNOWN counts as ALL (semantics 3.2)."""
-    return Phase.ALL if phase is WirePhase.UNKNOWN else Phase(phase.value)
+    return _PHASES[phase]
 
 
 def limit_w(block: ForecastedBlock, nominal_voltage_v: float, phases: int) -> float:
