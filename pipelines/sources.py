@@ -10,17 +10,16 @@ its input were over. While the broker answers, nothing blocks a worker longer th
 """
 
 import threading
-from abc import abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from typing import TYPE_CHECKING
 
 from pipelines.barrier import Gate
 from pipelines.fetching import fetch
-from pipelines.lanes import REOPEN_S, Lane, Part
+from pipelines.lane_source import LanePart, LaneSource, State
+from pipelines.lanes import Lane, Part
 from pipelines.meters import Meters
+from pipelines.portions import Positions, Stretch, portions
 from pipelines.records import Payload, Poll, Record, Unreadable
 from pipelines.silence import Silence
 from pipelines.standing import Standing
@@ -29,16 +28,12 @@ from schemas.errors import Undecodable
 from schemas.facts import Value
 from schemas.topics import READINGS, Topic
 from sinks.codec import decode
-from sinks.errors import Misconfigured
 from sinks.kafka import EMBEDDED_FETCH_WAIT_MS, RawRecord, raw_record
 from sinks.settings import KafkaSettings
 
 if TYPE_CHECKING:  # numpy and numba are for the processes of the data plane only
     from pipelines.ahead import Ahead
 
-X = TypeVar("X")
-
-VERSION = 1
 RECORDS_AT_ONCE = 1_000
 PAYLOADS_AT_ONCE = 20_000
 """The most in a poll. Larger ones cost a reading less in the flow where there are many assets, and more in the caches."""
@@ -52,69 +47,6 @@ IDLE_S = 0.05
 """How long a source sleeps after a poll that brought nothing."""
 WAITING_S = 0.005
 """How long it sleeps while records wait behind the barrier."""
-
-State = dict[str, Any]
-"""A snapshot: {"version", "lanes", "next": {(topic, partition): offset of the next record}}. Plain, since it is pickled."""
-
-
-class _LanePart(StatefulSourcePartition[X, State], Generic[X]):
-    """What both sources' lanes have in common: opening, sleeping, stopping, positions."""
-
-    def __init__(self, lane: Lane, lanes: int, stop: threading.Event) -> None:
-        self._lane, self._lanes, self._stop = lane, lanes, stop
-        self._sleep_s = 0.0
-        self._mirrored: dict[Part, int] = {}
-
-    def next_batch(self) -> list[X]:
-        if self._stop.is_set():
-            raise StopIteration
-        if not self._lane.opened:
-            if not self._lane.open():
-                self._sleep_s = REOPEN_S
-                return []
-            self._opened()
-        return self._take()
-
-    @abstractmethod
-    def _opened(self) -> None:
-        """The lane knows its partitions now."""
-
-    @abstractmethod
-    def _take(self) -> list[X]:
-        """What to emit after one poll; sets `_sleep_s`."""
-
-    def next_awake(self) -> datetime | None:
-        return datetime.now(UTC) + timedelta(seconds=self._sleep_s) if self._sleep_s else None
-
-    def snapshot(self) -> State:
-        # What was snapshotted the last time has been committed by the engine by now, so this may be shown.
-        self._lane.commit(self._mirrored)
-        self._mirrored = dict(self._lane.done)
-        return {"version": VERSION, "lanes": self._lanes, "next": dict(self._lane.done)}
-
-    def close(self) -> None:
-        self._lane.close()
-
-
-class _Source(FixedPartitionedSource[X, State], Generic[X]):
-    def __init__(self, lanes: int) -> None:
-        if lanes < 1:
-            raise ValueError("a source has at least one lane")
-        self._lanes = lanes
-
-    def list_parts(self) -> list[str]:
-        """The lanes; every worker sees all, and the engine deals them out in turn, in the order of their names: lane n to
-        worker n modulo the number of workers. Their number is fixed with the recovery store."""
-        return [f"lane-{index:03d}" for index in range(self._lanes)]
-
-    def _resumed(self, resume_state: State | None) -> dict[Part, int] | None:
-        if resume_state is None:
-            return None
-        for what, ours in (("version", VERSION), ("lanes", self._lanes)):
-            if (theirs := resume_state.get(what)) != ours:
-                problem = f"was made with {what} {theirs} of the source, this is {what} {ours}"
-                raise Misconfigured("the recovery store", problem, "go back to that, or delete the flow's recovery directory")
-        return dict(resume_state["next"])
 
 
 def record_of(raw: RawRecord, topic: Topic) -> Record:
@@ -132,7 +64,7 @@ def record_of(raw: RawRecord, topic: Topic) -> Record:
     return Record(raw.topic, raw.partition, raw.offset, raw.appended_at, raw.key, value)
 
 
-class _RecordPart(_LanePart[list[Record]]):
+class _RecordPart(LanePart[list[Record]]):
     def __init__(
         self,
         settings: KafkaSettings,
@@ -146,6 +78,7 @@ class _RecordPart(_LanePart[list[Record]]):
     ) -> None:
         super().__init__(lane, lanes, stop)
         self._at_once = at_once
+        self._portions: deque[tuple[list[Stretch], Positions]] = deque()
         self._settings, self._topics = settings, topics
         self._gate = Gate(lane, [topic.name for topic in barrier], tuple(topics) if in_order else ()) if barrier else None
 
@@ -154,19 +87,29 @@ class _RecordPart(_LanePart[list[Record]]):
             self._gate.open()
 
     def _take(self) -> list[list[Record]]:
-        stretches = self._lane.poll(self._at_once, 0)
-        if self._gate is not None:
-            stretches = self._gate.admit(stretches)
-        else:
-            self._lane.emitted(self._lane.parts)
-        self._sleep_s = 0.0 if stretches else WAITING_S if self._gate is not None and self._gate.waiting else IDLE_S
+        if not self._portions:
+            before = dict(self._lane.done)
+            polled = self._polled()
+            self._portions.extend(portions(polled, self._at_once, before, dict(self._lane.done)))
+        self._sleep_s = 0.0 if self._portions else WAITING_S if self._gate is not None and self._gate.waiting else IDLE_S
+        if not self._portions:
+            return []
+        stretches, self._lane.done = self._portions.popleft()
         records = [
             record_of(raw_record(self._settings, message), self._topics[part[0]]) for part, messages in stretches for message in messages
         ]
-        return [records] if records else []
+        return [records]
+
+    def _polled(self) -> list[Stretch]:
+        """What may leave the source now; the lane's positions are those that hold once all of it has."""
+        stretches = self._lane.poll(self._at_once, 0)
+        if self._gate is not None:
+            return self._gate.admit(stretches)
+        self._lane.emitted(self._lane.parts)
+        return stretches
 
 
-class RecordSource(_Source[list[Record]]):
+class RecordSource(LaneSource[list[Record]]):
     """Records of several topics, decoded; one list for each poll, in order within a partition.
 
     `start` says where to begin without recovery (positions by plain topic name and partition; else at the beginning).
@@ -216,7 +159,7 @@ class RecordSource(_Source[list[Record]]):
         return _RecordPart(self._settings, by_name, self._barrier, lane, self._lanes, self._stop, self._in_order, self._at_once)
 
 
-class _PayloadPart(_LanePart[Poll]):
+class _PayloadPart(LanePart[Poll]):
     """With `ahead`, what a poll brings is emitted after the next one: meanwhile it is taken in. Till then it counts as not read."""
 
     def __init__(self, lane: Lane, lanes: int, stop: threading.Event, clock: Clock, meters: Meters, ahead: "Ahead | None") -> None:
@@ -257,7 +200,7 @@ class _PayloadPart(_LanePart[Poll]):
         return [poll for poll, _ in out if poll.payloads or poll.marks]
 
 
-class PayloadSource(_Source[Poll]):
+class PayloadSource(LaneSource[Poll]):
     """Polls of one topic's payloads as they are, with marks for partitions the broker confirms to be silent.
 
     A `Poll` comes whenever there are payloads, and about once a second with marks only, so that event time moves on in

@@ -195,3 +195,16 @@ def test_installations_share_a_broker_without_seeing_each_other(embedded_setting
     publish(other, (EVENTS, "k", event(2)))
     (record,) = records_of(part_of(source(other), closing), 1)
     assert (record.topic, words([record])) == ("derms.events", [2])
+
+
+def test_what_a_replay_lets_go_leaves_in_portions_and_the_snapshot_is_behind_each(embedded_settings: KafkaSettings, closing: Register):
+    create_topics(embedded_settings, [EVENTS, INBOUND])
+    publish_events(embedded_settings, range(25))
+    part = part_of(source(embedded_settings, topics=[EVENTS, INBOUND], barrier=[INBOUND], in_order=True, at_once=10), closing)
+    polls: list[list[int]] = []
+    while sum(map(len, polls)) < 25:
+        found = drive(part, lambda batch: bool(batch))
+        polls.append(words([record for poll in found for record in poll]))
+        assert part.snapshot()["next"][EVENTS.name, 0] == sum(map(len, polls))
+    assert [len(poll) for poll in polls] == [10, 10, 5]
+    assert [each for poll in polls for each in poll] == list(range(25))
