@@ -63,7 +63,7 @@ def _lifecycle(w: Wiring) -> Dataflow:
 
 
 def _envelopes(w: Wiring) -> Dataflow:
-    records = w.records("envelopes", envelopes.READS, at_once=envelopes.AT_ONCE)
+    records = w.records("envelopes", envelopes.READS, envelopes.BARRIER, in_order=True, at_once=envelopes.AT_ONCE)
     return envelopes.envelopes_flow(records=records, out=w.out("envelopes"), clock=w.clock, config=w.config)
 
 

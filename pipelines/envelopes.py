@@ -23,7 +23,9 @@ from schemas.config import ConfigChange, Configuration
 from schemas.connection import Connection
 from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, INBOUND
 
-READS = (INBOUND, CONNECTIONS, COMMANDS, CONFIG)
+READS = (CONFIG, INBOUND, CONNECTIONS, COMMANDS)
+BARRIER = (CONFIG,)
+"""Read up to its end before the other topics' records of the same poll; a replay of all of them is in the order of appending."""
 
 AT_ONCE = 100
 """So many records at most are worked on before boundaries that have come are told: a forecast of a day takes some milliseconds, and
@@ -42,7 +44,7 @@ One that comes later than half a second after the start is still told within the
 
 
 def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: Clock, config: View[Configuration]) -> Dataflow:
-    """Reads `READS`; writes `OperatingEnvelope` (key scope), `CircuitCapacity` (key circuit) and `Event`.
+    """Reads `READS` (with `BARRIER`, in order); writes `OperatingEnvelope` (key scope), `CircuitCapacity` (key circuit) and `Event`.
 
     Boundaries of an envelope change the circuit when the clock reaches them.
     """
