@@ -19,7 +19,7 @@ from pipelines.rules.segmented import PATIENCE, SETTLE, SegmentRule
 from pipelines.views import View
 from schemas.clock import Clock
 from schemas.config import ConfigChange, Configuration
-from schemas.connection import Command, Connection, InboundMessage
+from schemas.connection import Command, CommandKind, Connection, InboundMessage
 from schemas.oscp.v20 import BASE_PATH, Action
 from schemas.outbound import Delivery
 from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, DELIVERIES, INBOUND
@@ -98,6 +98,8 @@ def _keyed(record: Record) -> tuple[str, Item] | None:
     Every inbound message counts, also a forecast or a segment of one: any of them may be the first use of a new token.
     """
     match record.value:
+        case Command(kind=CommandKind.ENVELOPE):
+            return None  # about a scope, and no partner
         case InboundMessage() | Command() | Connection():
             return record.value.partner_id, record.value
         case Delivery() if record.value.action in EXCHANGES:

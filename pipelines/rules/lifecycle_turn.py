@@ -54,13 +54,18 @@ def over_at(around: Surroundings) -> datetime:
     return around.started_at + around.allowance(SETTLE)
 
 
+def _unknown(partner_id: str) -> Partner:
+    """A partner that is not in the configuration (any more), whatever stands on the topics as its id: all by default."""
+    return Partner.model_construct(id=partner_id)
+
+
 class Turn:
     """`at` is the instant of what happened (of a message, its receipt), `now` the clock; `cause_id` its id."""
 
     def __init__(self, around: Surroundings, state: PartnerState, now: datetime, at: datetime, cause_id: str | None) -> None:
         self.around, self.state, self.notes = around, state, state.notes
         self.now, self.at, self.cause_id = now, at, cause_id
-        self.partner = around.partner(state.partner_id) or Partner(id=state.partner_id)
+        self.partner = around.partner(state.partner_id) or _unknown(state.partner_id)
         self.allowance = around.allowance
         self._item_at = None if cause_id is None else at
         self._before = shown(state)

@@ -18,7 +18,7 @@ from schemas.connection import Command, CommandKind, Connection, InboundMessage
 from schemas.facts import Value
 from schemas.oscp.v20 import Action
 from schemas.outbound import Delivery, OutboundMessage, Outcome
-from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, DEAD_LETTERS, DELIVERIES, INBOUND, OUTBOUND
+from schemas.topics import COMMANDS, CONFIG, CONNECTIONS, DEAD_LETTERS, DELIVERIES, EVENTS, INBOUND, OUTBOUND
 from tests.builders import T0, configuration
 from tests.rules.lifecycle_world import World, seconds, token_digest
 
@@ -112,8 +112,18 @@ def test_what_is_of_no_concern_is_left_alone_and_what_is_unreadable_is_a_dead_le
         attempt=1,
         outcome=Outcome.REFUSED,
     )
-    run_main(flow([[record(0, other), record(1, report), record(2, Unreadable("no known prefix", b"x"))]], out))
+    limit = Command(event_id="l", at=T0, partner_id="", kind=CommandKind.ENVELOPE, by="ana", scope_id="mg-1")
+    run_main(flow([[record(0, other), record(1, report), record(2, Unreadable("no known prefix", b"x")), record(3, limit)]], out))
     assert [item.topic for item in out] == [DEAD_LETTERS]
+
+
+@pytest.mark.parametrize("partner_id", ["", "two words", "x" * 300, "\n", "nobody"])
+@pytest.mark.parametrize("kind", CommandKind)
+def test_no_command_ends_the_flow_whoever_it_names(kind: CommandKind, partner_id: str):
+    out: list[Out] = []
+    command = Command(event_id="c", at=T0, partner_id=partner_id, kind=kind, by="ana", group_id="g", payload='{"peer_token": 1}')
+    run_main(flow([[record(0, command)]], out))
+    assert {item.topic for item in out} <= {CONNECTIONS, EVENTS, OUTBOUND}
 
 
 def test_a_connection_is_gone_on_from_where_the_store_is_lost():
