@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.collecting import collecting
 from gateway.hosting import Host, PeerGone, Place, outside_cause, stop_on_signals
 from gateway.logs import configure_logging
 from gateway.recovery import claim, recovery_store
@@ -66,6 +67,7 @@ def run_flows(
     root = data_of(settings) if settings.kafka.embedded else settings.data
     keeps_tokens = _role(tuple(name for name in names if name in KEEP_TOKENS), settings)
     with (
+        collecting(),
         candidacies(under_lease, settings, root, host.lose, say) as leased,
         wiring(settings, stop, worker, workers, keeps_tokens) as wired,
     ):

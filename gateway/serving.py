@@ -10,6 +10,7 @@ from typing import Any
 import uvloop
 
 from gateway.auth import Operators
+from gateway.collecting import collecting
 from gateway.following import Following
 from gateway.listener import OPERATIONS_REFUSALS, OSCP_HEADERS, OSCP_REFUSALS, Listener
 from gateway.operations import operations_app
@@ -97,7 +98,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
         ]
         sys.setswitchinterval(SWITCH_S)
         using.start()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with collecting(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(listeners, stop, ready))
     finally:
         using.stop()
