@@ -1,10 +1,12 @@
 """What operators ask for: adjustments, compliance errors, limits of their own; looked at first, and followed (semantics 3.3, 7.4)."""
 
+import asyncio
 import json
+import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.api_body import Problem, json_body, takes
 from gateway.api_common import Items
@@ -19,12 +21,19 @@ from schemas.capacity import EnvelopeCommand
 from schemas.connection import CommandKind
 from schemas.oscp.v20 import AdjustGroupCapacityForecast, ForecastedBlock, ForecastType, GroupCapacityComplianceError
 from schemas.units import Instant
+from schemas.web import header_value_objection
 
 router = APIRouter()
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 CommandId = Annotated[str, Field(pattern=ID_PATTERN)]
+
+
+def _can_be_named(forecast: str) -> str:
+    if (words := header_value_objection(forecast)) is not None:
+        raise ValueError(words)
+    return forecast
 
 
 class AdjustRequest(BaseModel):
@@ -48,7 +57,7 @@ class ComplianceErrorRequest(BaseModel):
 
     partner_id: str
     group_id: str
-    forecast: str = Field(min_length=1, max_length=1000)
+    forecast: Annotated[str, Field(max_length=1000), AfterValidator(_can_be_named)]
     message: str = Field(min_length=1, max_length=10_000)
     forecasted_blocks: Annotated[list[ForecastedBlock], Field(min_length=1)] | None = None
     command_id: CommandId | None = None
@@ -93,15 +102,16 @@ def error_payload(body: ComplianceErrorRequest) -> str:
 def drafted(desk: Desk, caller: Caller, body: AdjustRequest | ComplianceErrorRequest) -> Draft:
     """The message as it would be sent now. Raises Problem 400 or 404."""
     kind, payload = _plain(body)
-    command = commanded(desk, caller, body.partner_id, kind, group_id=body.group_id, payload=payload, command_id=body.command_id)
-    return draft_of(command, desk.config.current(), desk.pictures.current())
+    asked_under = body.command_id or str(uuid.uuid4())
+    command = commanded(desk, caller, body.partner_id, kind, group_id=body.group_id, payload=payload, command_id=asked_under)
+    return draft_of(command, asked_under, desk.config.current(), desk.pictures.current())
 
 
 async def asked_for(desk: Desk, caller: Caller, body: AdjustRequest | ComplianceErrorRequest) -> CommandView:
     """Ask for it, once it has been checked as a draft is. Raises Problem 400 or 404, Unavailable."""
-    drafted(desk, caller, body)
+    asked_under = (await asyncio.to_thread(drafted, desk, caller, body)).command_id
     kind, payload = _plain(body)
-    return await order(desk, caller, body.partner_id, kind, group_id=body.group_id, payload=payload, command_id=body.command_id)
+    return await order(desk, caller, body.partner_id, kind, group_id=body.group_id, payload=payload, command_id=asked_under)
 
 
 def _plain(body: AdjustRequest | ComplianceErrorRequest) -> tuple[CommandKind, str]:
@@ -118,8 +128,8 @@ LimitBody = Annotated[EnvelopeCommand, Depends(json_body(EnvelopeCommand, strict
 @router.get("/commands", tags=["commands"])
 async def list_commands(_: Reader, desk: AtDesk, limit: Limit = 100) -> Items[AskedView]:
     """The last 100 requests of operators, newest first, and what became of each."""
-    picture = desk.pictures.current()
-    return Items(items=[asked_view(picture, command) for command in picture.commands[:limit]])
+    picture, now = desk.pictures.current(), desk.clock.now()
+    return Items(items=[asked_view(picture, command, now) for command in picture.commands[:limit]])
 
 
 @router.get("/commands/{command_id}", tags=["commands"])
@@ -129,7 +139,7 @@ async def one_command(_: Reader, desk: AtDesk, command_id: str) -> AskedView:
     found = next((command for command in picture.commands if command.event_id == command_id), None)
     if found is None:
         raise Problem(404, "Unknown command", f"{command_id!r} is not among the last requests; older ones are in the history")
-    return asked_view(picture, found)
+    return asked_view(picture, found, desk.clock.now())
 
 
 @router.post("/commands/adjust", status_code=202, tags=["commands"], openapi_extra=takes(AdjustRequest))
@@ -141,7 +151,7 @@ async def adjust(caller: Actor, desk: AtDesk, body: AdjustBody) -> CommandView:
 @router.post("/commands/adjust/preview", tags=["commands"], openapi_extra=takes(AdjustRequest))
 async def preview_adjust(caller: Actor, desk: AtDesk, body: AdjustBody) -> Draft:
     """The exact message that asks for it, and what is odd about it; nothing is sent."""
-    return drafted(desk, caller, body)
+    return await asyncio.to_thread(drafted, desk, caller, body)
 
 
 @router.post("/commands/compliance-error", status_code=202, tags=["commands"], openapi_extra=takes(ComplianceErrorRequest))
@@ -153,7 +163,7 @@ async def compliance_error(caller: Actor, desk: AtDesk, body: ErrorBody) -> Comm
 @router.post("/commands/compliance-error/preview", tags=["commands"], openapi_extra=takes(ComplianceErrorRequest))
 async def preview_compliance_error(caller: Actor, desk: AtDesk, body: ErrorBody) -> Draft:
     """The exact message that tells it, and what is odd about it; nothing is sent."""
-    return drafted(desk, caller, body)
+    return await asyncio.to_thread(drafted, desk, caller, body)
 
 
 @router.post("/commands/envelope", status_code=202, tags=["commands"], openapi_extra=takes(EnvelopeCommand))
@@ -193,7 +203,7 @@ async def one_adjustment(_: Reader, desk: AtDesk, adjustment_id: str) -> Adjustm
 
 
 @router.get("/forecasts", tags=["scopes"])
-async def forecasts(_: Reader, desk: AtDesk, group_id: str, type: ForecastType) -> ForecastsView:  # noqa: A002 - OSCP's name for it
+def forecasts(_: Reader, desk: AtDesk, group_id: str, type: ForecastType) -> ForecastsView:  # noqa: A002 - OSCP's name for it
     """A group's last forecasts of one type as received, and what they say together from now on: where a wish begins."""
     if desk.config.current().group_by_id(group_id) is None:
         raise Problem(404, "Unknown group", f"there is no group {group_id!r}")

@@ -22,10 +22,11 @@ Day = Annotated[
         json_schema_extra={"format": "date"},
     ),
 ]
+DayAsOnPage = Annotated[str, Query(alias="day", description="the same by the name it has in the page's address", max_length=40)]
 
 
 @router.get("/scopes/{scope_id:path}/day", tags=["scopes"])
-async def one_day(_: Reader, desk: AtDesk, scope_id: str, day: Day = "") -> DayView:
+async def one_day(_: Reader, desk: AtDesk, scope_id: str, day: Day = "", named: DayAsOnPage = "") -> DayView:
     """A scope's day from local midnight to local midnight: 92 to 100 quarter hours with limits, energies and verdicts, and its breaches.
 
     Energies are Wh, limits W, instants UTC. Days that the live picture no longer holds come from the history; where that does not
@@ -37,7 +38,7 @@ async def one_day(_: Reader, desk: AtDesk, scope_id: str, day: Day = "") -> DayV
         raise Problem(404, "Unknown scope", f"there is no scope {scope_id!r}; GET /api/v1/scopes lists all there are")
     outlook = outlook_on(desk, found)
     try:
-        wanted = day_named(day, outlook)
+        wanted = day_named(day or named, outlook)
     except ValueError as error:
         raise Problem(400, "Invalid day", f"date: {error}", [FieldError(path="date", message=str(error))]) from None
     return (await read_day(desk, outlook, wanted)).view

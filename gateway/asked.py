@@ -1,5 +1,6 @@
 """What became of what operators asked for, followed from the live picture (semantics 7.4). Pure."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -9,11 +10,10 @@ from gateway.picture import Picture
 from gateway.redaction import clean
 from pipelines.rules.reporting_compliance import by_hand
 from schemas.adjustment import AdjustmentState
+from schemas.capacity import EnvelopeCommand
 from schemas.connection import Command, CommandKind
 from schemas.outbound import OutboundMessage, Outcome
-from schemas.units import Instant
-
-REFUSED_KIND = "command.refused"
+from schemas.units import Instant, rfc3339
 
 
 class AskedState(StrEnum):
@@ -24,6 +24,9 @@ class AskedState(StrEnum):
     DELIVERED = "DELIVERED"
     ANSWERED = "ANSWERED"
     IN_FORCE = "IN_FORCE"
+    COMING = "COMING"
+    LIFTED = "LIFTED"
+    OVER = "OVER"
     REFUSED = "REFUSED"
     EXPIRED = "EXPIRED"
 
@@ -60,14 +63,14 @@ _OF_OUTCOME = {
 }
 
 
-def asked_view(picture: Picture, command: Command) -> AskedView:
+def asked_view(picture: Picture, command: Command, now: datetime) -> AskedView:
     """A request with its standing."""
-    return AskedView(**command_view(command).model_dump(), standing=standing_of(picture, command))
+    return AskedView(**command_view(command).model_dump(), standing=standing_of(picture, command, now))
 
 
-def standing_of(picture: Picture, command: Command) -> Standing:
-    """Where a request stands."""
-    refusal = next((one for one in picture.events if one.kind == REFUSED_KIND and one.cause_id == command.event_id), None)
+def standing_of(picture: Picture, command: Command, now: datetime) -> Standing:
+    """Where a request stands at `now`."""
+    refusal = picture.asked.refusals.get(command.event_id)
     if refusal is not None:
         return Standing(state=S.REFUSED, words=clean(refusal.words), since=refusal.at)
     match command.kind:
@@ -76,7 +79,7 @@ def standing_of(picture: Picture, command: Command) -> Standing:
         case CommandKind.COMPLIANCE_ERROR:
             return _sent(picture, command)
         case CommandKind.ENVELOPE:
-            return _limiting(picture, command)
+            return _limiting(picture, command, now)
         case _:
             return Standing(state=S.ASKED, words="asked; what follows stands on the partner's timeline", since=command.at)
 
@@ -93,19 +96,28 @@ def _sent(picture: Picture, command: Command) -> Standing:
     said = by_hand(command, command.at)[0]
     if not isinstance(said, OutboundMessage):
         return Standing(state=S.REFUSED, words=clean(said.words), since=command.at)
-    line = picture.messages.get(said.message_id)
-    if line is None or line.delivery is None:
+    delivery = picture.asked.deliveries.get(said.message_id)
+    if delivery is None:
         return Standing(state=S.WAITING, words="on its way to the partner", since=command.at, message_id=said.message_id)
-    delivery = line.delivery
     found = _OF_OUTCOME.get(delivery.outcome, S.WAITING)
     words = clean(delivery.words) or {S.DELIVERED: "the partner has taken it"}.get(found, "it is tried again")
     return Standing(state=found, words=words, since=delivery.at, message_id=said.message_id)
 
 
-def _limiting(picture: Picture, command: Command) -> Standing:
-    line = picture.envelopes.get(command.scope_id or "")
-    pieces = line.pieces if line is not None else ()
-    own = [piece for piece in pieces if command.event_id in (piece.import_cause, piece.export_cause)]
+def _limiting(picture: Picture, command: Command, now: datetime) -> Standing:
+    """An operator's own limit: whether it is what limits, or why not."""
+    asked = EnvelopeCommand.model_validate_json(command.payload)
+    if all(block.limit_w is None for block in asked.blocks):
+        return Standing(state=S.LIFTED, words="what operators had said about this time is lifted", since=command.at)
+    line = picture.envelopes.get(asked.scope_id)
+    own = [
+        piece for piece in (line.pieces if line else ()) if command.event_id in (piece.import_cause, piece.export_cause) and piece.end > now
+    ]
+    holding = next((piece for piece in own if piece.start <= now), None)
+    if holding is not None:
+        return Standing(state=S.IN_FORCE, words="it is the limit now", since=holding.start)
     if own:
-        return Standing(state=S.IN_FORCE, words="it is part of the scope's envelope", since=own[0].start)
-    return Standing(state=S.ASKED, words="asked; where the partner's limit is lower, or nothing is limited any more, it does not show")
+        return Standing(state=S.COMING, words=f"it is the limit from {rfc3339(min(piece.start for piece in own))} on", since=command.at)
+    if all(block.end <= now for block in asked.blocks):
+        return Standing(state=S.OVER, words="its time is over", since=max(block.end for block in asked.blocks))
+    return Standing(state=S.ASKED, words="it is not the limit: a partner's is lower, or an operator has said something else since")

@@ -24,9 +24,10 @@ SHOWN = 5
 
 
 class Draft(BaseModel):
-    """A message as it will be sent if it is asked for under `command_id`; `body` is its exact JSON text.
+    """A message as it will be sent if just this is asked for under `command_id` (with other contents it is another message).
 
-    `message_id` is its X-Request-ID, `correlation_id` its X-Correlation-ID. `warnings` are no reasons to refuse it, but to think.
+    `body` is its exact JSON text, `message_id` its X-Request-ID, `correlation_id` its X-Correlation-ID. `warnings` are no reasons to
+    refuse it, but to think.
     """
 
     command_id: str
@@ -40,9 +41,9 @@ class Draft(BaseModel):
     warnings: list[str]
 
 
-def draft_of(command: Command, config: Configuration, picture: Picture) -> Draft:
-    """The draft of a command of kind ADJUST or COMPLIANCE_ERROR. Raises Problem 400 with the fields that are wrong, 404 for an
-    unknown group."""
+def draft_of(command: Command, asked_under: str, config: Configuration, picture: Picture) -> Draft:
+    """The draft of a command of kind ADJUST or COMPLIANCE_ERROR, asked under that id. Raises Problem 400 with the fields that are
+    wrong, 404 for an unknown group."""
     group_id = command.group_id or ""
     group = config.group(command.partner_id, group_id)
     if group is None:
@@ -55,7 +56,7 @@ def draft_of(command: Command, config: Configuration, picture: Picture) -> Draft
     else:
         warnings = _of_error(command, said.body, said.correlation_id or "", picture)
     return Draft(
-        command_id=command.event_id,
+        command_id=asked_under,
         partner_id=command.partner_id,
         group_id=group_id,
         action=said.action,

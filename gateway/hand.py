@@ -48,7 +48,7 @@ def adjust_form(
     choices = tuple(Choice(each.value, each.value, each is type_) for each in ForecastType if each is not ForecastType.OPTIMUM)
     return HandForm(
         "adjust", group.partner_id, group.group_id, group.scope_id, TITLES["adjust"], {**values, **(given or {})}, choices,
-        _said(found, zone), UNITS, PHASES,
+        _said(found, zone, now), UNITS, PHASES,
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def error_form(
     marked = tuple(Choice(each.value, each.words, each.value == chosen) for each in choices)
     return HandForm(
         "compliance-error", group.partner_id, group.group_id, group.scope_id, TITLES["compliance-error"], {**values, **(given or {})},
-        marked, _said(found, zone),
+        marked, _said(found, zone, now),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def limit_form(scope: Scope, picture: Picture, zone: ZoneInfo, now: datetime, gi
     ahead = [piece for piece in (line.whole() if line else ()) if piece.end > now][:SHOWN_BLOCKS]
     said = tuple(
         SaidRow(
-            _span_words(max(piece.start, now), piece.end, zone),
+            _span_words(max(piece.start, now), piece.end, zone, now),
             f"import {say.kw(limit_of(piece, Direction.IMPORT))}, export {say.kw(limit_of(piece, Direction.EXPORT))}",
             piece.kind.value.lower(),
             piece.cause or "",
@@ -124,7 +124,7 @@ def looked_at(
     if draft.correlation_id:
         headers.append(("X-Correlation-ID", draft.correlation_id))
     blocks = request.forecasted_blocks or []
-    said = _said([Spoken("", block) for block in blocks], zone)
+    said = _said([Spoken("", block) for block in blocks], zone, now)
     kept = request.model_copy(update={"command_id": draft.command_id}).model_dump_json(exclude_none=True)
     return Looked(
         kind, TITLES[kind], f"POST {url}" if url else draft.action, tuple(headers), draft.body, said, tuple(draft.warnings),
@@ -137,7 +137,7 @@ def limit_looked_at(request: LimitRequest, picture: Picture, zone: ZoneInfo, now
     asked = request.asked
     said = tuple(
         SaidRow(
-            _span_words(block.start, block.end, zone),
+            _span_words(block.start, block.end, zone, now),
             f"{asked.direction.value.lower()} {say.kw(block.limit_w)}"
             if block.limit_w is not None
             else "lifted: partners' limits alone hold",
@@ -179,7 +179,7 @@ def _forecasts(group_id: str, picture: Picture, zone: ZoneInfo, now: datetime) -
     return [choice for _, _, choice in sorted(found, key=lambda one: one[:2])]
 
 
-def _said(found: Sequence[Spoken], zone: ZoneInfo) -> tuple[SaidRow, ...]:
+def _said(found: Sequence[Spoken], zone: ZoneInfo, now: datetime) -> tuple[SaidRow, ...]:
     """Rows for people: blocks of a power that follow each other and say the same are one."""
     rows: list[Spoken] = []
     for one in found:
@@ -188,7 +188,7 @@ def _said(found: Sequence[Spoken], zone: ZoneInfo) -> tuple[SaidRow, ...]:
             rows[-1] = last._replace(block=last.block.model_copy(update={"end_time": one.block.end_time}))
         else:
             rows.append(one)
-    return tuple(_row(one.block, one.request_id, zone) for one in rows[:SHOWN_BLOCKS])
+    return tuple(_row(one.block, one.request_id, zone, now) for one in rows[:SHOWN_BLOCKS])
 
 
 def _goes_on(last: Spoken, one: Spoken) -> bool:
@@ -197,17 +197,24 @@ def _goes_on(last: Spoken, one: Spoken) -> bool:
     return same and before.end_time == block.start_time and block.unit not in ENERGY
 
 
-def _row(block: ForecastedBlock, forecast: str, zone: ZoneInfo) -> SaidRow:
+def _row(block: ForecastedBlock, forecast: str, zone: ZoneInfo, now: datetime) -> SaidRow:
     return SaidRow(
-        _span_words(block.start_time, block.end_time, zone), f"{block.capacity:g} {block.unit.value}", block.phase.value, forecast
+        _span_words(block.start_time, block.end_time, zone, now), f"{block.capacity:g} {block.unit.value}", block.phase.value, forecast
     )
 
 
-def _span_words(start: datetime, end: datetime, zone: ZoneInfo) -> str:
-    """`Sat 9 Jun 14:00–16:00`, with the day of the end where it is another one."""
-    same = start.astimezone(zone).date() == end.astimezone(zone).date()
-    until = say.clock_time(end, zone) if same else f"{say.day(end, zone)} {say.clock_time(end, zone)}"
-    return f"{say.day(start, zone)} {say.clock_time(start, zone)}\u2013{until}"
+def _span_words(start: datetime, end: datetime, zone: ZoneInfo, now: datetime) -> str:
+    """`Sat 9 Jun 14:00–16:00`, with the day of the end where it is another one, years that are not this one, and the zone's letters
+    where a local time comes twice."""
+    year = say.local(now, zone).year
+
+    def day(instant: datetime) -> str:
+        there = say.local(instant, zone).year
+        return say.day(instant, zone) if there == year else f"{say.day(instant, zone)} {there}"
+
+    same = say.local(start, zone).date() == say.local(end, zone).date()
+    until = say.exact_time(end, zone) if same else f"{day(end)} {say.exact_time(end, zone)}"
+    return f"{day(start)} {say.exact_time(start, zone)}\u2013{until}"
 
 
 def group_choices(groups: Iterable[Group]) -> tuple[Choice, ...]:

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from gateway import wording as say
 from gateway.api_body import Problem
 from gateway.kept_forecasts import KeptForecast, Spoken, spoken
 from gateway.problems import FieldError
@@ -15,6 +17,7 @@ from schemas.units import W_PER_KW, Direction, rfc3339
 
 AN_HOUR = timedelta(hours=1)
 MOST_TEXT = 400_000
+MOST_EDITED = 400
 Fields = Mapping[str, str]
 
 
@@ -46,10 +49,9 @@ def instant(fields: Fields, name: str, zone: ZoneInfo) -> datetime:
 
 def local_text(at: datetime, zone: ZoneInfo) -> str:
     """An instant as a form's field wants it; with its offset where the local time is there twice and the second is meant."""
-    local = at.astimezone(zone)
-    plain = local.replace(tzinfo=None, fold=0)
-    if plain.replace(tzinfo=zone).astimezone(UTC) == at:
-        return plain.isoformat(timespec="minutes")
+    local = say.local(at, zone)
+    if local.tzinfo is zone and not local.fold:
+        return local.replace(tzinfo=None).isoformat(timespec="minutes")
     return local.isoformat(timespec="minutes")
 
 
@@ -98,8 +100,8 @@ def written_blocks(fields: Fields) -> list[Any]:
 
 
 def blocks_text(blocks: Iterable[ForecastedBlock]) -> str:
-    """Blocks as a person edits them: JSON, a block a line."""
-    lines = ",\n".join("  " + json.dumps(block.model_dump(mode="json")) for block in blocks)
+    """Blocks as a person edits them: JSON, a block a line; the first ones of very many."""
+    lines = ",\n".join("  " + json.dumps(block.model_dump(mode="json")) for block in islice(blocks, MOST_EDITED))
     return f"[\n{lines}\n]" if lines else "[]"
 
 

@@ -4,6 +4,7 @@ Readable without JavaScript. What is said passes three steps: the form, the mess
 carries the id it was looked at under: sent twice, it is asked for once.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -45,19 +46,19 @@ class Site:
 @router.get("/adjust")
 async def adjust_page(request: Request) -> Response:
     """The form of a wish for another capacity."""
-    return _shown(request, "adjust")
+    return await _shown(request, "adjust")
 
 
 @router.get("/compliance-error")
 async def error_page(request: Request) -> Response:
     """The form of a compliance error."""
-    return _shown(request, "compliance-error")
+    return await _shown(request, "compliance-error")
 
 
 @router.get("/limit")
 async def limit_page(request: Request) -> Response:
     """The form of an operator's own limit."""
-    return _shown(request, "limit")
+    return await _shown(request, "limit")
 
 
 @router.post("/adjust")
@@ -90,7 +91,7 @@ async def requests_page(request: Request, done: str = "") -> Response:
     return framed("requests.html", desk, caller, "requests", rows=rows, done=done)
 
 
-def _shown(request: Request, kind: str) -> Response:
+async def _shown(request: Request, kind: str) -> Response:
     caller = caller_of(request)
     if caller is None:
         return RedirectResponse("/sign-in", status_code=303)
@@ -101,7 +102,7 @@ def _shown(request: Request, kind: str) -> Response:
     if site is None:
         config = desk.config.current()
         return framed("hand_choose.html", desk, caller, "requests", kind=kind, title=hand.TITLES[kind], config=config)
-    return _form_page(desk, caller, _form(desk, kind, site, query), site)
+    return _form_page(desk, caller, await asyncio.to_thread(_form, desk, kind, site, query), site)
 
 
 async def _taken(request: Request, kind: str) -> Response:
@@ -119,13 +120,13 @@ async def _taken(request: Request, kind: str) -> Response:
     try:
         match fields.get("step"):
             case "look":
-                return _looked_page(desk, caller, _look(desk, caller, kind, fields, site, given), site)
+                return _looked_page(desk, caller, await asyncio.to_thread(_look, desk, caller, kind, fields, site, given), site)
             case "say":
                 return RedirectResponse(f"/requests?{urlencode({'done': await _say(desk, caller, kind, fields, site)})}", status_code=303)
             case _:
-                return _form_page(desk, caller, _form(desk, kind, site, given, given), site)
+                return _form_page(desk, caller, await asyncio.to_thread(_form, desk, kind, site, given, given), site)
     except Problem as problem:
-        found = _form(desk, kind, site, given, given)
+        found = await asyncio.to_thread(_form, desk, kind, site, given, given)
         return _form_page(desk, caller, found, site, problem)
 
 

@@ -32,6 +32,9 @@ LOOKS = {
     AskedState.DELIVERED: "good",
     AskedState.ANSWERED: "good",
     AskedState.IN_FORCE: "good",
+    AskedState.COMING: "quiet",
+    AskedState.LIFTED: "quiet",
+    AskedState.OVER: "quiet",
     AskedState.REFUSED: "bad",
     AskedState.EXPIRED: "risk",
 }
@@ -44,7 +47,7 @@ def rows_of(picture: Picture, config: Configuration, zone: ZoneInfo, now: dateti
 
 
 def _row(picture: Picture, config: Configuration, command: Command, zone: ZoneInfo, now: datetime) -> AskedRow:
-    found = standing_of(picture, command)
+    found = standing_of(picture, command, now)
     about, path = _about(config, command)
     return AskedRow(
         id=command.event_id,

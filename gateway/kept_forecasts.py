@@ -6,21 +6,24 @@ limits is the envelope's business.
 
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from schemas.connection import InboundMessage
-from schemas.oscp.v20 import CapacityUnit, ForecastedBlock, ForecastType, UpdateGroupCapacityForecast
+from schemas.oscp.v20 import CapacityUnit, ForecastedBlock, ForecastType, Phase, UpdateGroupCapacityForecast
 
 KEEP_EACH = 6
 """Forecasts of one group and type: a day plan or two, and what was said in between."""
 KEEP_BYTES = 64 * 1024 * 1024
 _TYPE = re.compile(r'"type"\s*:\s*"([A-Z_]+)"')
 _ENERGY = frozenset({CapacityUnit.WH, CapacityUnit.KWH})
+Times = tuple[datetime, datetime]
 Key = tuple[str, str]
 """A group and the forecast's type."""
 
@@ -104,37 +107,58 @@ def _type_of(body: str) -> str | None:
         return None
 
 
-def spoken(kept: Iterable[KeptForecast], start: datetime, end: datetime | None = None) -> list[Spoken]:
+def spoken(kept: Sequence[KeptForecast], start: datetime, end: datetime | None = None) -> list[Spoken]:
     """What these forecasts (oldest first) say about [start, end), the newest where several speak, by phase and time.
 
     Blocks that are cut keep their unit; energies are shared out by duration (semantics 3.1, 3.2).
     """
     found: list[Spoken] = []
-    for forecast in kept:
-        newer = [Spoken(forecast.request_id, block) for block in forecast.blocks()]
-        for one in newer:
-            found = [part for older in found for part in _outside(older, one.block)]
-        found += newer
-    cut = (_within(one, start, end) for one in found)
-    return sorted((one for one in cut if one is not None), key=lambda one: (one.block.start_time, one.block.phase))
+    covered: dict[Phase, list[Times]] = {}
+    for forecast in reversed(kept):
+        said: dict[Phase, list[Times]] = {}
+        for block in forecast.blocks():
+            for first, last in _outside(block, covered.get(block.phase, [])):
+                if (
+                    part := _within(Spoken(forecast.request_id, block), max(first, start), last if end is None else min(last, end))
+                ) is not None:
+                    found.append(part)
+            said.setdefault(block.phase, []).append((block.start_time, block.end_time))
+        for phase, spans in said.items():
+            covered[phase] = _joined([*covered.get(phase, []), *spans])
+    return sorted(found, key=lambda one: (one.block.start_time, one.block.phase))
 
 
-def _outside(older: Spoken, block: ForecastedBlock) -> list[Spoken]:
-    """The parts of an older block that `block` leaves alone."""
-    old = older.block
-    if old.phase is not block.phase or old.end_time <= block.start_time or old.start_time >= block.end_time:
-        return [older]
-    before, after = _within(older, old.start_time, block.start_time), _within(older, block.end_time, old.end_time)
-    return [part for part in (before, after) if part is not None]
+def _outside(block: ForecastedBlock, covered: Sequence[Times]) -> Iterator[Times]:
+    """The parts of a block's time that none of `covered` (in order, without overlap) speaks of."""
+    at = block.start_time
+    for start, end in covered[bisect_right(covered, block.start_time, key=itemgetter(1)) :]:
+        if start >= block.end_time:
+            break
+        if start > at:
+            yield at, start
+        at = max(at, end)
+    if at < block.end_time:
+        yield at, block.end_time
 
 
-def _within(one: Spoken, start: datetime, end: datetime | None) -> Spoken | None:
+def _joined(spans: Iterable[Times]) -> list[Times]:
+    found: list[Times] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _within(one: Spoken, first: datetime, last: datetime) -> Spoken | None:
     block = one.block
-    first, last = max(block.start_time, start), block.end_time if end is None else min(block.end_time, end)
     if first >= last:
         return None
+    if (first, last) == (block.start_time, block.end_time):
+        return one
     share = (last - first) / (block.end_time - block.start_time)
-    capacity = round(block.capacity * share, 6) if share < 1 and block.unit in _ENERGY else block.capacity
+    capacity = round(block.capacity * share, 6) if block.unit in _ENERGY else block.capacity
     return one._replace(block=block.model_copy(update={"start_time": first, "end_time": last, "capacity": capacity}))
 
 

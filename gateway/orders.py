@@ -12,6 +12,7 @@ from gateway.guard import Caller
 from gateway.redaction import without_secrets
 from schemas.capacity import EnvelopeCommand
 from schemas.connection import Command, CommandKind
+from schemas.facts import derived_id
 from schemas.topics import COMMANDS
 from schemas.units import Instant
 
@@ -77,9 +78,11 @@ def commanded(
     payload: str = "{}",
     command_id: str | None = None,
 ) -> Command:
-    """The command as it would be appended now."""
+    """The command as it would be appended now. Asked under a `command_id`, its id follows from that and from what is asked: the
+    same again is the same command, and another wish under the same id is another one, which is listed and followed by itself."""
+    event_id = str(uuid.uuid4()) if command_id is None else derived_id("asked", command_id, kind, partner_id, group_id, payload)
     return Command(
-        event_id=command_id or str(uuid.uuid4()),
+        event_id=event_id,
         at=desk.clock.now(),
         partner_id=partner_id,
         kind=kind,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
+from gateway.asked_facts import AskedFacts
 from gateway.kept_forecasts import KeptForecasts
 from gateway.partner_timeline import Timelines
 from schemas.adjustment import Adjustment
@@ -129,6 +130,7 @@ class Picture:
     timelines: Timelines = field(default_factory=Timelines)
     commands: tuple[Command, ...] = ()
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    asked: AskedFacts = field(default_factory=AskedFacts)
     forecasts: KeptForecasts = field(default_factory=lambda: KeptForecasts({}))
     inbound: tuple[Received, ...] = ()
     inbound_counts: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -143,7 +145,7 @@ class Picture:
         shallow: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, dict | Timelines | KeptForecasts):
+            if isinstance(value, dict | Timelines | KeptForecasts | AskedFacts):
                 shallow[each.name] = value.copy()
         return replace(self, **shallow)
 

@@ -62,10 +62,12 @@ def fold(picture: Picture, record: Record) -> None:
             fold_inbound(picture, value)
         case Event() as value:
             picture.timelines.take(value)
+            picture.asked.told(value)
             take_circuit_write(picture, value)
             if value.kind not in (EXCHANGE, CIRCUIT_WRITTEN):
                 picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
         case Command() as value:
+            picture.asked.asked(value)
             picture.commands = _newest(value, picture.commands, p.KEEP_COMMANDS)
         case Adjustment() as value:
             fold_adjustment(picture, value)

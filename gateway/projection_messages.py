@@ -20,6 +20,7 @@ def fold_outbound(picture: Picture, value: OutboundMessage) -> None:
 
 def fold_delivery(picture: Picture, value: Delivery) -> None:
     """What became of one attempt."""
+    picture.asked.attempted(value)
     picture.timelines.take(value)
     lines, keep = _lines(picture, value.action)
     known = lines.get(value.message_id, MessageLine(value.message_id))

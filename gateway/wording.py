@@ -43,19 +43,34 @@ def percent(share: float) -> str:
 
 
 def local(instant: datetime, zone: ZoneInfo) -> datetime:
-    """The instant in the zone."""
-    return instant.astimezone(zone)
+    """The instant in the zone; one that the calendar does not reach there (`9999-12-31`, "until further notice") stays as it is."""
+    try:
+        return instant.astimezone(zone)
+    except OverflowError:
+        return instant
 
 
 def zone_name(instant: datetime, zone: ZoneInfo) -> str:
     """`CEST`, or `UTC+03` where the zone has no letters."""
-    name = instant.astimezone(zone).tzname() or ""
+    name = local(instant, zone).tzname() or ""
     return f"UTC{name}" if name[:1] in "+-" else name
 
 
 def clock_time(instant: datetime, zone: ZoneInfo) -> str:
     """`14:15`."""
     return f"{local(instant, zone):%H:%M}"
+
+
+def comes_twice(instant: datetime, zone: ZoneInfo) -> bool:
+    """Whether its local time is there twice: clocks go back over it."""
+    here = local(instant, zone)
+    return here.replace(fold=0).utcoffset() != here.replace(fold=1).utcoffset()
+
+
+def exact_time(instant: datetime, zone: ZoneInfo) -> str:
+    """`14:15`, with the zone's letters where that could be two instants."""
+    letters = f"\u00a0{zone_name(instant, zone)}" if comes_twice(instant, zone) else ""
+    return clock_time(instant, zone) + letters
 
 
 def quarter(start: datetime, zone: ZoneInfo) -> str:

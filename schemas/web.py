@@ -13,6 +13,18 @@ _PATH = re.compile(r"/[^\s\x00-\x1f\x7f#]*")
 _OURS = {"authorization", "content-type", "content-length", "host", "transfer-encoding", "x-correlation-id", "x-request-id"}
 
 
+HEADER_VALUE = r"^[\x21-\x7e\xa1-\xff]([\x20-\x7e\xa1-\xff]*[\x21-\x7e\xa1-\xff])?$"
+"""What a header may hold as it is: an X-Request-ID that is to be named in X-Correlation-ID."""
+_HEADER_VALUE = re.compile(HEADER_VALUE)
+
+
+def header_value_objection(value: str) -> str | None:
+    """Why a header cannot hold `value`, or None."""
+    if _HEADER_VALUE.fullmatch(value):
+        return None
+    return "cannot stand in an HTTP header: printable characters of Latin-1 only, and no space at either end"
+
+
 def refusal(title: str, found: Iterable[tuple[tuple[str, ...], str]]) -> ValidationError:
     """The error of a validator that names the place below its own: (where, words) of all that was found."""
     details: list[InitErrorDetails] = [

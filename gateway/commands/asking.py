@@ -28,7 +28,7 @@ from sinks.errors import Misconfigured, Refused
 
 LOOK_EVERY_S = 1.0
 WIDE = 140
-FINAL = frozenset({AskedState.ANSWERED, AskedState.REFUSED, AskedState.EXPIRED, AskedState.IN_FORCE})
+FINAL = frozenset({AskedState.ANSWERED, AskedState.REFUSED, AskedState.EXPIRED})
 FAILED = frozenset({AskedState.REFUSED, AskedState.EXPIRED})
 GroupArgument = Annotated[str, typer.Argument(help="The group's id.")]
 BlocksOption = Annotated[Path | None, typer.Option("--file", help="JSON or YAML: a list of OSCP forecasted blocks.")]
@@ -99,14 +99,20 @@ def limit(
     *,
     lift: Annotated[bool, typer.Option("--lift", help="Lift what operators said about this time instead.")] = False,
     why: Annotated[str, typer.Option("--why", help="For people.")] = "",
+    preview: PreviewOption = False,
     data: DataOption = None,
 ) -> None:
     """Limit a scope by our own word; the lower of it and the partners' limits holds. Partners are not told."""
     if (kw is None) != lift:
         raise typer.BadParameter("say either --kw N or --lift", param_hint="--kw")
+    target = Target(data)
     block = {"start": _instant("--from", start), "end": _instant("--to", end), "limit_w": None if kw is None else kw * W_PER_KW}
     body = {"scope_id": scope_id, "direction": direction.value, "blocks": [block], "why": why}
-    typer.echo(f"asked (command {Target(data).operations('POST', '/commands/envelope', body)['id']})")
+    typer.echo(json.dumps(body), err=not preview)
+    if datetime.fromisoformat(str(block["end"])) <= target.clock.now():
+        typer.echo("mind: all of it is over: it will change nothing", err=True)
+    if not preview:
+        typer.echo(f"asked (command {target.operations('POST', '/commands/envelope', body)['id']})")
 
 
 def requests(
@@ -151,14 +157,18 @@ def _said(target: Target, what: str, body: dict[str, Any], *, preview: bool, yes
 
 def _followed(target: Target, command_id: str, what: str) -> None:
     """Say each change of where it stands, until nothing more is to come. Raises Refused where it came to nothing."""
-    last = ""
+    last, seen = "", False
     while True:
         try:
             standing = target.operations("GET", f"/commands/{quote(command_id)}")["standing"]
         except Refused as error:
             if error.status != 404:
                 raise
+            if seen:
+                raise Refused(404, "it is not among the last requests any more; derms history adjustments has what became of it") from None
             standing = {"state": AskedState.ASKED.value, "words": "asked"}  # the live picture has not read it yet
+        else:
+            seen = True
         if (words := f"{standing['state'].lower().replace('_', ' ')}: {standing['words']}") != last:
             typer.echo(words)
             last = words

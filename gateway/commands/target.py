@@ -124,5 +124,6 @@ def _words(problem: Any) -> str:
         return "refused without words"
     words = str(problem.get("detail") or problem.get("title") or "refused")
     for error in problem.get("errors", []):
-        words += f"; {error.get('path', '')}: {error.get('message', '')}"
+        more = f"{error.get('path', '')}: {error.get('message', '')}"
+        words += "" if more in words else f"; {more}"
     return words

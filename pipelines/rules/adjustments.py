@@ -1,8 +1,8 @@
 """The life of a wish for another capacity: requested, delivered, answered by a new forecast, or come to nothing (semantics 7.4).
 
 A partner that agrees answers with a new forecast, otherwise with nothing. A forecast that names the wish by its
-X-Correlation-ID answers it whatever else is known; one that names nothing answers what was delivered before it was received,
-for the same group and type, if it speaks about the time asked for.
+X-Correlation-ID answers it whatever else is known. One that names none of our wishes answers what had begun to be sent before it was
+received (it may overtake the end of that exchange) and was delivered, for the same group and type, if it speaks about the time asked for.
 """
 
 from collections.abc import Iterator
@@ -49,6 +49,10 @@ class Heard(NamedTuple):
     received_ms: int
     spans: tuple[tuple[int, int], ...]
 
+    def names(self, wish: Adjustment) -> bool:
+        """Whether it says that it answers just this wish; ids are of no case."""
+        return self.correlation_id is not None and self.correlation_id.lower() == wish.message_id.lower()
+
     def speaks_of(self, wish: Adjustment) -> bool:
         """Whether it is about the same limit, and the time asked for."""
         start, until = to_ms(wish.start), to_ms(wish.until)
@@ -60,10 +64,12 @@ Item = Asked | Delivery | InboundMessage
 
 @dataclass(slots=True)
 class WishesState:
-    """One group's wishes by id, and the forecasts heard while one was open, oldest first."""
+    """One group's wishes by id, when the first attempt to send each began (ms), and the forecasts heard while one was open, oldest
+    first."""
 
     group_id: str
     wishes: dict[str, Adjustment] = field(default_factory=dict)
+    begun: dict[str, int] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)
     wait_until_ms: int = 0
 
@@ -93,6 +99,7 @@ class AdjustmentRule:
                     yield from _became(state, wish, S.EXPIRED, words, wish.cause_id, now)
         for old in [wish.adjustment_id for wish in state.wishes.values() if wish.state not in OPEN and wish.until + KEPT <= now]:
             del state.wishes[old]
+            state.begun.pop(old, None)
         if not any(wish.state in OPEN for wish in state.wishes.values()):
             state.heard = []
 
@@ -133,13 +140,15 @@ class AdjustmentRule:
         wish = next((one for one in state.wishes.values() if one.message_id == delivery.message_id), None)
         if wish is None or wish.state is not S.REQUESTED:
             return
+        began_ms = to_ms(delivery.at) - delivery.duration_ms
+        state.begun[wish.adjustment_id] = min(state.begun.get(wish.adjustment_id, began_ms), began_ms)
         if delivery.outcome is Outcome.DELIVERED:
             taken = wish.model_copy(update={"delivered_at": delivery.at})
             yield from _became(
                 state, taken, S.DELIVERED, "the partner has taken it; a new forecast will be its answer", delivery.event_id, now
             )
             delivered = state.wishes[wish.adjustment_id]
-            answer = next((one for one in state.heard if _answers(one, delivered)), None)
+            answer = next((one for one in state.heard if _answers(state, one, delivered)), None)
             if answer is not None:
                 yield from _answered(state, delivered, answer, now)
         elif delivery.outcome in _ENDED:
@@ -151,7 +160,7 @@ class AdjustmentRule:
             return
         state.wait_until_ms = max(state.wait_until_ms, self._patience.after(heard.received_ms, now))
         for wish in list(state.wishes.values()):
-            if _answers(heard, wish):
+            if _answers(state, heard, wish):
                 yield from _answered(state, wish, heard, now)
         state.heard = [*state.heard, heard][-HEARD_AT_MOST:]
 
@@ -165,16 +174,16 @@ def _read(message: InboundMessage) -> Heard | None:
     return Heard(message.request_id, message.correlation_id, message.event_id, body.type.value, to_ms(message.received_at), spans)
 
 
-def _answers(heard: Heard, wish: Adjustment) -> bool:
-    if heard.correlation_id == wish.message_id:
+def _answers(state: WishesState, heard: Heard, wish: Adjustment) -> bool:
+    if heard.names(wish):
         return wish.state is not S.ANSWERED
-    if heard.correlation_id is not None or wish.state is not S.DELIVERED or wish.delivered_at is None:
+    if any(heard.names(other) for other in state.wishes.values()) or wish.state is not S.DELIVERED:
         return False
-    return heard.received_ms >= to_ms(wish.delivered_at) and heard.speaks_of(wish)
+    return heard.received_ms >= state.begun.get(wish.adjustment_id, to_ms(wish.requested_at)) and heard.speaks_of(wish)
 
 
 def _answered(state: WishesState, wish: Adjustment, heard: Heard, now: datetime) -> Iterator[Out]:
-    named = "which names it" if heard.correlation_id == wish.message_id else "the first one after it for this time"
+    named = "which names it" if heard.names(wish) else "the first one after it for this time"
     answered = wish.model_copy(update={"answer": heard.request_id})
     yield from _became(state, answered, S.ANSWERED, f"answered by forecast {heard.request_id}, {named}", heard.event_id, now)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.rules.reporting_messages import WORDS_OWED, owed
 from schemas.compliance import Verdict, VerdictKind
@@ -23,6 +23,7 @@ from schemas.oscp.v20 import (
 )
 from schemas.outbound import OutboundMessage
 from schemas.units import W_PER_KW, Phase, from_ms, mean_w, rfc3339, to_ms
+from schemas.web import HEADER_VALUE
 
 BREACH_GAP = timedelta(hours=2)
 """A breach stays open over quarters nobody can judge, at most this long (semantics 5)."""
@@ -188,7 +189,7 @@ class _Adjust(BaseModel):
 
 class _Error(BaseModel):
     model_config = ConfigDict(extra="ignore")
-    forecast: str
+    forecast: str = Field(pattern=HEADER_VALUE, max_length=1000)
     message: str
     forecasted_blocks: list[ForecastedBlock] | None = None
 

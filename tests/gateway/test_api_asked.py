@@ -87,7 +87,9 @@ def test_the_draft_is_the_message_that_is_sent(world: World) -> None:
     assert (draft["action"], draft["warnings"]) == ("AdjustGroupCapacityForecast", [])
     assert world.appender.appended == []
     command = asked(world, "adjust", {**wish(), "command_id": draft["command_id"]})
-    assert command.event_id == draft["command_id"]
+    again = asked(world, "adjust", {**wish(), "command_id": draft["command_id"]})
+    other = asked(world, "adjust", {**wish(block(capacity=3.0)), "command_id": draft["command_id"]})
+    assert command.event_id == again.event_id != other.event_id
     (first, _) = told(AdjustmentRule().step(AdjustmentRule().start("VEC-0001"), Asked(command, "sceaux-house"), NOW))
     see(world, first)
     found = standing(world, command)
@@ -95,12 +97,9 @@ def test_the_draft_is_the_message_that_is_sent(world: World) -> None:
 
 
 def test_a_wish_is_followed_to_its_answer(world: World) -> None:
-    command = asked(world, "adjust", wish())
+    rule, message = AdjustmentRule(), world.ask("POST", f"{API}/commands/adjust/preview", Role.OPERATOR, json=wish())
+    command = asked(world, "adjust", wish(command_id=message.json()["command_id"]))
     assert standing(world, command)["state"] == "ASKED"
-    rule, message = (
-        AdjustmentRule(),
-        world.ask("POST", f"{API}/commands/adjust/preview", Role.OPERATOR, json=wish(command_id=command.event_id)),
-    )
     state = rule.start("VEC-0001")
     taken = Delivery(
         event_id="d", at=NOW, message_id=message.json()["message_id"], partner_id="vector", action="AdjustGroupCapacityForecast",
@@ -173,6 +172,8 @@ def test_an_error_names_its_forecast_and_is_followed(world: World) -> None:
         outcome=Outcome.REFUSED, status=400, words="no such forecast",
     )  # fmt: skip
     see(world, sent, refused)
+    many = [refused.model_copy(update={"event_id": f"d {n}", "message_id": f"m {n}"}) for n in range(900)]
+    see(world, *many)  # as automatic ones do within an hour
     assert (standing(world, command)["state"], standing(world, command)["words"]) == ("REFUSED", "no such forecast")
 
 
@@ -195,8 +196,16 @@ def test_an_operators_limit_is_asked_and_shows_in_the_envelope(world: World) -> 
     assert (command.kind, command.scope_id, command.partner_id) == (CommandKind.ENVELOPE, "sceaux-house", "")
     assert EnvelopeCommand.model_validate_json(command.payload).blocks[0].limit_w == 500
     assert standing(world, command)["state"] == "ASKED"
-    see(world, envelope(9, NOW, [piece(NOW, NOW + HOUR, 0.5, 3, command.event_id)]))
+    see(world, envelope(9, NOW, [piece(NOW + HOUR / 2, NOW + HOUR, 0.5, 3, command.event_id)]))
+    assert standing(world, command)["state"] == "COMING"
+    see(world, envelope(10, NOW, [piece(NOW, NOW + HOUR, 0.5, 3, command.event_id)]))
     assert standing(world, command)["state"] == "IN_FORCE"
+    see(world, envelope(11, NOW, [piece(NOW, NOW + HOUR, 0.4, 3, "another")]))
+    assert "something else since" in standing(world, command)["words"]
+    lift = asked(world, "envelope", {**body, "blocks": [{**body["blocks"][0], "limit_w": None}]})  # type: ignore[index]
+    assert standing(world, lift)["state"] == "LIFTED"
+    world.clock.advance(2 * HOUR)
+    assert standing(world, command)["state"] == "OVER"
     problem(world.ask("POST", f"{API}/commands/envelope", Role.OPERATOR, json={**body, "scope_id": "nowhere"}), 404)
     wrong = {**body, "blocks": [{**body["blocks"][0], "limit_w": -1}]}  # type: ignore[index]
     found = problem(world.ask("POST", f"{API}/commands/envelope", Role.OPERATOR, json=wrong), 400)
@@ -226,3 +235,22 @@ def test_who_may_not_act_may_look(world: World) -> None:
         problem(world.ask("POST", f"{API}/commands/{path}", Role.VIEWER, json=wish()), 403)
     assert world.ask("GET", f"{API}/adjustments", Role.VIEWER).status_code == 200
     problem(world.ask("GET", f"{API}/commands/none", Role.VIEWER), 404)
+
+
+@pytest.mark.parametrize("forecast", ["a\nb", "\u6f22\u5b57", " f-1", "", "f\x7f"])
+def test_an_id_that_no_header_can_hold_is_refused_before_it_is_asked(world: World, forecast: str) -> None:
+    for path in ("compliance-error", "compliance-error/preview"):
+        found = problem(world.ask("POST", f"{API}/commands/{path}", Role.OPERATOR, json=error(forecast=forecast)), 400)
+        assert found["errors"][0]["path"] == "forecast"
+    assert world.appender.appended == []
+
+
+def test_the_delivery_may_be_read_before_the_request(world: World) -> None:
+    draft = world.ask("POST", f"{API}/commands/compliance-error/preview", Role.OPERATOR, json=error()).json()
+    taken = Delivery(
+        event_id="d", at=NOW, message_id=draft["message_id"], partner_id="vector", action=draft["action"], attempt=1,
+        outcome=Outcome.DELIVERED, status=204,
+    )  # fmt: skip
+    see(world, taken)
+    command = asked(world, "compliance-error", error(command_id=draft["command_id"]))
+    assert standing(world, command)["state"] == "DELIVERED"

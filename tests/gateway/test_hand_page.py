@@ -16,7 +16,7 @@ from schemas.connection import CommandKind
 from schemas.topics import COMMANDS
 from tests.gateway.facts import NOW
 from tests.gateway.operations_world import HOST, World
-from tests.gateway.test_api_asked import HOUR, block, plan, see
+from tests.gateway.test_api_asked import HOUR, block, inbound, plan, see
 
 PARIS, GROUP = ZoneInfo("Europe/Paris"), {"partner": "vector", "group": "VEC-0001"}
 
@@ -158,6 +158,20 @@ def test_a_limit_of_ones_own_is_set_and_lifted(world: World) -> None:
     browser.send("/limit", form_of(lifted, "say"), 303)
     first, second = (EnvelopeCommand.model_validate_json(command.payload) for command in world.appender.values(COMMANDS))
     assert (first.blocks[0].limit_w, first.why, second.blocks[0].limit_w) == (1500.0, "works", None)
+
+
+def test_a_forecast_until_further_notice_and_one_over_a_change_of_clocks_are_shown(world: World) -> None:
+    until = block()
+    body = {"group_id": "VEC-0001", "type": "GENERATION", "forecasted_blocks": [{**until, "end_time": "9999-12-31T23:59:59.999Z"}]}
+    see(world, inbound("for-ever", group="VEC-0001", body=json.dumps(body)))
+    browser = Browser(world)
+    assert "9999" in browser.open("/adjust?group=VEC-0001&type=GENERATION")
+    assert "for-ever" in browser.open("/compliance-error?group=VEC-0001&forecast=for-ever")
+    fields = form_of(browser.open("/limit?scope=sceaux-house"), "look")
+    looked = browser.send("/limit", {**fields, "from": "2026-10-25T02:30", "to": "9999-12-31T23:30:00+00:00", "capacity": "1"})
+    assert "02:30\u00a0CEST" in looked
+    looked = browser.send("/limit", {**fields, "from": "2026-10-25T02:30+01:00", "to": "2026-10-25T04:00", "capacity": "1"})
+    assert "02:30\u00a0CET" in looked
 
 
 def test_without_a_choice_one_is_offered_and_unknown_ones_are_told(world: World) -> None:

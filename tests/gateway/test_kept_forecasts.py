@@ -1,6 +1,7 @@
 """The forecasts an operator's wish is prefilled from: bounded, newest first where several speak."""
 
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -106,3 +107,11 @@ def test_at_each_hour_the_newest_forecast_that_speaks_is_the_one_shown(told: lis
         messages.append(forecast(f"f-{number}", *chosen, minute=number))
     shown = {hour: (name, capacity) for name, start, end, capacity in said(kept(*messages)) for hour in range(int(start), int(end))}
     assert shown == plain
+
+
+def test_thousands_of_blocks_are_no_burden():
+    hours = [(number, number + 1, 1.0) for number in range(6000)]
+    found = kept(*(forecast(f"f-{number}", *hours, minute=number) for number in range(KEEP_EACH)))
+    began = time.perf_counter()
+    assert len(spoken(found.of("VEC-1", "CONSUMPTION"), T0)) == 6000
+    assert time.perf_counter() - began < 5  # a minute where each block is held against every other

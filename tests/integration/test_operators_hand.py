@@ -13,6 +13,7 @@ import yaml
 
 from gateway.commands.target import Target
 from gateway.instance_files import Endpoints
+from gateway.process_report import processes_of
 from gateway.simulator_config import SimulatorConfig, day_ahead
 from schemas.units import rfc3339
 from sinks.http import fetch
@@ -82,6 +83,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             found = World(data, endpoints, json.loads(ready.read_text())["url"])
             until(lambda: found.available() == (100_000, "FORECAST"), "the day's forecast is in force")
             yield found
+            # nothing an operator asks for may end a flow: what does comes again after every start
+            died = {name: each for name, each in processes_of(data / "run" / "processes.json").items() if each["restarts"]}
+            assert not died, (folder / "up.log").read_text()
 
 
 def wish(world: World, folder: Path, start: timedelta, end: timedelta, kw: float, *more: str) -> Any:

@@ -43,7 +43,7 @@ def message_id(wish: Asked) -> str:
 def delivery(wish: Asked, outcome: Outcome = Outcome.DELIVERED, at: timedelta = MINUTE, words: str = "") -> Delivery:
     return Delivery(
         event_id=f"d {wish.command.event_id} {outcome}", at=T0 + at, message_id=message_id(wish), partner_id="vector",
-        action="AdjustGroupCapacityForecast", group_id="VEC-1", attempt=1, outcome=outcome, words=words,
+        action="AdjustGroupCapacityForecast", group_id="VEC-1", attempt=1, outcome=outcome, words=words, duration_ms=2000,
     )  # fmt: skip
 
 
@@ -87,9 +87,17 @@ def test_it_is_followed_until_a_forecast_that_names_it():
         (forecast("f", 3 * MINUTE, type_="GENERATION"), False),
         (forecast("f", 3 * MINUTE, start=4, end=24), False),
         (forecast("f", timedelta(seconds=30)), False),
-        (forecast("f", 3 * MINUTE, correlation="something else"), False),
+        (forecast("f", 3 * MINUTE, correlation="something else"), True),
+        (forecast("f", MINUTE - timedelta(seconds=1)), True),
     ],
-    ids=["the first after it", "another type", "another time", "received before it was delivered", "names another message"],
+    ids=[
+        "the first after it",
+        "another type",
+        "another time",
+        "received before it was sent",
+        "names what is no wish of ours",
+        "overtakes the end of its exchange",
+    ],
 )
 def test_a_forecast_that_names_nothing_answers_what_it_can_have_known(heard: InboundMessage, *, answers: bool):
     wish = asked()
@@ -156,6 +164,18 @@ def test_said_again_it_says_nothing_and_ids_follow_from_what_is_said():
     once, twice = told(*items), told(*[item for item in items for _ in range(2)])
     assert once == twice
     assert [one.event_id for one in told(*items, now=9 * HOUR)] == [one.event_id for one in once]
+
+
+def test_an_attempt_whose_answer_was_lost_counts_as_sent():
+    wish = asked()
+    lost, taken = delivery(wish, Outcome.RETRY, at=timedelta(seconds=30)), delivery(wish, at=5 * MINUTE)
+    assert states(wish, lost, forecast("f", MINUTE), taken, now=6 * MINUTE)[-1] is S.ANSWERED
+
+
+def test_a_forecast_that_names_another_wish_is_not_the_answer_to_this_one():
+    one, other = asked("c-1"), asked("c-2")
+    found = told(one, other, delivery(one), delivery(other), forecast("f", 3 * MINUTE, correlation=message_id(other).upper()))
+    assert [(each.adjustment_id, each.state) for each in found[4:]] == [("c-2", S.ANSWERED)]
 
 
 def test_several_wishes_are_followed_apart():
