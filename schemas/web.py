@@ -18,6 +18,11 @@ HEADER_VALUE = r"^[\x21-\x7e\xa1-\xff]([\x20-\x7e\xa1-\xff]*[\x21-\x7e\xa1-\xff]
 _HEADER_VALUE = re.compile(HEADER_VALUE)
 
 
+def can_stand_in_header(value: str) -> bool:
+    """Whether HTTP can carry `value` in a header at all: nothing beyond Latin-1, no control characters."""
+    return all(" " <= each <= "\xff" and each != "\x7f" for each in value)
+
+
 def header_value_objection(value: str) -> str | None:
     """Why a header cannot hold `value`, or None."""
     if _HEADER_VALUE.fullmatch(value):

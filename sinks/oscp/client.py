@@ -15,6 +15,7 @@ from schemas.connection import Connection
 from schemas.oscp.checking import violations_of
 from schemas.oscp.v20 import PATHS, VERSION, Action
 from schemas.outbound import OutboundMessage, Outcome
+from schemas.web import can_stand_in_header
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http import HttpClient
 from sinks.oscp.answers import NOTHING_UNSAID, Judgement, UnderWay, Unsaid, outcome_of, trimmed
@@ -95,6 +96,8 @@ class OscpClient:
 
     def _wrong(self, message: OutboundMessage, content: bytes) -> str | None:
         """The first rule a message breaks, with its path; None for one that may be sent. A DELETE needs no body."""
+        if not can_stand_in_header(message.correlation_id or ""):
+            return "X-Correlation-ID: holds characters that HTTP does not allow in a header"
         if message.method == "DELETE" and content.strip() in (b"", b"{}"):
             return None
         partner = self._configuration().partner(message.partner_id)

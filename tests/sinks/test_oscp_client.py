@@ -109,6 +109,15 @@ def test_without_a_correlation_there_is_no_such_header(cp: FakePartner) -> None:
     assert "x-correlation-id" not in cp.requests[0].headers
 
 
+@pytest.mark.parametrize("correlation_id", ["a\nb", "\u6f22", "x\x7f"])
+def test_a_correlation_that_no_header_can_hold_is_our_defect_and_holds_up_nothing(cp: FakePartner, correlation_id: str) -> None:
+    owed = message("GroupCapacityComplianceError", json.dumps({"message": "m"})).model_copy(update={"correlation_id": correlation_id})
+    (judged,) = attempt(cp, owed)
+    assert (judged.outcome, judged.defect) == (Outcome.REFUSED, True)
+    assert "X-Correlation-ID" in judged.words
+    assert cp.requests == []
+
+
 def test_paths_legacy_tokens_and_static_headers_by_profile(cp: FakePartner, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("subscription-s3same\n")
     config = partner(
