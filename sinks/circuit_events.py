@@ -32,8 +32,10 @@ def event_of(sent: Sent, judgement: Judgement, name: str, at: datetime) -> Event
 
 
 def unreachable(lane: Lane, write: Write, key: str, name: str, at: datetime) -> Event:
-    """That nothing of a circuit has got through for a while; it is tried on."""
-    words = f"circuit {name} could not be told {write.words} for a while now, and is tried again until it can: {lane.why}"
+    """That nothing of a circuit has got through for a while; it is tried on. May be told again, at another instant."""
+    why = lane.why or "its turn has not come yet"
+    words = f"circuit {name} could not be told {write.words} for a while now, and is tried until it can: {why}"
+    key = f"{key} {rfc3339(at)}"
     return _event(CIRCUIT_UNREACHABLE, Severity.WARNING, lane.circuit_id, write, key, words, {"attempts": lane.attempts}, at)
 
 

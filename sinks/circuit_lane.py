@@ -30,7 +30,7 @@ class Lane:
     """One circuit. `own` and `again` are the writes still owed of `write`: under its own key, and under one of this life's.
 
     `attempts` counts those of the present key, `failures` those in a row that failed, of whatever key, the last one because
-    of `why`. Instants are wall seconds.
+    of `why`. A retry is `due` then, not before `asked_until` (the platform's Retry-After). Instants are wall seconds.
     `settled` says that its newest change is known; `ticket` is its present entry in the queue, `fresh` whether that is a first attempt's.
     """
 
@@ -46,10 +46,9 @@ class Lane:
     probe: bool = False
     attempts: int = 0
     failures: int = 0
-    failing_since: float | None = None
-    told: bool = False
     why: str = ""
     due: float = 0.0
+    asked_until: float = 0.0
     ticket: int = 0
     fresh: bool = False
 

@@ -24,7 +24,8 @@ from schemas.clock import Clock, wall_seconds
 from sinks.circuit_events import NameOf, event_of, unreachable
 from sinks.circuit_history import SLACK, Found, covers
 from sinks.circuit_lane import Lane
-from sinks.circuit_queue import UNREACHABLE_S, CircuitQueue, Outcome, Sent
+from sinks.circuit_owing import UNREACHABLE_S, Owing
+from sinks.circuit_queue import CircuitQueue, Outcome, Sent
 from sinks.circuit_requests import IN_FLIGHT, FencedPlatform, Judgement, MakePlatform, Platform
 from sinks.lease import Lease
 from sinks.oscp.fence import fenced
@@ -61,7 +62,8 @@ class CircuitWriter:
         self._wanted, self._name_of, self._clock, self._lease, self._on_failure = wanted, name_of, clock, lease, on_failure
         jitter = partial((chance or random.Random()).uniform, 0.0)  # noqa: S311 - no secret
         patience_s = clock.allowance(timedelta(seconds=UNREACHABLE_S)).total_seconds() / clock.speed
-        self._queue = CircuitQueue(replace(pace_of(clock, None), under_way=IN_FLIGHT), jitter, uuid.uuid4().hex, self._newest, patience_s)
+        pace = replace(pace_of(clock, None), under_way=IN_FLIGHT)
+        self._queue = CircuitQueue(pace, jitter, uuid.uuid4().hex, self._newest, Owing(patience_s))
         self._began = datetime.now(UTC)
         self._looked_back, self._reached = False, None  # type: bool, datetime | None
         self._inbox: deque[CircuitCapacity | Found] = deque()
@@ -143,15 +145,16 @@ class CircuitWriter:
             await platform.aclose()
 
     def _take_in(self) -> None:
+        now = wall_seconds()
         for _ in range(min(len(self._inbox), AT_ONCE)):
             match self._inbox.popleft():
                 case Found() as found:
-                    self._queue.learn(found.newest)
+                    self._queue.learn(found.newest, now)
                     self._looked_back, self._reached = True, found.reached
-                    self._queue.release()
+                    self._queue.release(now)
                 case CircuitCapacity() as change:
                     if self._concerns(change):
-                        self._queue.submit(change)
+                        self._queue.submit(change, now)
 
     def _concerns(self, change: CircuitCapacity) -> bool:
         """An old change of a circuit that is no more is nobody's; of a new one the configuration may come a moment later."""
@@ -166,7 +169,7 @@ class CircuitWriter:
             self._spawn(self._attempt(platform, sent))
 
     def _tell_of_the_unreachable(self) -> None:
-        for lane in self._queue.unreachable(wall_seconds()):
+        for lane in self._queue.owing.overdue(wall_seconds()):
             self._spawn(self._tell(lane))
 
     async def _wait(self) -> None:

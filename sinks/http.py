@@ -23,6 +23,7 @@ from sinks.http_connecting import CONNECT_S, FencedBackend
 TOTAL_S = 30.0
 MAX_ANSWER = 1024 * 1024
 KEEP_ALIVE_S = 60.0
+REST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +168,26 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         timeout_s: float = TOTAL_S,
+        head_will_do: bool = False,
     ) -> Answer:
-        """Send once and return whatever status comes back; redirects are answers like others.
+        """Send once and return whatever status comes back; redirects are answers like others. Where the `head_will_do`, the body of a
+        2xx that does not end within 1 s, or breaks off, is left out.
 
         Raises Unavailable on connection trouble and time-outs, Refused(0) for a forbidden or malformed address.
         """
         target = _checked(url, plain=self._allow_private)
-        started = time.monotonic()
+        started, head = time.monotonic(), None  # type: float, httpx.Response | None
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 stream = self._client.stream(method, target, headers=_headers(headers), content=content, timeout=_timeouts(timeout_s))
                 async with stream as response:
+                    if head_will_do and response.is_success:
+                        head = response
+                        limit.reschedule(asyncio.get_running_loop().time() + REST_S)
                     return _answer(response, await _limited(response.aiter_raw()), started)
         except (TimeoutError, httpx.TransportError) as problem:
+            if head is not None:
+                return _answer(head, b"", started)
             raise _trouble(url, problem, timeout_s) from None
         except ValueError:
             raise Refused(0, f"the request to {_host(url)} has a header that HTTP does not allow") from None

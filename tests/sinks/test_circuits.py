@@ -193,13 +193,57 @@ def test_an_answer_that_never_comes_and_a_port_that_is_closed_are_tried_again(mo
     assert told.events == []
 
 
+def test_a_2xx_whose_body_does_not_end_is_done() -> None:
+    told = Told()
+    endless = (200, b"", {"Transfer-Encoding": "chunked"})
+    with fake_partner(script({"feeder-17": [endless, 204]})) as platform, writing(platform.url, told) as writer:
+        writer.submit(change(5))
+        until(lambda: told.events, "written", 5)
+        assert len(platform.requests) == 1
+    assert (told.kinds(), json.loads(told.events[0].data)["status"]) == (["circuit.written"], 200)
+
+
+def test_a_retry_after_of_hours_holds_up_another_circuit_no_longer_than_the_longest_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sinks.circuit_queue.PAUSE_MAX_S", 0.2)
+    told = Told()
+    with (
+        fake_partner(script({"feeder-17": [(429, b"", {"Retry-After": "7200"})]})) as platform,
+        writing(platform.url, told, chance=NoWaiting(1.0)) as writer,
+    ):
+        writer.submit(change(1))
+        until(lambda: writer._queue.paused_until)
+        writer.submit(change(1, circuit_id="feeder-18"))
+        until(lambda: told.events)
+        writer._queue.owing.after_s = 0.0
+        writer._nudge()
+        until(lambda: len(told.events) == 2)
+        assert [circuit_of(request) for request in platform.requests] == ["feeder-17", "feeder-18"]
+    assert [(event.kind, event.subject_id) for event in told.events] == [
+        ("circuit.written", "feeder-18"), ("circuit.unreachable", "feeder-17"),
+    ]  # fmt: skip
+
+
+def test_a_circuit_whose_turn_does_not_come_is_told_of_too() -> None:
+    told, gate = Told(), Gate()
+    names = [f"feeder-{number}" for number in range(9)]
+    with fake_partner(gate) as platform, writing(platform.url, told, wanted=lambda: frozenset(names)) as writer:
+        writer._queue.owing.after_s = 0.2
+        for name in names:
+            writer.submit(change(5, circuit_id=name))
+        until(lambda: len(told.events) == 9)
+        assert len(platform.requests) == 0
+        gate.open()
+    last = next(event for event in told.events if event.subject_id == "feeder-8")
+    assert (last.kind, last.words.rpartition(": ")[2]) == ("circuit.unreachable", "its turn has not come yet")
+
+
 def test_a_circuit_out_of_reach_is_told_of_once_and_a_write_ends_it() -> None:
     told, there = Told(), threading.Event()
     with (
         fake_partner(lambda request: 204 if there.is_set() else (503, b"down for repair", {})) as platform,
         writing(platform.url, told, chance=NoWaiting(0.002)) as writer,
     ):
-        writer._queue.unreachable_s = 0.05
+        writer._queue.owing.after_s = 0.05
         writer.submit(change(1))
         until(lambda: told.events, "it is told of")
         writer.submit(change(2))

@@ -40,13 +40,13 @@ class World:
         return self.looked_back
 
     def look_back(self) -> None:
-        self.queue.learn([[change(minute, circuit_id=name)] for name, minute in self.before.items()])
+        self.queue.learn([[change(minute, circuit_id=name)] for name, minute in self.before.items()], self.now)
         self.looked_back = True
-        self.queue.release()
+        self.queue.release(self.now)
 
     def submit(self, name: str, minute: int) -> None:
         self.submitted[name] = max(self.submitted[name], minute)
-        self.queue.submit(change(minute, circuit_id=name))
+        self.queue.submit(change(minute, circuit_id=name), self.now)
 
     def send(self) -> bool:
         sent = self.queue.next(self.now)

@@ -147,6 +147,38 @@ def test_a_slow_drip_ends_at_the_total_time_out() -> None:
         done.set()
 
 
+@pytest.mark.parametrize(("status", "cut"), [(200, False), (200, True), (500, False), (500, True)])
+def test_where_the_head_will_do_nobody_waits_for_the_body_of_a_2xx(status: int, cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sinks.http.REST_S", 0.05)
+    done = threading.Event()
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        handler.rfile.read(int(handler.headers["Content-Length"]))
+        handler.send_response(status)
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"x")
+        if cut:
+            handler.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            done.wait(20)
+
+    async def twice(url: str) -> list[int]:
+        async with HttpClient(allow_private=True, max_connections=1) as client:
+            timeout_s = 10.0 if status == 200 else 0.3
+            return [(await client.request("POST", url, content=b"{}", timeout_s=timeout_s, head_will_do=True)).status for _ in range(2)]
+
+    with server(respond) as url:
+        try:
+            if status == 200:
+                assert asyncio.run(twice(url)) == [200, 200]
+            else:
+                with pytest.raises(Unavailable):
+                    asyncio.run(twice(url))
+        finally:
+            done.set()
+
+
 def test_a_closed_port_and_a_broken_connection_are_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
