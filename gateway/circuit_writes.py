@@ -5,7 +5,7 @@ import json
 from pydantic import BaseModel
 
 from gateway.picture import Picture
-from schemas.connection import CIRCUIT_WRITES, Event
+from schemas.connection import CIRCUIT_UNREACHABLE, CIRCUIT_WRITES, Event
 from schemas.units import Instant
 
 
@@ -25,9 +25,10 @@ def take_circuit_write(picture: Picture, value: Event) -> None:
     if value.kind not in CIRCUIT_WRITES:
         return
     picture.circuit_outcomes[value.kind] = picture.circuit_outcomes.get(value.kind, 0) + 1
-    known = picture.circuit_writes.get(value.subject_id)
-    if known is None or value.at >= known.at:
-        picture.circuit_writes[value.subject_id] = value
+    for kept in (picture.circuit_writes, *([] if value.kind == CIRCUIT_UNREACHABLE else [picture.circuit_settled])):
+        known = kept.get(value.subject_id)
+        if known is None or value.at >= known.at:
+            kept[value.subject_id] = value
 
 
 def circuit_written(picture: Picture, circuit_id: str) -> CircuitWritten | None:

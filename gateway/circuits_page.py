@@ -11,13 +11,13 @@ from markupsafe import Markup
 from gateway import wording as say
 from gateway.chart_plane import NARROW, WIDE, Drawing, Step
 from gateway.charts import scope_chart
-from gateway.circuit_card import KEPT, circuit_card, source_words
+from gateway.circuit_card import KEPT, circuit_card, source_words, when_in
+from gateway.circuit_owed import Owed, overdue_at
 from gateway.desk import Desk
 from gateway.guard import Denied
 from gateway.overview import page_zone
 from gateway.page_frame import framed, part_of, reader_of
 from gateway.page_model import CircuitCard, When
-from gateway.partner_card import when
 from gateway.picture import Picture
 from gateway.scope_card import KIND_WORDS
 from gateway.scope_index import ScopeIndex
@@ -53,18 +53,21 @@ class CircuitOnPage:
     changes: tuple[ChangeRow, ...]
 
 
-def shown_circuit(picture: Picture, config: Configuration, circuit: Circuit, now: datetime, index: ScopeIndex, most: int) -> CircuitOnPage:
-    """A circuit and its last `most` changes, in its scope's zone."""
+def shown_circuit(
+    picture: Picture, config: Configuration, circuit: Circuit, now: datetime, zone: ZoneInfo, index: ScopeIndex, overdue: Owed, most: int
+) -> CircuitOnPage:
+    """A circuit and its last `most` changes, in its scope's zone; `zone` is the page's, `overdue` what the legacy platform is owed."""
     scope = index.scope_of(circuit.id)
-    zone = ZoneInfo(scope.time_zone) if scope else page_zone(config)
+    own = ZoneInfo(scope.time_zone) if scope else zone
     changes = picture.circuits.get(circuit.id, ())[:most]
-    return CircuitOnPage(circuit_card(picture, config, circuit, now, zone, index), tuple(_change(change, zone, now) for change in changes))
+    card = circuit_card(picture, config, circuit, now, zone, index, overdue.get(circuit.id))
+    return CircuitOnPage(card, tuple(_change(change, own, zone, now) for change in changes))
 
 
-def _change(change: CircuitCapacity, zone: ZoneInfo, now: datetime) -> ChangeRow:
+def _change(change: CircuitCapacity, own: ZoneInfo, zone: ZoneInfo, now: datetime) -> ChangeRow:
     first = change.previous_import_w is None and change.previous_export_w is None
     return ChangeRow(
-        at=when(change.effective_from, zone, now),
+        at=when_in(change.effective_from, own, zone, now),
         imported=say.kw(change.available_import_w),
         exported=say.kw(change.available_export_w),
         before="" if first else f"{say.kw(change.previous_import_w)} / {say.kw(change.previous_export_w)}",
@@ -101,6 +104,7 @@ async def circuits_page(request: Request) -> Response:
     index, sought = ScopeIndex(picture, config), request.query_params.get("q", "")[:200].strip()
     fitting = [circuit for circuit in config.circuits if _names(sought, circuit, index)]
     part = part_of(fitting, request.query_params.get("page", ""), SHOWN, {"q": sought})
+    zone, overdue = page_zone(config), overdue_at(desk)
     bare = [scope for scope in config.scopes if index.circuit(scope) is None]
     return framed(
         "circuits_page.html",
@@ -108,7 +112,7 @@ async def circuits_page(request: Request) -> Response:
         caller,
         "circuits",
         part=part,
-        circuits=[shown_circuit(picture, config, circuit, now, index, FEW) for circuit in part.items],
+        circuits=[shown_circuit(picture, config, circuit, now, zone, index, overdue, FEW) for circuit in part.items],
         sought=sought,
         one=False,
         bare=[(scope.id, scope.name or scope.id) for scope in bare[:100]],
@@ -144,7 +148,7 @@ async def circuit_page(request: Request, circuit_id: str) -> Response:
         desk,
         caller,
         "circuits",
-        circuits=[shown_circuit(picture, config, circuit, now, index, len(changes))],
+        circuits=[shown_circuit(picture, config, circuit, now, zone, index, overdue_at(desk), len(changes))],
         one=True,
         chart_wide=scope_chart(shown, WIDE) if changes else empty,
         chart_narrow=scope_chart(shown, NARROW) if changes else empty,

@@ -84,6 +84,7 @@ class Desk:
     processes: Callable[[], Mapping[str, Any]] | None = None
     attribution: str | None = None
     past: Past | None = None
+    writes_circuits: bool = False
     readiness: Readiness = field(default_factory=Readiness)
     applying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the configuration is changed: one change at a time is compared with what holds."""

@@ -10,6 +10,7 @@ import typer
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
+from gateway.circuit_owed import OWED_CATALOGUE, OwedMetered
 from gateway.cli import app
 from gateway.flow_metrics import FLOW_CATALOGUE, FlowMetered
 from gateway.metrics import CATALOGUE, Metered
@@ -127,11 +128,19 @@ def metrics_page() -> str:
     """Every metric with its labels."""
     lines = ["# Metrics\n", "`/metrics` of the operations listener, for Prometheus. Counters' names end in `_total` there.\n"]
     head = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
-    lines += [*head, *map(_metric, CATALOGUE), "\n## Dataflows\n", FLOW_WORDS, *head, *map(_metric, FLOW_CATALOGUE)]
+    lines += [
+        *head,
+        *map(_metric, CATALOGUE),
+        *map(_metric, OWED_CATALOGUE),
+        "\n## Dataflows\n",
+        FLOW_WORDS,
+        *head,
+        *map(_metric, FLOW_CATALOGUE),
+    ]
     return HEAD + "\n".join(lines) + "\n"
 
 
-def _metric(metered: Metered | FlowMetered) -> str:
+def _metric(metered: Metered | OwedMetered | FlowMetered) -> str:
     labels = ", ".join(f"`{label}`" for label in metered.labels)
     return f"| `{metered.name}` | {'counter' if metered.counter else 'gauge'} | {labels} | {metered.words} |"
 

@@ -1,4 +1,4 @@
-"""`/metrics`: the live picture as Prometheus metrics. `CATALOGUE` and `FLOW_CATALOGUE` are the whole list; tests read it.
+"""`/metrics`: the live picture as Prometheus metrics. `CATALOGUE`, `OWED_CATALOGUE` and `FLOW_CATALOGUE` are all; tests read them.
 
 Everything is made from the picture at the time of asking, so nothing is counted twice and nothing has to be kept.
 """
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from gateway.api_status import flows_of
 from gateway.auth import Right
+from gateway.circuit_owed import OWED_CATALOGUE, Owed, owed_at
 from gateway.desk import Desk, caller_of
 from gateway.flow_metrics import FLOW_CATALOGUE, Samples, metric_of
 from gateway.flow_status import FlowView
@@ -120,23 +121,25 @@ CATALOGUE: tuple[Metered, ...] = (
 
 
 class PictureCollector(Collector):
-    """All metrics of one picture at one instant, and of how the flows stand then."""
+    """All metrics of one picture at one instant, of how the flows stand then, and of what the legacy platform is owed."""
 
-    def __init__(self, picture: Picture, now: datetime, flows: Sequence[FlowView]) -> None:
-        self._picture, self._now, self._flows = picture, now, flows
+    def __init__(self, picture: Picture, now: datetime, flows: Sequence[FlowView], owed: Owed | None) -> None:
+        self._picture, self._now, self._flows, self._owed = picture, now, flows, owed
 
     def collect(self) -> Iterator[Metric]:
         """The metrics in the catalogues' order."""
         for metered in CATALOGUE:
             yield metered.metric(self._picture, self._now)
+        for gauge in OWED_CATALOGUE:
+            yield gauge.metric(self._owed, self._now)
         for each in FLOW_CATALOGUE:
             yield each.metric(self._flows)
 
 
-def exposition(picture: Picture, now: datetime, flows: Sequence[FlowView] = ()) -> bytes:
-    """Prometheus' text of the picture and the flows."""
+def exposition(picture: Picture, now: datetime, flows: Sequence[FlowView] = (), owed: Owed | None = None) -> bytes:
+    """Prometheus' text of the picture, the flows and what the legacy platform is owed (None: there is none)."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(PictureCollector(picture, now, flows))
+    registry.register(PictureCollector(picture, now, flows, owed))
     return generate_latest(registry)
 
 
@@ -146,4 +149,5 @@ async def metrics(request: Request) -> Response:
     if not from_this_machine(request):
         demand(caller_of(request), Right.READ)
     desk: Desk = request.app.state.desk
-    return Response(exposition(desk.pictures.current(), desk.clock.now(), flows_of(desk)), media_type=CONTENT_TYPE_LATEST)
+    text = exposition(desk.pictures.current(), desk.clock.now(), flows_of(desk), owed_at(desk))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

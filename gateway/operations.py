@@ -47,6 +47,7 @@ def operations_app(
     processes: Callable[[], Mapping[str, Any]] | None = None,
     attribution: str | None = None,
     past: Past | None = None,
+    writes_circuits: bool = False,
     hosts: Collection[str] = (),
     wall: Clock | None = None,
 ) -> FastAPI:
@@ -56,8 +57,8 @@ def operations_app(
     `connections` and `secrets` serve tokens; `appender` takes commands, configuration and telemetry to Kafka.
     `checks` are asked for `/health/ready` by name, beside `broker`, which reads `connections` to its end; `processes`
     says what runs, for the status. `attribution` is shown where the numbers of its data are. `past` is asked for
-    days the picture no longer holds, where there is a history. `hosts` are names the listener
-    answers to besides loopback. `wall` times sessions (default: the system's clock; never the scaled one).
+    days the picture no longer holds, where there is a history. `writes_circuits` says that there is a legacy platform to write to.
+    `hosts` are names the listener answers to besides loopback. `wall` times sessions (default: the system's clock; never the scaled one).
     """
     ticking = wall or SystemClock()
     app = FastAPI(title="Vector DERMS operations", version="1", docs_url=None, redoc_url=None, openapi_url=None)
@@ -77,6 +78,7 @@ def operations_app(
         processes=processes,
         attribution=attribution,
         past=past,
+        writes_circuits=writes_circuits,
     )
     api = APIRouter(prefix=API)
     for part in (api_partners, api_scopes, api_measured, api_messages, api_asked, api_config, api_status):

@@ -1,7 +1,7 @@
 """The page's contents as plain words and figures, made from the live picture and the configuration. Pure."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -10,7 +10,7 @@ from gateway.breach_rows import breach_row, errors_about
 from gateway.circuit_card import circuit_card
 from gateway.flow_status import FlowView, WorkerState
 from gateway.outlook import Outlook
-from gateway.page_model import EventRow, FlowLine, MessageRow, Overview, State, When
+from gateway.page_model import CircuitCard, EventRow, FlowLine, MessageRow, Overview, State, When
 from gateway.partner_card import OUTCOME_LOOKS, partner_card, when
 from gateway.picture import OPEN_STATES, MessageLine, Picture
 from gateway.redaction import clean
@@ -19,6 +19,7 @@ from gateway.scope_index import ScopeIndex
 from schemas.config import Configuration
 from schemas.connection import ConnectionState, Event
 from schemas.outbound import Outcome
+from schemas.topology import Circuit
 
 UTC_ZONE = ZoneInfo("UTC")
 SHOWN_MESSAGES, SHOWN_EVENTS, SHOWN_BREACHES = 15, 12, 8
@@ -42,10 +43,20 @@ def foremost(outlooks: Sequence[Outlook], states: Sequence[State], most: int) ->
 
 
 class Page:
-    """Makes the parts of the page for one picture at one instant, and of how the flows stand."""
+    """Makes the parts of the page for one picture at one instant, and of how the flows stand. `overdue` says since when the legacy
+    platform is owed a write, by circuit."""
 
-    def __init__(self, picture: Picture, config: Configuration, now: datetime, speed: float, flows: Sequence[FlowView] = ()) -> None:
+    def __init__(
+        self,
+        picture: Picture,
+        config: Configuration,
+        now: datetime,
+        speed: float,
+        flows: Sequence[FlowView] = (),
+        overdue: Mapping[str, datetime] | None = None,
+    ) -> None:
         self._picture, self._config, self._now, self._speed, self._flows = picture, config, now, speed, flows
+        self._overdue = overdue or {}
         self._zone, self._index = page_zone(config), ScopeIndex(picture, config)
 
     def overview(self) -> Overview:
@@ -71,13 +82,17 @@ class Page:
             partners=tuple(partner_card(picture, config, partner_id, self._now, self._zone) for partner_id in known),
             scopes=tuple(map(scope_card, shown)),
             more_scopes=len(outlooks) - len(shown),
-            circuits=tuple(circuit_card(picture, config, circuit, self._now, self._zone, self._index) for circuit in circuits),
+            circuits=tuple(map(self._circuit, circuits)),
             more_circuits=len(config.circuits) - len(circuits),
             breaches=tuple(breach_row(breach, self._index, errors, self._now, self._zone) for breach in breaches[:SHOWN_BREACHES]),
             messages=tuple(self._message(line) for line in messages[:SHOWN_MESSAGES]),
             events=tuple(self._event(event) for event in events[:SHOWN_EVENTS]),
             dead_letters=tuple(sorted(picture.dead_letter_counts.items(), key=lambda pair: -pair[1])),
         )
+
+    def _circuit(self, circuit: Circuit) -> CircuitCard:
+        overdue = self._overdue.get(circuit.id)
+        return circuit_card(self._picture, self._config, circuit, self._now, self._zone, self._index, overdue)
 
     def _at(self, instant: datetime) -> When:
         return when(instant, self._zone, self._now)

@@ -123,7 +123,8 @@ class PartnerCard:
 
 @dataclass(frozen=True, slots=True)
 class CircuitCard:
-    """One circuit: available of rated, what comes next, and whether the legacy platform has taken the last change (None: nothing known)."""
+    """One circuit: available of rated, what comes next, and whether the legacy platform has taken the last change (None: nothing known);
+    where it is owed one, `written_at` is since when."""
 
     id: str
     name: str

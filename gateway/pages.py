@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from gateway.api_status import flows_of
 from gateway.auth import Operator, Right
 from gateway.breaches_page import router as breach_routes
+from gateway.circuit_owed import overdue_at
 from gateway.circuits_page import router as circuit_routes
 from gateway.desk import Desk, caller_of
 from gateway.guard import Caller, demand, demand_own_page, demand_same_origin
@@ -27,7 +28,7 @@ router.include_router(hand_routes)
 
 def overview_page(desk: Desk, caller: Caller) -> str:
     """The live page as HTML text."""
-    page = Page(desk.pictures.current(), desk.config.current(), desk.clock.now(), desk.clock.speed, flows_of(desk))
+    page = Page(desk.pictures.current(), desk.config.current(), desk.clock.now(), desk.clock.speed, flows_of(desk), overdue_at(desk))
     return render(
         "overview.html",
         page=page.overview(),

@@ -107,7 +107,8 @@ class Picture:
     Values inside the dictionaries are never changed in place, only replaced: so `copy` is cheap and a copy
     stands still. Rows are those of the last 48 h of clock time, lists the newest few (newest first).
     `events` are without exchanges, which stand on the partners' `timelines`, and writes of circuits that went well: they are too many.
-    `circuit_writes` are the last words about writing a circuit to the legacy platform, `circuit_outcomes` counts them by kind.
+    `circuit_writes` are the last words about writing a circuit to the legacy platform, `circuit_settled` those that it has a change or
+    will not have it; `circuit_outcomes` counts all by kind.
     `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h. `flows` are the last
     reports of each worker since it was started, by `flow/worker`, newest first.
     """
@@ -121,6 +122,7 @@ class Picture:
     phase_verdicts: dict[str, dict[tuple[datetime, Direction, Phase], Verdict]] = field(default_factory=dict)
     circuits: dict[str, tuple[CircuitCapacity, ...]] = field(default_factory=dict)
     circuit_writes: dict[str, Event] = field(default_factory=dict)
+    circuit_settled: dict[str, Event] = field(default_factory=dict)
     circuit_outcomes: dict[str, int] = field(default_factory=dict)
     breaches: dict[str, Breach] = field(default_factory=dict)
     messages: dict[str, MessageLine] = field(default_factory=dict)

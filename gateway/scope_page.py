@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from gateway import wording as say
 from gateway.capability import capabilities
 from gateway.circuit_card import circuit_card
+from gateway.circuit_owed import overdue_at
 from gateway.day_reading import ReadDay, day_named, outlook_on, read_day
 from gateway.day_words import day_page
 from gateway.desk import Desk
@@ -109,7 +110,10 @@ async def scope_page(request: Request, scope_id: str) -> Response:
 def _scope(desk: Desk, caller: Caller, outlook: Outlook, read: ReadDay, wrong: str) -> Response:
     scope = outlook.scope
     circuit = outlook.index.circuit(scope)
-    zone = page_zone(outlook.config)
+    zone, overdue = page_zone(outlook.config), overdue_at(desk)
+    card = None
+    if circuit is not None:
+        card = circuit_card(outlook.picture, outlook.config, circuit, outlook.now, zone, outlook.index, overdue.get(circuit.id))
     return framed(
         "scope_page.html",
         desk,
@@ -120,5 +124,5 @@ def _scope(desk: Desk, caller: Caller, outlook: Outlook, read: ReadDay, wrong: s
         wrong=wrong,
         capabilities=capabilities(outlook),
         groups=outlook.groups,
-        circuit=circuit_card(outlook.picture, outlook.config, circuit, outlook.now, zone, outlook.index) if circuit else None,
+        circuit=card,
     )

@@ -69,6 +69,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
             processes=_processes(settings.data),
             attribution=settings.attribution,
             past=_past(settings),
+            writes_circuits=settings.circuits.url is not None,
             hosts=gateway.operations_hosts,
         )
         trusted = networks(gateway.trusted_proxies)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.auth import Role
 from gateway.charts import scope_chart
-from gateway.circuit_card import KEPT, source_words
+from gateway.circuit_card import KEPT, source_words, when_in
 from gateway.circuits_page import circuit_drawing
 from schemas.capacity import CircuitCapacity, PieceKind
 from schemas.config import Configuration
@@ -128,6 +128,31 @@ def test_scopes_without_a_circuit_are_listed_and_circuits_are_searched(tmp_path:
     assert "1 circuit" in text(world, "/circuits?q=house%20in")
     assert "No circuit fits" in text(world, "/circuits?q=none")
     assert "No circuit is configured" in text(World(tmp_path / "empty", configuration=Configuration()))
+
+
+def test_times_say_their_zone_where_it_is_not_the_pages(tmp_path: Path) -> None:
+    plain = story.configuration().model_dump(mode="json")
+    plain["circuits"].append({"id": "athens", "rated_import_kw": 9, "rated_export_kw": 6})
+    plain["scopes"] += [
+        {"id": "athens-house", "circuit_id": "athens", "time_zone": "Europe/Athens"},
+        {"id": "rome-house", "time_zone": "Europe/Paris"},
+    ]
+    last, other = changed(), changed(circuit_id="athens", scope_id="athens-house")
+    world = World(tmp_path, configuration=Configuration.model_validate(plain), records=records(last, other))
+    found = text(world)
+    assert "Since 20:26:40 now" in found
+    assert "Since 21:26:40 EEST now" in found
+    assert "21:26:40 EEST 3.50 kW 3.00 kW" in found
+    assert "Times are local to each circuit's scope, and say so where that is not CEST (Europe/Paris)" in found
+    alone = text(world, "/circuits/athens")
+    assert "Since 21:26:40 now" in alone
+    assert "Times are those of EEST (Europe/Athens)" in alone
+
+
+def test_zones_that_share_a_name_are_told_apart() -> None:
+    chicago, shanghai, winter = ZoneInfo("America/Chicago"), ZoneInfo("Asia/Shanghai"), NOW.replace(month=1)
+    assert when_in(winter, shanghai, chicago, winter).words == "02:26:40 Asia/Shanghai"
+    assert when_in(winter, ZoneInfo("Asia/Taipei"), shanghai, winter).words == "02:26:40"
 
 
 def test_rights(world: World) -> None:
