@@ -9,10 +9,11 @@ from confluent_kafka import Producer as Client
 
 from schemas.clock import wall_seconds
 from schemas.facts import Value
-from schemas.topics import Topic
+from schemas.topics import DEAD_LETTERS, EVENTS, Topic
 from sinks.codec import encode
 from sinks.errors import Refused, Unavailable
 from sinks.kafka_clients import producer_config, topic_name
+from sinks.kafka_oversize import instead_of, words_of
 from sinks.settings import KafkaSettings
 
 DELIVERY_TIMEOUT_S = 30.0
@@ -57,7 +58,7 @@ def payload(topic: Topic, value: Value | bytes) -> bytes:
     """The bytes of a value for a topic; `Refused(413)` where they are more than the topic takes."""
     raw = value if isinstance(value, bytes) else encode(value)
     if len(raw) > topic.max_bytes:
-        raise Refused(_CONTENT_TOO_LARGE, f"a message of {len(raw)} bytes is more than the {topic.max_bytes} that {topic.name} takes")
+        raise Refused(_CONTENT_TOO_LARGE, words_of(topic, len(raw)))
     return raw
 
 
@@ -175,13 +176,29 @@ class _SinkPartition(StatelessSinkPartition[Items]):
         self._producer = producer
 
     def write_batch(self, items: list[Items]) -> None:
+        """Write a batch and wait until it is there; of a message that is too large it is said that it was left out."""
         for item in items:
             if hasattr(item, "values"):
-                many = cast("Appendables", item)
-                self._producer.send_all(many.topic, many.keys, many.values)
+                self._write_many(cast("Appendables", item))
             else:
-                self._producer.send(item.topic, item.key, item.value)
+                self._write(item.topic, item.key, item.value)
         self._producer.flush()
+
+    def _write(self, topic: Topic, key: str, value: Value | bytes) -> None:
+        raw = value if isinstance(value, bytes) else encode(value)
+        if len(raw) <= topic.max_bytes:
+            self._producer.send(topic, key, raw)
+            return
+        letter, alarm = instead_of(topic, key, value, raw)
+        self._producer.send(DEAD_LETTERS, topic.name, letter)
+        self._producer.send(EVENTS, alarm.subject_id, alarm)
+
+    def _write_many(self, many: Appendables) -> None:
+        if max(map(len, many.values), default=0) <= many.topic.max_bytes:
+            self._producer.send_all(many.topic, many.keys, many.values)
+            return
+        for key, raw in zip(many.keys, many.values, strict=True):
+            self._write(many.topic, key, raw)
 
     def close(self) -> None:
         self._producer.close()
@@ -189,7 +206,10 @@ class _SinkPartition(StatelessSinkPartition[Items]):
 
 class KafkaSink(DynamicSink[Items]):
     """The dataflows' sink for `Out` and `Outs` items: one flush a batch, and any failure ends the flow before its epoch is
-    committed, so that it comes again (engine.md 4, 5: the sink is at-least-once and never silent). `many` as in `Producer`."""
+    committed, so that it comes again (engine.md 4, 5: the sink is at-least-once and never silent). `many` as in `Producer`.
+
+    But a message that is larger than its topic takes would fail each time it comes: instead of it a `DeadLetter` and an `Event`
+    are written (see `kafka_oversize`)."""
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, timeout_s: float = DELIVERY_TIMEOUT_S, many: bool = False) -> None:
         self._settings, self._client_id, self._timeout_s, self._many = settings, client_id, timeout_s, many
