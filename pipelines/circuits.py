@@ -54,7 +54,7 @@ def circuits_flow(
     if writer is not None:
         readable = op.map("write", readable, partial(_submitted, writer))
     named = op.filter_map("named", readable, partial(_named, config))
-    events = run_rule("changes", named, CircuitChangesRule(), clock)
+    events = run_rule("changes", named, CircuitChangesRule(), clock, told=True)
     op.output("out", op.merge("outs", dead, events), out)
     return flow
 

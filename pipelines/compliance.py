@@ -39,8 +39,8 @@ def compliance_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock:
     items = op.flat_map("items", readable, Concerned(config).items)
     patience = Patience(clock.now(), clock.allowance(SETTLE))
     # Provisional rows come every minute: they do not touch what is kept to judge a week of quarters again.
-    warned = run_rule("at_risk", items, AtRiskRule(), clock)
-    judged = run_rule("compliance", op.filter("final", items, _final), ComplianceRule(patience), clock)
+    warned = run_rule("at_risk", items, AtRiskRule(), clock, told=True)
+    judged = run_rule("compliance", op.filter("final", items, _final), ComplianceRule(patience), clock, told=True)
     op.output("out", op.merge("outs", dead, warned, judged), out)
     return flow
 

@@ -62,13 +62,13 @@ def envelopes_flow(*, records: Source[Iterable[Record]], out: Sink[Out], clock: 
     oddities = op.filter_map("oddities", concerned, _out)
     items = op.filter_map("items", concerned, _item)
 
-    said = run_rule("envelopes", items, EnvelopeRule(), clock)
+    said = run_rule("envelopes", items, EnvelopeRule(), clock, told=True)
     plans = op.filter_map("plans", said, _plan)
     envelopes = op.filter_map("revisions", said, _out)
 
     settle = clock.allowance(SETTLE)
     patience = Patience(clock.now(), settle, clock.allowance(OPENING + SETTLE) - settle)
-    capacities = run_rule("circuits", plans, CircuitRule(patience), clock)
+    capacities = run_rule("circuits", plans, CircuitRule(patience), clock, told=True)
 
     op.output("out", op.merge("outs", dead, oddities, envelopes, capacities), out)
     return flow

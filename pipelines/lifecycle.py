@@ -69,11 +69,11 @@ def lifecycle_flow(
     flow = Dataflow("lifecycle")
     readable, dead = read_records(flow, records, clock)
     news = op.filter_map("news", readable, _keyed)
-    said = run_rule("connection", news, LifecycleRule(around), clock)
+    said = run_rule("connection", news, LifecycleRule(around), clock, told=True)
 
     parts = op.filter_map("parts", readable, _part)
     rule = SegmentRule(clock.now(), clock.allowance(PATIENCE), clock.allowance(SETTLE))
-    whole = run_rule("segments", parts, rule, clock)
+    whole = run_rule("segments", parts, rule, clock, told=True)
     op.output("out", op.merge("outs", dead, said, whole), out)
     return flow
 

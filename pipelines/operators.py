@@ -10,6 +10,7 @@ from bytewax.dataflow import Dataflow, Stream, operator
 from bytewax.inputs import Source
 from bytewax.operators import KeyedStream
 
+from pipelines.containment import MUTED, Containment
 from pipelines.records import Out, Record, Tick, Unreadable
 from schemas.clock import Clock
 from schemas.facts import derived_id
@@ -37,44 +38,68 @@ class Rule(Protocol[S, I_contra, O_co]):
 
 
 class _Keyed(op.StatefulLogic[Any, Any, bytes]):
-    def __init__(self, rule: Rule[Any, Any, Any], clock: Clock, resume: bytes | None) -> None:
-        self._rule, self._clock = rule, clock
+    def __init__(self, rule: Rule[Any, Any, Any], clock: Clock, resume: bytes | None, failures: Containment, told: bool) -> None:
+        self._rule, self._clock, self._failures, self._told = rule, clock, failures, told
         self._state: Any = None
+        self._key = ""
         self._known = resume is not None
+        self._muted_until: datetime | None = None
         if resume is not None:
             self._state = pickle.loads(resume)  # noqa: S301 - our own recovery store
 
     def on_item(self, value: Any) -> tuple[Iterable[Any], bool]:
-        key, item = value
+        self._key, item = value
         if not self._known:
-            self._state, self._known = self._rule.start(key), True
-        return list(self._rule.step(self._state, item, self._clock.now())), op.StatefulLogic.RETAIN
+            self._state, self._known = self._rule.start(self._key), True
+        return self._step(item, self._clock.now()), op.StatefulLogic.RETAIN
 
     def on_notify(self) -> tuple[Iterable[Any], bool]:
-        now, due = self._clock.now(), self._rule.due(self._state)
+        now, due = self._clock.now(), self._due()
         if due is None or due > now:
             return (), op.StatefulLogic.RETAIN
-        return list(self._rule.step(self._state, Tick(), now)), op.StatefulLogic.RETAIN
+        return self._step(Tick(), now), op.StatefulLogic.RETAIN
+
+    def _step(self, item: Any, now: datetime) -> list[Any]:
+        try:
+            said = list(self._rule.step(self._state, item, now))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this key alone
+            self._muted_until = now + MUTED if isinstance(item, Tick) else self._muted_until
+            letters = self._failures.failed(self._key, item, error, now)
+            return [*letters] if self._told else []
+        self._failures.went_well()
+        return said
+
+    def _due(self) -> datetime | None:
+        try:
+            due = self._rule.due(self._state)
+        except Exception as error:  # noqa: BLE001 - as in `_step`
+            now = self._clock.now()
+            self._failures.failed(self._key, self._state, error, now)
+            return now + MUTED
+        return due if due is None or self._muted_until is None else max(due, self._muted_until)
 
     def on_eof(self) -> tuple[Iterable[Any], bool]:
         return (), op.StatefulLogic.RETAIN
 
     def notify_at(self) -> datetime | None:
-        due = self._rule.due(self._state)
+        due = self._due()
         return None if due is None else self._clock.wall_at(due)
 
     def snapshot(self) -> bytes:
         return pickle.dumps(self._state, protocol=5)
 
 
-def run_rule(step_id: str, stream: KeyedStream[I], rule: Rule[Any, I, O], clock: Clock) -> Stream[O]:
+def run_rule(step_id: str, stream: KeyedStream[I], rule: Rule[Any, I, O], clock: Clock, *, told: bool = False) -> Stream[O]:
     """Run `rule` for each key of `stream`; emits what its steps say, in order.
 
-    State is snapshotted by value at each epoch. Timers wake by wall time and ask the clock again.
+    State is snapshotted by value at each epoch. Timers wake by wall time and ask the clock again. An item at which the rule fails
+    is left out (`pipelines.containment`); with `told` the dead letter and the alarm about it
+    (`Out`) come in the stream.
     """
     # The engine does not tell a builder its key, so each item carries it.
     paired = op.map(f"{step_id}_pair", stream, lambda pair: (pair[0], pair))
-    emitted = op.stateful(step_id, paired, lambda resume: _Keyed(rule, clock, resume))
+    failures = Containment(step_id)
+    emitted = op.stateful(step_id, paired, lambda resume: _Keyed(rule, clock, resume, failures, told))
     return op.map(f"{step_id}_value", emitted, lambda pair: pair[1])
 
 

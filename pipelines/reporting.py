@@ -60,11 +60,11 @@ def reporting_flow(
     unknown = op.filter_map("unknown", routed, _out)
 
     rule = ReportingRule(config.current, waits_of(clock, config.current()), _connection_of(connections))
-    owed = run_rule("reporting", by_scope, rule, clock)
+    owed = run_rule("reporting", by_scope, rule, clock, told=True)
 
     wishes = op.filter_map("wishes", readable, partial(_of_wishes, plans))
     patience = Patience(clock.now(), clock.allowance(SETTLE))
-    lives = run_rule("adjustments", wishes, AdjustmentRule(patience), clock)
+    lives = run_rule("adjustments", wishes, AdjustmentRule(patience), clock, told=True)
     op.output("out", op.merge("outs", dead, unknown, op.map("addressed", owed, addressed), lives), out)
     return flow
 
@@ -82,8 +82,10 @@ def waits_of(clock: Clock, configuration: Configuration) -> Waits:
     )
 
 
-def addressed(owed: Owed) -> Out:
+def addressed(owed: Owed | Out) -> Out:
     """Where a message or an event goes."""
+    if isinstance(owed, Out):
+        return owed
     if isinstance(owed, OutboundMessage):
         return Out(OUTBOUND, owed.partner_id, owed)
     return Out(EVENTS, owed.subject_id, owed)

@@ -27,6 +27,17 @@ Duration = Annotated[timedelta, PlainSerializer(iso_duration, return_type=str, w
 """A duration; written as ISO 8601 (`PT120S`), read in any of its forms (`PT2M`)."""
 
 
+LONGEST = timedelta(days=3660)
+"""No wait and no memory is longer: an instant that far from any other is still one that can be written."""
+MOST_KW, MOST_V = 1e9, 1e6
+
+
+def _not_for_ever(duration: timedelta) -> timedelta:
+    if duration > LONGEST:
+        raise ValueError(f"must be at most {iso_duration(LONGEST)} ({iso_duration(duration)})")
+    return duration
+
+
 def _not_negative(duration: timedelta) -> timedelta:
     if duration < timedelta(0):
         raise ValueError(f"must not be negative ({iso_duration(duration)}); write PT0S or longer")
@@ -39,10 +50,10 @@ def _positive(duration: timedelta) -> timedelta:
     return duration
 
 
-Wait = Annotated[Duration, AfterValidator(_not_negative)]
+Wait = Annotated[Duration, AfterValidator(_not_negative), AfterValidator(_not_for_ever)]
 """A duration that may be nothing, but not less."""
 
-Span = Annotated[Duration, AfterValidator(_positive)]
+Span = Annotated[Duration, AfterValidator(_positive), AfterValidator(_not_for_ever)]
 """A duration that must be more than nothing."""
 
 
@@ -66,8 +77,8 @@ class Circuit(Item):
 
     id: Identifier
     name: str = ""
-    rated_import_kw: float = Field(ge=0, allow_inf_nan=False)
-    rated_export_kw: float = Field(ge=0, allow_inf_nan=False)
+    rated_import_kw: float = Field(ge=0, le=MOST_KW, allow_inf_nan=False)
+    rated_export_kw: float = Field(ge=0, le=MOST_KW, allow_inf_nan=False)
 
 
 class Scope(Item):
@@ -77,7 +88,7 @@ class Scope(Item):
     name: str = ""
     circuit_id: Identifier | None = None
     time_zone: str = "UTC"
-    nominal_voltage_v: float = Field(default=230, gt=0, allow_inf_nan=False)
+    nominal_voltage_v: float = Field(default=230, gt=0, le=MOST_V, allow_inf_nan=False)
     phases: Literal[1, 2, 3] = 3
 
     @field_validator("time_zone")
@@ -110,10 +121,10 @@ class Group(Item):
     group_id: Identifier
     scope_id: Identifier
     fallback_hold: Wait = timedelta(hours=1)
-    safe_import_kw: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    safe_export_kw: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    safe_import_kw: float | None = Field(default=None, ge=0, le=MOST_KW, allow_inf_nan=False)
+    safe_export_kw: float | None = Field(default=None, ge=0, le=MOST_KW, allow_inf_nan=False)
     when_unknown: Literal["keep", "rating"] = "keep"
-    tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    tolerance: float = Field(default=0.0, ge=0, le=1000, allow_inf_nan=False)
 
 
 def bound(asset: Asset, quarter: datetime) -> bool:

@@ -89,7 +89,8 @@ class CircuitRule:
         """Changes up to now (a tick) or up to the plan's instant, then the plan's own."""
         if isinstance(item, Plan):
             state.wait_until_ms = max(state.wait_until_ms, self._patience.after(item.as_of_ms, now))
-            yield from self._until(state, item.as_of_ms, now)
+            # What the plan before said of this instant itself never came to be.
+            yield from self._until(state, item.as_of_ms - 1, now)
             yield from self._planned(state, item, now)
         elif self._waits(state) <= to_ms(now):
             yield from self._until(state, to_ms(now), now)

@@ -88,6 +88,9 @@ class ComplianceRule:
             if told:
                 yield from breaches_of(state, group, account, phase, direction, quarter_ms, quarter_ms, row.event_id, now)
         yield from silent(state, group, phase, account, quarters.starts[-1] + QUARTER_MS, row.event_id, now)
+        for other, its_phase, its_account in list(state.accounts()):  # whose rows may have stopped coming
+            before_ms = max(state.newest_ms, quarter_ms) - other.kept_ms
+            yield from silent(state, other, its_phase, its_account, before_ms, row.event_id, now)
         state.forget(quarter_ms)
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from math import fsum
 from typing import NamedTuple
 
-from pipelines.rules.limits import Limit, Stretch, within
+from pipelines.rules.limits import MOST_W, Limit, Stretch, within
 from schemas.capacity import PieceKind
 from schemas.compliance import VerdictKind
 from schemas.intervals import QUARTER, QUARTER_MS, QUARTER_S
@@ -48,7 +48,7 @@ def allowed(timeline: Sequence[Stretch], quarter_ms: int, direction: Direction) 
     """
     limits = _limits(timeline, quarter_ms, direction)
     known_ms = sum(ms for ms, _ in limits)
-    partners = [(ms, limit) for ms, limit in limits if limit.kind in REPORTABLE]
+    partners = [(ms, limit) for ms, limit in limits if limit.kind in REPORTABLE and limit.cause is not None]
     return Allowed(
         known_s=known_ms / MS_PER_S,
         energy_wh=_energy_wh(limits) if known_ms >= QUARTER_MS else None,
@@ -117,7 +117,7 @@ def _limits(timeline: Sequence[Stretch], quarter_ms: int, direction: Direction) 
 
 
 def _energy_wh(limits: Iterable[tuple[int, Limit]]) -> float:
-    return fsum(limit.watts * ms for ms, limit in limits) / MS_PER_HOUR
+    return fsum(min(limit.watts, MOST_W) * ms for ms, limit in limits) / MS_PER_HOUR
 
 
 def _causes(limits: Iterable[tuple[int, Limit]]) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ class _Walk:
                     bare_since, held = at, self._last()
                 if at < (held_until := bare_since + self._ladder.hold_ms):
                     end = min(end, held_until)
-                    limit = _lower(Limit(held.watts, PieceKind.HELD, held.cause) if held and known(held) else None, said) or self._floor()
+                    limit = _lower(_kept(held), said) or self._floor()
                 else:
                     limit = self._floor() if self._ladder.safe_w is not None else said or self._floor()
             if spoken is not None and spoken.origin.received_ms >= since:  # received while away: it limits at once
@@ -154,6 +154,13 @@ class _Walk:
 
 def _said(span: Span, kind: PieceKind) -> Limit:
     return Limit(span.limit_w, kind, span.origin.cause)
+
+
+def _kept(limit: Limit | None) -> Limit | None:
+    """The last limit, held; a safe one stays what it is, and none of the partner's business."""
+    if limit is None or not known(limit):
+        return None
+    return limit if limit.kind is PieceKind.SAFE else limit._replace(kind=PieceKind.HELD)
 
 
 def _lower(one: Limit | None, other: Limit | None) -> Limit | None:

@@ -16,6 +16,10 @@ FOREVER_MS = to_ms(datetime(2200, 1, 1, tzinfo=UTC))
 """Where a limit that holds until further notice ends: late enough, and within what the history store can write."""
 
 
+MOST_W = 1e12
+"""More than any connection has: what is said above it means "no limit worth the name", and sums of it stay numbers."""
+
+
 class Limit(NamedTuple):
     """A limit, why it holds, and the opaque id of what it came from.
 

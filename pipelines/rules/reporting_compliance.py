@@ -51,12 +51,12 @@ class Block(NamedTuple):
 class Told:
     """What compliance errors need to remember for one scope.
 
-    `forecasts` by (partner, request id); `errors` are the (partner, forecast, direction) already told, by
+    `forecasts` by (partner, request id, group); `errors` are the (partner, forecast, direction) already told, by
     quarter in ms; `breached` the open breach of each (group, direction, phase); `since_ms` by partner, before
     which nothing is remembered of it.
     """
 
-    forecasts: dict[tuple[str, str], tuple[Block, ...]] = field(default_factory=dict)
+    forecasts: dict[tuple[str, str, str], tuple[Block, ...]] = field(default_factory=dict)
     errors: dict[int, set[tuple[str, str, str]]] = field(default_factory=dict)
     breached: dict[tuple[str, str, str], OpenBreach] = field(default_factory=dict)
     since_ms: dict[str, int] = field(default_factory=dict)
@@ -82,7 +82,7 @@ def keep_forecast(told: Told, message: InboundMessage) -> None:
     blocks = tuple(
         Block(to_ms(b.start_time), to_ms(b.end_time), b.capacity, b.unit.value, b.phase.value) for b in forecast.forecasted_blocks
     )
-    told.forecasts[message.partner_id, message.request_id] = blocks
+    told.forecasts[message.partner_id, message.request_id, forecast.group_id] = blocks
 
 
 def blocks_within(blocks: Iterable[Block], quarter: datetime, phase: Phase = Phase.ALL) -> list[ForecastedBlock]:
@@ -142,7 +142,7 @@ def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, no
         if identity in done:
             continue
         done.add(identity)
-        blocks = blocks_within(told.forecasts.get((verdict.partner_id, forecast), ()), verdict.quarter, verdict.phase)
+        blocks = blocks_within(told.forecasts.get((verdict.partner_id, forecast, verdict.group_id), ()), verdict.quarter, verdict.phase)
         messages += owed(
             partner_id=verdict.partner_id,
             group_id=verdict.group_id,
@@ -160,7 +160,7 @@ def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, no
 
 def _of_another(told: Told, partner_id: str, forecast: str) -> bool:
     """Whether the forecast is known to come from another partner with a group on this scope, whom alone it concerns."""
-    senders = {sender for sender, request_id in told.forecasts if request_id == forecast}
+    senders = {sender for sender, request_id, _ in told.forecasts if request_id == forecast}
     return bool(senders) and partner_id not in senders
 
 

@@ -4,14 +4,13 @@ A schedule is a list of spans in order of time and without overlap. Instants are
 """
 
 import math
-import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
 from typing import NamedTuple
 
-from pipelines.rules.limits import FOREVER_MS
+from pipelines.rules.limits import FOREVER_MS, MOST_W
 from schemas.capacity import CapacityBlock
 from schemas.units import to_ms
 
@@ -103,7 +102,7 @@ def merged(spans: Iterable[Span]) -> Schedule:
 
 def _watts(limit_w: float | None) -> float:
     """More than a number can hold is as high as one can be: it is not lifted."""
-    return LIFTED if limit_w is None else min(limit_w, sys.float_info.max)
+    return LIFTED if limit_w is None else min(limit_w, MOST_W)
 
 
 def _union(schedule: Sequence[Span]) -> list[tuple[int, int]]:

@@ -54,6 +54,14 @@ def test_nothing_is_said_while_nothing_is_known():
     assert circuit.rule.due(circuit.state) is None
 
 
+def test_what_the_plan_before_said_of_the_instant_of_the_new_one_never_came_to_be():
+    """Fallback would rise at 09:50; the partner is back since 09:50 and has said nothing: ignorance does not raise it."""
+    circuit = Circuit()
+    circuit.told(plan("08:00", stretch("08:00", "09:50", 40), stretch("09:50", "12:00", 90)), "08:00")
+    changes = circuit.told(plan("09:50"), "09:50:00.300")
+    assert [(change.available_import_w, change.kind) for change in changes] == [(40_000, "UNKNOWN")]
+
+
 def test_what_is_not_a_change_is_not_said():
     circuit = Circuit()
     circuit.told(plan("08:00", stretch("08:00", "09:00", 50), stretch("09:00", "10:00", 50)), "08:00")

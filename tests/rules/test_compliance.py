@@ -117,6 +117,15 @@ def test_groups_of_a_scope_are_judged_apart():
     assert found == [("VEC-0001", "vector", "BREACHED"), ("OTHER-1", "other", "WITHIN")]
 
 
+def test_a_breach_of_a_group_whose_rows_stopped_is_closed_before_it_is_forgotten():
+    scope = Scope()
+    outs = scope.told(DAY, row("10:00", 6.0), row("10:00", 6.0, id="OTHER-1")._replace(partner_id="other"))
+    assert states(outs) == [("OPENED", 1, 1), ("OPENED", 1, 1)]
+    late = scope.told(row("2026-10-29T10:00:00+00:00", 1.0))
+    closed = {breach.group_id: breach.state.value for breach in values(late, Breach)}
+    assert closed == {"VEC-0001": "CLOSED", "OTHER-1": "CLOSED"}
+
+
 def test_a_limit_said_in_more_parts_is_the_same_limit():
     """An export limit that changes inside a quarter cuts the import limit in two; its energy is the same to the last digit."""
     scope = Scope()

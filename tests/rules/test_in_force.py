@@ -56,6 +56,14 @@ def test_while_away_the_fallback_holds_and_on_return_the_forecast():
     assert [envelope.effective_at for envelope in scope.envelopes] == [at("08:00"), at("10:00"), at("11:00")]
 
 
+def test_a_safe_limit_that_is_held_stays_a_safe_one():
+    """It is none of the partner's business, also while it is away (semantics 7.3)."""
+    scope = ToldScope(group(safe_import_w=5_000.0))
+    scope.hears(forecast("f1", "08:00", block("08:00", "09:00", 50)))
+    scope.linked("10:30", away=True)
+    assert scope.import_kw("10:15", "10:45", "12:00") == [(5, "SAFE"), (5, "SAFE"), (5, "SAFE")]
+
+
 @pytest.mark.parametrize(
     ("safe_w", "after_hold"),
     [(5_000.0, (5, "SAFE")), (None, (120, "FORECAST"))],

@@ -59,6 +59,12 @@ def test_a_limit_known_for_less_than_the_quarter_says_for_how_long():
     assert judge(0.0, 1.0, 0.0, allowed(timeline, ms("10:15"), EXPORT)).verdict is VerdictKind.WITHIN
 
 
+def test_limits_beyond_all_measure_add_up_to_a_number():
+    """As a peer may say them, and as they may stand on the topic from before they were bounded."""
+    timeline = [Stretch(ms("10:00"), ms("10:07"), limit(2.2e299), None), Stretch(ms("10:07"), ms("11:00"), limit(2.3e299), None)]
+    assert judge(5.0, 1.0, 0.0, allowed(timeline, ms("10:00"), IMPORT)).verdict is VerdictKind.WITHIN
+
+
 def test_safe_and_operators_limits_are_none_of_the_partners_business():
     timeline = [
         Stretch(ms("10:00"), ms("10:05"), limit(10, "f1", PieceKind.HELD), None),

@@ -65,7 +65,7 @@ def test_each_phase_has_a_breach_of_its_own_and_a_forecast_is_told_once_for_its_
 def test_words_and_blocks_are_of_the_phase():
     told = Told()
     parts = [Block(to_ms(T0), to_ms(T0 + QUARTER), float(n), "A", phase) for n, phase in enumerate(("ALL", "ONE", "TWO"))]
-    told.forecasts["vector", "f-1"] = tuple(parts)
+    told.forecasts["vector", "f-1", "VEC-0001"] = tuple(parts)
     ((message,),) = errors(told, EACH, verdict(0, phase=Phase.ONE))
     body = json.loads(message.body)
     assert body["message"].startswith("Group VEC-0001: import on phase one of 3.000 kWh")

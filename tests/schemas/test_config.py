@@ -257,3 +257,20 @@ def test_the_ids_of_items():
         "vector/VEC-0001",
         "timing",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"partners": [{"id": "vector", "heartbeat_grace": "P999999999D"}]}, "heartbeat_grace"),
+        ({"partners": [{"id": "vector", "measurements": {"report_horizon": "P800000D"}}]}, "report_horizon"),
+        ({"groups": [group(fallback_hold="P3661D")]}, "fallback_hold"),
+        ({"groups": [group(safe_import_kw=1e308)]}, "safe_import_kw"),
+        ({"circuits": [{**CIRCUITS[0], "rated_export_kw": 1e12}]}, "rated_export_kw"),
+        ({"scopes": [{**SCOPES[0], "nominal_voltage_v": 1e300}]}, "nominal_voltage_v"),
+    ],
+)
+def test_numbers_no_instant_and_no_sum_survives_are_refused(changes: dict[str, Any], field: str):
+    """They would be taken, and end a flow when they are first reckoned with."""
+    with pytest.raises(ValidationError, match=field):
+        Configuration.model_validate(two_of_each(**changes))
