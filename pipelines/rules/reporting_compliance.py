@@ -31,10 +31,18 @@ _ENERGY = frozenset({CapacityUnit.WH.value, CapacityUnit.KWH.value})
 
 
 class OpenBreach(NamedTuple):
-    """The last quarter of a breach as far as it is known, and whether the partner was told of any of it."""
+    """A breach by its first and last breached quarter as far as they are known, the quarter within its limit that ended it, and
+    whether the partner was told of it."""
 
+    first: datetime
     last: datetime
-    told: bool
+    ended: datetime | None = None
+    told: bool = False
+
+    def holds(self, quarter: datetime) -> bool:
+        """Whether a breached quarter is one of this breach (semantics 5)."""
+        near = self.first - quarter < BREACH_GAP + QUARTER and quarter - self.last < BREACH_GAP + QUARTER
+        return near and (self.ended is None or quarter < self.ended)
 
 
 class Block(NamedTuple):
@@ -52,13 +60,13 @@ class Told:
     """What compliance errors need to remember for one scope.
 
     `forecasts` by (partner, request id, group); `errors` are the (partner, forecast, direction) already told, by
-    quarter in ms; `breached` the open breach of each (group, direction, phase); `since_ms` by partner, before
+    quarter in ms; `breached` the breaches of each (group, direction, phase); `since_ms` by partner, before
     which nothing is remembered of it.
     """
 
     forecasts: dict[tuple[str, str, str], tuple[Block, ...]] = field(default_factory=dict)
     errors: dict[int, set[tuple[str, str, str]]] = field(default_factory=dict)
-    breached: dict[tuple[str, str, str], OpenBreach] = field(default_factory=dict)
+    breached: dict[tuple[str, str, str], list[OpenBreach]] = field(default_factory=dict)
     since_ms: dict[str, int] = field(default_factory=dict)
 
     def prune(self, partner_id: str, before: datetime) -> None:
@@ -67,6 +75,10 @@ class Told:
         self.forecasts = {
             key: blocks for key, blocks in self.forecasts.items() if key[0] != partner_id or max(block.end_ms for block in blocks) > ms
         }
+        for key, known in list(self.breached.items()):
+            self.breached[key] = [breach for breach in known if breach.last > before]
+            if not self.breached[key]:
+                del self.breached[key]
         for quarter in [quarter for quarter in self.errors if quarter < ms]:
             self.errors[quarter] = {identity for identity in self.errors[quarter] if identity[0] != partner_id}
             if not self.errors[quarter]:
@@ -127,10 +139,13 @@ def _kwh(wh: float) -> str:
 def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, now: datetime) -> list[OutboundMessage]:
     """The errors a verdict asks for: one for each forecast that concerns it, each told once for its quarter and direction,
     whatever the phase. Nothing is told about quarters so old that what was told of them is forgotten."""
-    if verdict.at_risk or not _breached(told, verdict) or to_ms(verdict.quarter) < told.since_ms.get(verdict.partner_id, 0):
+    if (
+        verdict.at_risk
+        or (breach := _breach_of(told, verdict)) is None
+        or to_ms(verdict.quarter) < told.since_ms.get(verdict.partner_id, 0)
+    ):
         return []
-    key = _key(verdict)
-    if policy is ComplianceErrors.NEVER or (policy is ComplianceErrors.ONCE_PER_BREACH and told.breached[key].told):
+    if policy is ComplianceErrors.NEVER or (policy is ComplianceErrors.ONCE_PER_BREACH and breach.told):
         return []
     done = told.errors.setdefault(to_ms(verdict.quarter), set())
     messages: list[OutboundMessage] = []
@@ -138,7 +153,7 @@ def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, no
         identity = (verdict.partner_id, forecast, verdict.direction.value)
         if _of_another(told, verdict.partner_id, forecast):
             continue
-        told.breached[key] = told.breached[key]._replace(told=True)
+        told.breached[_key(verdict)][0] = breach._replace(told=True)
         if identity in done:
             continue
         done.add(identity)
@@ -168,17 +183,22 @@ def _key(verdict: Verdict) -> tuple[str, str, str]:
     return verdict.group_id, verdict.direction.value, verdict.phase.value
 
 
-def _breached(told: Told, verdict: Verdict) -> bool:
-    """Whether the quarter is breached; keeps account of the open breach, of each phase its own."""
-    known = told.breached.get(_key(verdict))
+def _breach_of(told: Told, verdict: Verdict) -> OpenBreach | None:
+    """The breach a breached quarter belongs to, which from then on is the first of its key's; None for another quarter.
+
+    Breaches are told apart by their quarters, not by when they are heard of: a repair brings those of last week.
+    """
+    known, quarter = told.breached.get(_key(verdict), []), verdict.quarter
+    if verdict.verdict is VerdictKind.WITHIN:
+        for index, breach in enumerate(known):
+            if quarter > breach.last and (breach.ended is None or quarter < breach.ended):
+                known[index] = breach._replace(ended=quarter)
     if verdict.verdict is not VerdictKind.BREACHED:
-        if verdict.verdict is VerdictKind.WITHIN and known is not None and verdict.quarter >= known.last:
-            del told.breached[_key(verdict)]
-        return False
-    same = known is not None and abs(verdict.quarter - known.last) < BREACH_GAP + QUARTER
-    last = verdict.quarter if known is None else max(known.last, verdict.quarter)
-    told.breached[_key(verdict)] = OpenBreach(last, known is not None and same and known.told)
-    return True
+        return None
+    same = next((breach for breach in known if breach.holds(quarter)), OpenBreach(quarter, quarter))
+    found = same._replace(first=min(same.first, quarter), last=max(same.last, quarter))
+    told.breached[_key(verdict)] = [found, *(breach for breach in known if breach is not same)]
+    return found
 
 
 class _Adjust(BaseModel):
