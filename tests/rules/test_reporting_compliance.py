@@ -44,6 +44,13 @@ def test_once_a_breach_means_the_breaches_that_are_told_of(apart: int, told: lis
     assert counts(ONCE, verdict(0), verdict(apart)) == told
 
 
+def test_breaches_are_told_apart_by_their_quarters_not_by_when_they_are_heard_of():
+    """A repair brings yesterday's breach while today's is open: each is told once."""
+    today, yesterday = [verdict(0), verdict(1)], [verdict(n - 96) for n in range(3)]
+    assert counts(ONCE, *today, *yesterday, verdict(2), verdict(3, WITHIN), verdict(4)) == [1, 0, 1, 0, 0, 0, 0, 1]
+    assert counts(ONCE, *yesterday, *today) == [1, 0, 0, 1, 0]
+
+
 def test_a_breach_that_begins_against_an_operators_limit_is_told_when_it_comes_to_the_forecast():
     quarters = [verdict(0, reportable_forecasts=[]), verdict(1), verdict(2), verdict(3, WITHIN), verdict(4)]
     assert counts(ONCE, *quarters) == [0, 1, 0, 0, 1]
