@@ -1,7 +1,8 @@
 """The operating envelope of a scope: what its groups' and its operator's limits come to over time (semantics 3).
 
 Knows no protocol: forecasts arrive as `CapacityForecast`, connections as present or away. The envelope is a pure
-function of what is known, so time alone never makes a revision; news does, from the first instant it changes anything.
+function of what is known, so news makes a revision, from the first instant it changes anything, and time alone none;
+except that what is known so far ahead that one message does not hold it is said in parts (see `envelope_parts`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,17 +12,16 @@ from datetime import datetime, timedelta
 from pipelines.records import Out, Tick
 from pipelines.rules import in_force
 from pipelines.rules.circuits import Plan
+from pipelines.rules.envelope_facts import envelope, oddities
+from pipelines.rules.envelope_parts import ALL_SAID, MOST_BYTES, Found, Said, first_part
 from pipelines.rules.kept import Book, Kept, ScheduleKey, begins_before
 from pipelines.rules.ladder import Course, Ladder, Link, of_group
-from pipelines.rules.limits import Stretch, piece_of, within
+from pipelines.rules.limits import Stretch
 from pipelines.rules.repeats import Heard
 from pipelines.rules.schedules import Origin, from_receipt, lowest, pruned, splice
 from pipelines.rules.scope_items import OPERATOR, Item, Linked, ScopeTerms, Spoken
-from schemas.capacity import CapacityForecast, LimitType, OperatingEnvelope
-from schemas.connection import Event, Severity, SubjectKind
-from schemas.facts import derived_id, made
-from schemas.topics import ENVELOPES, EVENTS
-from schemas.units import Direction, Phase, from_ms, to_ms, whole_ms
+from schemas.capacity import CapacityForecast, LimitType
+from schemas.units import Direction, Phase, from_ms, to_ms
 
 REPEATS_KNOWN_MS = timedelta(days=7) // timedelta(milliseconds=1)
 """How long a forecast is recognised when it comes again (semantics 6.6)."""
@@ -47,11 +47,13 @@ _TYPES = {
 
 @dataclass
 class EnvelopeState:
-    """What is known about one scope. `links` are by partner, `heard` (see `repeats`) by source."""
+    """What is known about one scope. `links` are by partner, `heard` (see `repeats`) by source; `said` is how far ahead it
+    has been told."""
 
     scope_id: str
     revision: int = 0
     newest_ms: int = 0
+    said: Said = ALL_SAID
     terms: ScopeTerms | None = None
     schedules: dict[ScheduleKey, Kept] = field(default_factory=dict)
     links: dict[str, list[Link]] = field(default_factory=dict)
@@ -59,38 +61,70 @@ class EnvelopeState:
 
 
 class EnvelopeRule:
-    """Turns `Item`s into `OperatingEnvelope` revisions, `Event`s for oddities and `Plan`s for the scope's circuit."""
+    """Turns `Item`s into `OperatingEnvelope` revisions, `Event`s for oddities and `Plan`s for the scope's circuit.
+
+    A revision is at most about `most_bytes` large; what does not fit is said later, when time comes (`Said.due_ms`).
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
 
     def start(self, key: str) -> EnvelopeState:
         """A scope nobody has spoken about."""
         return EnvelopeState(key)
 
     def step(self, state: EnvelopeState, item: Item | Tick, now: datetime) -> Iterator[Out | Plan]:
-        """Take in one item; says nothing if it changes nothing."""
-        if isinstance(item, Tick) or not _is_news(state, item):
+        """Take in one item, saying nothing if it changes nothing; or (a tick) say what is to be said by now."""
+        if isinstance(item, Tick):
+            yield from self._until(state, to_ms(now), now)
+            return
+        if not _is_news(state, item):
             return
         terms = state.terms
         # What is older than is remembered stays as it was, also when a voice is heard that far behind the others.
         instant_ms = max(item.instant_ms, state.newest_ms - PAST_KEPT_MS)
+        # A replay says the parts where they were said at first, and the item may change what they are.
+        yield from self._until(state, instant_ms, now)
         state.newest_ms = max(state.newest_ms, instant_ms)
         book = Book(state.schedules)
         concerned = _concerned(state, item)
         before = {way: _course(state, book, *way) for way in concerned}
-        yield from _oddities(state, item, _learn(state, book, item), now)
+        yield from oddities(state.scope_id, item.event_id, _learn(state, book, item), now)
         after = {way: _course(state, book, *way) for way in concerned}
         changes = (in_force.first_change(before[way], after[way], instant_ms) for way in concerned)
         effective_ms = min((change for change in changes if change is not None), default=None)
         if effective_ms is not None or item.terms != terms:
             found = _stretches(state, book, after, instant_ms)
             if effective_ms is not None:
-                state.revision += 1
-                yield Out(ENVELOPES, state.scope_id, _envelope(state, found, effective_ms, item.event_id, now))
+                state.said = state.said._replace(cause_id=item.event_id)
+                if effective_ms < state.said.until_ms:  # else it is said when its turn comes
+                    yield self._part(state, found, effective_ms, instant_ms, now)
             yield Plan(state.scope_id, item.terms.circuit, instant_ms, tuple(found[Phase.ALL]), item.event_id)
         _forget(state, book, item)
 
     def due(self, state: EnvelopeState) -> datetime | None:
-        """Never: what time will bring stands in the pieces."""
-        return None
+        """When the next part is to be said; never where all was: what time will bring stands in the pieces."""
+        due_ms = state.said.due_ms()
+        return None if due_ms is None else from_ms(due_ms)
+
+    def _until(self, state: EnvelopeState, instant_ms: int, now: datetime) -> Iterator[Out]:
+        """The parts that are to be said by an instant."""
+        found: Found | None = None
+        while (due_ms := state.said.due_ms()) is not None and due_ms <= instant_ms:
+            effective_ms = state.said.until_ms
+            if found is None:
+                found = _stretches(state, Book(state.schedules), {}, effective_ms)
+            if not any(found.values()):
+                state.said = ALL_SAID  # what was to be said has been taken back
+                return
+            yield self._part(state, found, effective_ms, due_ms, now)
+
+    def _part(self, state: EnvelopeState, found: Found, effective_ms: int, stated_ms: int, now: datetime) -> Out:
+        """Say what is known from an instant on, as far as one message holds it."""
+        part, until_ms = first_part(found, effective_ms, self._most_bytes)
+        state.said = state.said._replace(until_ms=until_ms, stated_ms=stated_ms)
+        state.revision += 1
+        return envelope(state.scope_id, state.revision, part, effective_ms, state.said.cause_id, now)
 
 
 def _is_news(state: EnvelopeState, item: Item) -> bool:
@@ -189,36 +223,6 @@ def _spoken(state: EnvelopeState, book: Book, forecast: CapacityForecast) -> tup
         key = ScheduleKey(forecast.source_id, forecast.type, phase)
         book.write(key, splice(book.read(key), from_receipt(newer)))
     return tuple(odd)
-
-
-def _oddities(state: EnvelopeState, item: Item, odd: tuple[str, ...], now: datetime) -> Iterator[Out]:
-    for words in dict.fromkeys(odd):
-        event = Event(
-            event_id=derived_id("forecast odd", state.scope_id, item.event_id, words),
-            at=now,
-            cause_id=item.event_id,
-            subject_kind=SubjectKind.SCOPE,
-            subject_id=state.scope_id,
-            kind="forecast odd",
-            severity=Severity.WARNING,
-            words=words,
-        )
-        yield Out(EVENTS, state.scope_id, event)
-
-
-def _envelope(
-    state: EnvelopeState, found: Mapping[Phase, list[Stretch]], effective_ms: int, cause_id: str, now: datetime
-) -> OperatingEnvelope:
-    return made(
-        OperatingEnvelope,
-        event_id=derived_id("envelope", state.scope_id, state.revision, cause_id),
-        at=whole_ms(now),
-        cause_id=cause_id,
-        scope_id=state.scope_id,
-        revision=state.revision,
-        effective_at=from_ms(effective_ms),
-        pieces=[piece_of(stretch, phase) for phase in found for stretch in within(found[phase], effective_ms)],
-    )
 
 
 def _forget(state: EnvelopeState, book: Book, item: Item) -> None:
