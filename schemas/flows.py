@@ -39,10 +39,34 @@ class PartitionStanding(Value):
     watermark: Instant | None = None
 
 
+class QueueStanding(Value):
+    """What one partner is owed and why it waits (semantics 8.2 to 8.6), as its queue stood when the report was made.
+
+    `waiting` counts all that is owed, heartbeats, parked messages and those `under_way` included. `oldest_at` is when the oldest of
+    them that is no heartbeat was made; None where nothing waits. `breaker` is CLOSED, OPEN or HALF_OPEN, `held` the words of what only
+    a person can mend, `paused_until` the end of a Retry-After or of an open breaker, `draining` whether `max_rate` holds it back.
+    `token_at` and `token_until`: since when the OAuth token in use is held and until when it is used; None without one. All of
+    these three instants are wall time.
+    """
+
+    partner_id: str
+    waiting: int = 0
+    parked: int = 0
+    under_way: int = 0
+    oldest_at: Instant | None = None
+    breaker: str = "CLOSED"
+    held: str = ""
+    paused_until: Instant | None = None
+    draining: bool = False
+    token_at: Instant | None = None
+    token_until: Instant | None = None
+
+
 class FlowReport(Fact):
     """One worker of a flow, every few seconds; the last value of the key `flow/worker` holds.
 
     Counts run from `started_at` (wall time), which so tells a restart. `ended`: the worker stopped in order, and this is its last word.
+    `queues` are the partners' queues of a worker that sends to them.
     """
 
     flow: str
@@ -52,6 +76,7 @@ class FlowReport(Fact):
     tallies: list[Tally] = []
     stages: list[StageTime] = []
     partitions: list[PartitionStanding] = []
+    queues: list[QueueStanding] = []
 
     @property
     def key(self) -> str:
