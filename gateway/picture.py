@@ -12,7 +12,7 @@ from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, EnvelopePiece
 from schemas.compliance import Breach, Verdict
 from schemas.connection import Command, Connection, Event
-from schemas.flows import FlowReport
+from schemas.flows import FlowReport, QueueStanding
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage
 from schemas.telemetry import Level, QuarterHour
 from schemas.units import Direction, Phase
@@ -110,7 +110,8 @@ class Picture:
     `circuit_writes` are the last words about writing a circuit to the legacy platform, `circuit_settled` those that it has a change or
     will not have it; `circuit_outcomes` counts all by kind.
     `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h. `flows` are the last
-    reports of each worker since it was started, by `flow/worker`, newest first.
+    reports of each worker since it was started, by `flow/worker`, newest first. `queues` are the partners' queues as dispatch said
+    last, `queues_at` when that was (wall time; None: never); of a partner that is not among them nothing was owed then.
     """
 
     connections: dict[str, Connection] = field(default_factory=dict)
@@ -139,6 +140,8 @@ class Picture:
     dead_letters: tuple[DeadLetter, ...] = ()
     dead_letter_counts: dict[str, int] = field(default_factory=dict)
     flows: dict[str, tuple[Reported, ...]] = field(default_factory=dict)
+    queues: dict[str, QueueStanding] = field(default_factory=dict)
+    queues_at: datetime | None = None
     records: dict[str, int] = field(default_factory=dict)
     row_count: int = 0
 

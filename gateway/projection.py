@@ -33,6 +33,8 @@ KEEP = timedelta(hours=48)
 MAX_ROWS = 200_000
 """Never more rows than this in memory: where there are more, the oldest quarters go first."""
 OTHER_REASONS = "other reasons"
+DISPATCH = "dispatch"
+"""The flow whose reports say how the partners' queues stand."""
 
 F = TypeVar("F", bound=Fact)
 
@@ -165,6 +167,8 @@ def _flow(picture: Picture, value: FlowReport, at: datetime) -> None:
         return
     same = [each for each in known if each.report.started_at == value.started_at]
     picture.flows[value.key] = (Reported(value, at), *same)[: p.KEEP_REPORTS]
+    if value.flow == DISPATCH and not value.ended:  # one that ends leaves what is owed as it is
+        picture.queues, picture.queues_at = {each.partner_id: each for each in value.queues}, at
 
 
 def _newest(value: F, known: tuple[F, ...], keep: int) -> tuple[F, ...]:
