@@ -40,11 +40,13 @@ class SimulatedProvider:
     def __init__(self, config: SimulatorConfig, clock: Clock | None = None) -> None:
         self.config = config
         self.clock: Clock = clock or config.clock()
+        self.public_url = config.public_url
         self.ledger = Ledger(
             group_id=config.group_id,
             clock=self.clock,
             heartbeat_interval_s=None,
             styles=frozenset(config.measurement_configuration),
+            more_groups=frozenset(config.more_groups),
         )
         self.reception = Reception(config, self.ledger)
         self.life = Life(config, self.clock, self.ledger, self.reception, begin=self._begin, url=lambda: self.url)
@@ -53,8 +55,8 @@ class SimulatedProvider:
 
     @property
     def url(self) -> str:
-        """Where we are reached; known once started."""
-        return f"http://{self.config.host}:{self._listener.port}"
+        """Where we are reached; known once started. `public_url` may be set to another place, and told by a renewal."""
+        return self.public_url or f"http://{self.config.host}:{self._listener.port}"
 
     def endpoints(self) -> dict[str, str]:
         """Our addresses, by what they are for."""

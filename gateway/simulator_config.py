@@ -91,7 +91,8 @@ class SimulatorConfig(_Part):
 
     `token_a` is the Flexibility Provider's registration token, for where we start; `initial_token` ours, for where it does.
     `handshakes`: whether we shake hands by ourselves. `mistakes` are sent after that, before the forecasts. `paths` are served
-    in place of the usual ones, as `{"HandshakeAcknowledge": "/handshake_acknowledgment"}`.
+    in place of the usual ones, as `{"HandshakeAcknowledge": "/handshake_acknowledgment"}`. Measurements of `more_groups` are taken
+    beside those of `group_id`. `public_url` is where we say we are reached, if something stands in front of us.
 
     `origin`, `started` and `speed` are the Flexibility Provider's clock (contract 1); without an origin it
     is the machine's. `required_headers` must come with every request to us, token requests included.
@@ -102,6 +103,8 @@ class SimulatorConfig(_Part):
     initial_token: str | None = Field(default=None, repr=False, min_length=1)
     starts: Starts = Starts.CP
     group_id: str
+    more_groups: list[str] = []
+    public_url: str | None = None
     origin: Instant | None = None
     started: Instant | None = None
     speed: float = Field(default=1.0, gt=0)

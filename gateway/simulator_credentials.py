@@ -50,6 +50,10 @@ class Credentials:
         self._forgotten |= {digest(token) for token in self._tokens}
         self._tokens, self._bearers, self.lost = [], {}, True
 
+    def revoke(self) -> None:
+        """Let every access token end now: whoever shows one is answered 401 and has to fetch another."""
+        self._bearers = dict.fromkeys(self._bearers, 0.0)
+
     def mended(self) -> None:
         """The new registration is complete: from here on, whoever shows a forgotten token does wrong."""
         self.mending = False

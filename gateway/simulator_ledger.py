@@ -67,6 +67,7 @@ class Ledger:
     expects_start: bool = False
     lapses: int = 0
     contents: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
+    more_groups: frozenset[str] = frozenset()
 
     def problem(self, words: str) -> None:
         """Note something wrong; the same words once."""
@@ -154,7 +155,8 @@ class Ledger:
         return [f"Heartbeat: none came by {rfc3339(self.beats_due)}"] if late and self.beats_due else []
 
     def _group(self, heard: Heard, group_id: str) -> No | None:
-        return None if group_id == self.group_id else self._no(404, f"{heard.action}: there is no group {group_id!r}")
+        known = group_id == self.group_id or group_id in self.more_groups
+        return None if known else self._no(404, f"{heard.action}: there is no group {group_id!r}")
 
     def _measured(self, heard: Heard, group_id: str, entries: list[tuple[str, EnergyMeasurement | None]]) -> No | None:
         if (no := self._group(heard, group_id)) is not None:

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from gateway.simulator_config import SimulatorConfig
 from gateway.simulator_credentials import Credentials
 from gateway.simulator_ledger import Heard, Ledger, No
-from gateway.simulator_reply import Reply, error
-from gateway.simulator_switches import Behaviour, Misanswer
+from gateway.simulator_reply import Reply, error, misbehaving
+from gateway.simulator_switches import Behaviour
 from schemas.facts import digest
 from schemas.oscp.v20 import MODELS, PATHS, Action, Register, Wire
 from schemas.oscp.wire import NAIVE_FORMAT
@@ -80,7 +80,7 @@ class Reception:
         manner = self.switches.misanswer(action)
         if manner is not None and not manner.takes:
             self._owe(action, request_id, comes_again=manner.comes_again)
-            return _refusal(manner)
+            return misbehaving(manner)
         reply = self._heard(method, action, request_id, headers, body)
         if manner is None or reply.status != 204:
             return reply
@@ -157,13 +157,6 @@ class Reception:
         self._accepted[request_id] = content
         self._ledger.owed.pop(request_id, None)
         return Reply(204, heard=None if method == "DELETE" else heard)
-
-
-def _refusal(manner: Misanswer) -> Reply:
-    headers = {} if manner.retry_after_s is None else {"Retry-After": str(manner.retry_after_s)}
-    if 300 <= manner.status < 400:
-        headers["Location"] = "/oscp/elsewhere"
-    return dataclasses.replace(error(manner.status, "told to misbehave", headers), manner=manner)
 
 
 def _zoned(heartbeat: Any) -> Any:

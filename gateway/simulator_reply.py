@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.responses import Response
@@ -41,6 +41,14 @@ class Reply:
 def error(status: int, words: str, headers: Mapping[str, str] | None = None) -> Reply:
     """An OSCP error."""
     return Reply(status, {"message": words}, headers or {})
+
+
+def misbehaving(manner: Misanswer) -> Reply:
+    """The answer that is given in place of a good one, where what was asked is not done."""
+    headers = {} if manner.retry_after_s is None else {"Retry-After": str(manner.retry_after_s)}
+    if 300 <= manner.status < 400:
+        headers["Location"] = "/oscp/elsewhere"
+    return replace(error(manner.status, "told to misbehave", headers), manner=manner)
 
 
 class Answering(Response):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import uvicorn
@@ -14,7 +15,7 @@ from starlette.types import Scope
 from gateway.simulator_config import PlannedForecast
 from gateway.simulator_life import Life
 from gateway.simulator_reception import BASE_PATH, TOKEN_PATH, Reception
-from gateway.simulator_reply import Answering, Close
+from gateway.simulator_reply import Answering, Close, misbehaving
 from gateway.simulator_switches import Switches
 
 GRACEFUL_S = 2
@@ -67,7 +68,10 @@ def build_app(host: Host, hang_up: Close) -> FastAPI:
 
     @app.post(TOKEN_PATH)
     async def token(request: Request) -> Response:
-        return Answering(host.reception.credentials.bearer(request.headers, await request.body()), hang_up)
+        form, manner = await request.body(), host.reception.switches.token_misanswer()
+        if manner is not None and not manner.takes:
+            return Answering(misbehaving(manner), hang_up)
+        return Answering(replace(host.reception.credentials.bearer(request.headers, form), manner=manner), hang_up)
 
     @app.get("/simulator/report")
     async def report() -> dict[str, Any]:
@@ -84,6 +88,10 @@ def build_app(host: Host, hang_up: Close) -> FastAPI:
     @app.post("/simulator/down", status_code=202)
     async def down(seconds: float = Query(gt=0, le=3600)) -> None:
         host.go_down(seconds)
+
+    @app.post("/simulator/revoke", status_code=204)
+    async def revoke() -> None:
+        host.reception.credentials.revoke()
 
     @app.post("/simulator/lose-state", status_code=204)
     async def lose_state() -> None:

@@ -3,7 +3,7 @@
 Each switch is a thing that real peers do; which ones is in `docs/partners.md`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
 
@@ -99,12 +99,13 @@ class Switches(BaseModel):
     Heartbeats: `heartbeats` whether they are sent, each `heartbeat_every` of the interval asked for (not below 0.1), promising
     `heartbeat_horizon` intervals (negative: a deadline in the past), `naive_times` whether both ways are in local time without a zone.
     `callback_first`: it sends its own Register before it answers ours. `takes_handshakes`: it serves /handshake and acknowledges.
-    `agrees`: whether it gives what a wish for another capacity asks for.
+    `tokens`: as `answers`, of the token endpoint. `agrees`: whether it gives what a wish for another capacity asks for.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     answers: list[Misanswer] = []
+    tokens: list[Misanswer] = []
     scheme: str = "Token"
     request_ids: bool = True
     correlation_ids: bool = True
@@ -125,11 +126,18 @@ class Switches(BaseModel):
 
     def misanswer(self, action: Action) -> Misanswer | None:
         """How to misbehave at the next message of `action`, which is counted; None to behave."""
-        for each in self._concerning(action):
-            if each.count is not None:
-                each.count -= 1
-            return each
-        return None
+        return _first(each for each in self.answers if not each.actions or action in each.actions)
 
-    def _concerning(self, action: Action) -> Iterator[Misanswer]:
-        return (each for each in self.answers if each.count != 0 and (not each.actions or action in each.actions))
+    def token_misanswer(self) -> Misanswer | None:
+        """How to misbehave at the next token request, which is counted; None to behave."""
+        return _first(self.tokens)
+
+
+def _first(concerning: Iterable[Misanswer]) -> Misanswer | None:
+    for each in concerning:
+        if each.count == 0:
+            continue
+        if each.count is not None:
+            each.count -= 1
+        return each
+    return None

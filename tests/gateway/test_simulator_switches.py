@@ -16,8 +16,9 @@ from gateway.simulator_switches import Misanswer, Switches
 from schemas.oscp.v20 import ForecastType, UpdateGroupCapacityForecast
 from schemas.units import rfc3339
 from sinks.errors import Misconfigured, Unavailable
+from sinks.http import Answer
 from tests.builders import T0
-from tests.gateway.test_simulator import MEASURE, Desk, FlexibilityProvider, config, energies, eventually, played
+from tests.gateway.test_simulator import FORM, MEASURE, OAUTH, Desk, FlexibilityProvider, config, energies, eventually, played
 
 
 def told(fp: FlexibilityProvider, simulated: SimulatedProvider, **wanted: Any) -> None:
@@ -63,6 +64,36 @@ def test_answers_misbehave_on_the_wire_and_in_the_books_it_is_its_own_fault():
         assert simulated.report()["problems"] == []
 
     played(story)
+
+
+def test_a_token_server_in_trouble_and_a_revoked_token_are_its_own_fault():
+    async def story(fp: FlexibilityProvider, simulated: SimulatedProvider) -> None:
+        told(fp, simulated, tokens=[{"status": 503, "retry_after_s": 7}, {"kind": "DROP"}])
+        token_url, form = f"{simulated.url}/oauth/token", {"content-type": "application/x-www-form-urlencoded"}
+
+        async def fetched() -> Answer:
+            return await fp.client.request("POST", token_url, headers=form, content=FORM)
+
+        away = await fetched()
+        assert (away.status, away.headers["retry-after"]) == (503, "7")
+        with pytest.raises(Unavailable):
+            await fetched()
+        bearer = {"Authorization": f"Bearer {json.loads((await fetched()).body)['access_token']}", "Content-Type": "application/json"}
+        headers = {**bearer, "X-Request-ID": "m-1"}
+
+        async def measured() -> int:
+            content = json.dumps({**energies(), "group_id": "VEC-0002"}).encode()
+            url = f"{simulated.url}/oscp/cp/2.0/update_asset_measurements"
+            return (await fp.client.request("POST", url, headers=headers, content=content)).status
+
+        assert await measured() == 204
+        simulated.reception.credentials.revoke()
+        assert await measured() == 401
+        assert simulated.report()["problems"] == []
+        simulated.public_url = "https://localhost:1"
+        assert simulated.endpoints()["base_url"] == "https://localhost:1/oscp/cp/2.0"
+
+    played(story, oauth=OAUTH, more_groups=["VEC-0002"], handshakes=False, starts="FP", initial_token="x")
 
 
 def test_it_never_answers_where_it_is_silent():
