@@ -109,8 +109,9 @@ def open_dispatch(
     appender = AsyncAppender(settings, "derms-dispatch", timeout_s=APPEND_TIMEOUT_S if lease is None else RECORD_WITHIN_S)
     try:
         start = read_start(settings, positions)
+        client = OscpClient(config.current, connections.current, secrets)
         dispatcher = Dispatcher(
-            sender=OscpClient(config.current, connections.current, secrets),
+            sender=client,
             append=appender.append,
             fetch=bodies,
             positions=keeper,
@@ -120,6 +121,7 @@ def open_dispatch(
             clock=clock,
             on_failure=lambda error: stop.set(),
             lease=lease,
+            token_times=client.token_times,
         )
         dispatcher.start()
         try:

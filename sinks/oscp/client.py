@@ -78,6 +78,11 @@ class OscpClient:
             judgement = Judgement(Outcome.HELD, getattr(problem, "status", None) or None, words, None, under_way.duration_ms)
         return replace(judgement, method=message.method, url=under_way.url)
 
+    def token_times(self, partner_id: str) -> tuple[float, float] | None:
+        """`OAuthTokens.times` of a partner's token; None where it has none, or nothing was sent to it yet."""
+        peer = self._peers.get(partner_id)
+        return None if peer is None or peer.oauth is None else peer.oauth.times
+
     async def aclose(self) -> None:
         """Close all connections."""
         for peer in self._peers.values():

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ import uvloop
 from schemas.clock import Clock
 from schemas.config import Configuration
 from schemas.connection import Command, Connection
+from schemas.flows import QueueStanding
 from schemas.outbound import OutboundMessage
 from schemas.units import to_ms
 from sinks.errors import Unavailable
@@ -33,7 +34,7 @@ from sinks.oscp.history import Start
 from sinks.oscp.office import Append, Office, Sender, append_surely
 from sinks.oscp.partner_run import PartnerRun
 from sinks.oscp.progress import Positions, Tracker
-from sinks.oscp.standing import Standing, standing_of
+from sinks.oscp.standing import standing_of
 from sinks.oscp.waiting import Waiting
 
 KEEP_EVERY_S = 2.0
@@ -48,7 +49,7 @@ class Dispatcher:
 
     `append` appends to Kafka from any event loop and raises Unavailable; `start` is what was read from the broker
     before; `on_failure` hears of a fault of our own, after which nothing is sent any more and `take` raises. With a
-    `lease` nothing is sent, recorded or kept but while it is held.
+    `lease` nothing is sent, recorded or kept but while it is held. `token_times` are those of a partner's OAuth token.
     """
 
     def __init__(
@@ -66,13 +67,14 @@ class Dispatcher:
         window: Window | None = None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
         lease: Lease | None = None,
+        token_times: Callable[[str], tuple[float, float] | None] = lambda partner_id: None,
     ) -> None:
         if lease is not None:
             sender, append = FencedSender(sender, lease, clock), fenced(append, lease)
         jitter = partial((chance or random.Random()).uniform, 0.0)  # noqa: S311 - no secret
         self._office = Office(sender, append, self._body, self._done, configuration, connections, clock, jitter)
         self._fetch, self._positions, self._outcomes = fetch, positions, start.outcomes
-        self._on_failure, self._clock, self._lease = on_failure, clock, lease
+        self._on_failure, self._clock, self._lease, self._token_times = on_failure, clock, lease, token_times
         self._tracker, self._commands = Tracker(start.outbound, start.deliveries), Tracker(start.commands, {})
         self._window = window or Window()
         self._waiting: set[str] = set()
@@ -108,16 +110,19 @@ class Dispatcher:
         """Take over an operator's command; other kinds than those of `orders.KINDS` only move the position."""
         self._post(command, partition, offset)
 
-    def standings(self) -> list[Standing]:
-        """How the partners' queues stand. Blocks for a moment, at most 1 s; empty when the dispatcher does not run."""
-        if self._loop is None or not self._thread.is_alive():
-            return []
-        with suppress(TimeoutError, CancelledError, RuntimeError):
-            return asyncio.run_coroutine_threadsafe(self._standings(), self._loop).result(1.0)
-        return []
+    def standings(self) -> list[QueueStanding]:
+        """How the queues stand of all partners that were owed anything since the start. Blocks for a moment, at most 1 s.
 
-    async def _standings(self) -> list[Standing]:
-        return [standing_of(partner_id, run.queue) for partner_id, run in self._runs.items()]
+        Raises Unavailable where that is not known: the dispatcher does not run, has its hands full, or may not be the only one.
+        """
+        if self._loop is not None and self._thread.is_alive() and (self._lease is None or self._lease.held()):
+            with suppress(TimeoutError, CancelledError, RuntimeError):
+                return asyncio.run_coroutine_threadsafe(self._standings(), self._loop).result(1.0)
+        raise Unavailable("how the queues stand is not known")
+
+    async def _standings(self) -> list[QueueStanding]:
+        now, at = self._office.now(), datetime.now(UTC)
+        return [standing_of(name, run.queue, now, at, self._token_times(name)) for name, run in self._runs.items()]
 
     def _post(self, item: OutboundMessage | Command, partition: int, offset: int) -> None:
         if self.failure is not None:

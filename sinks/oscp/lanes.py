@@ -40,6 +40,10 @@ class Lanes:
         """The messages whose turn it is in their lanes."""
         return (head for lane in self._kept.values() if (head := lane.head) is not None)
 
+    def oldest(self) -> Iterator[Waiting]:
+        """The message that is first in each lane, under way or not."""
+        return (lane.under_way or lane.waiting[0] for lane in self._kept.values() if lane.under_way or lane.waiting)
+
     def of(self, message: Waiting) -> Lane:
         """The lane of a message, made where there is none."""
         return self._kept.setdefault((message.group_id, message.action), Lane())

@@ -27,6 +27,7 @@ UNSTATED_S = 300.0
 @dataclass(frozen=True, slots=True)
 class _Token:
     text: str
+    fetched_at: float
     usable_until: float
 
 
@@ -52,6 +53,11 @@ class OAuthTokens:
         self._lock = asyncio.Lock()
         self._token: _Token | None = None
         self._latest = ""
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """Since when the token in use is held and until when it is used, as readings of `wall`; None without one."""
+        return None if self._token is None else (self._token.fetched_at, self._token.usable_until)
 
     async def token(self) -> str:
         """A token that is good for at least the next seconds; fetched where none is at hand.
@@ -101,4 +107,4 @@ class OAuthTokens:
             raise Unavailable("the token server's answer holds no access token") from None
         if not isinstance(text, str) or not text.isprintable() or not text or str(kind).lower() != "bearer":
             raise Unavailable(f"the token server's answer holds no bearer token (type {trimmed(str(kind), unsaid)})")
-        return _Token(text, started + lasts_s - LEEWAY_S)
+        return _Token(text, started, started + lasts_s - LEEWAY_S)
