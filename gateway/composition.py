@@ -104,6 +104,7 @@ def _dispatch(w: Wiring) -> Dataflow:
             lease=w.leases.get("dispatch"),
         )
     )
+    w.meters("dispatch").follow_queues(opened.dispatcher.standings)
     records = w.records("dispatch", dispatch.READS, start=opened.start)
     return dispatch.dispatch_flow(records=records, dispatch=opened.sink, out=w.out("dispatch"), clock=w.clock)
 

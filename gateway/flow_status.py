@@ -201,7 +201,9 @@ def _span(worker: Worker) -> float:
 
 
 def _rate(worker: Worker) -> float | None:
-    span = _span(worker)
+    span, last = _span(worker), worker[0].report
+    if not (last.tallies or last.partitions):  # of a flow that takes none
+        return None
     newest, oldest = (sum(each.count for each in reported.report.tallies if each.what == READINGS) for reported in (worker[0], worker[-1]))
     return (newest - oldest) / span if span > 0 else None
 

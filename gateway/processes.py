@@ -83,6 +83,7 @@ def run_flows(
                     with building:
                         store = _store_of(each.flow, settings, place)
                         host.start(flow_of(wired, each.flow, each.lease, each.start()), store)
+                        wired.report()
                     each.tell()
             except Exception as error:  # noqa: BLE001 - whatever it is, the process must hear of it and end
                 host.fail(each.flow, error)

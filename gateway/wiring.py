@@ -53,6 +53,7 @@ class Wiring:
     worker: int = 0
     workers: int = 1
     metered: list[Meters] = field(default_factory=list)
+    reporting: bool = False
     open: ExitStack = field(default_factory=ExitStack)
     leases: dict[str, Lease] = field(default_factory=dict)
     starts: dict[str, Start] = field(default_factory=dict)
@@ -89,9 +90,10 @@ class Wiring:
         return made
 
     def report(self) -> None:
-        """From now on send what the meters say; nothing where no flow has any."""
-        if not self.metered:
+        """From now on send what the meters say, those made later too; nothing where no flow has any. Harmless twice."""
+        if not self.metered or self.reporting:
             return
+        self.reporting = True
         sender = Producer(self.settings.kafka, f"derms-flow-reports-{self.worker}", timeout_s=REPORT_WITHIN_S)
         reporter = FlowReporter(sender, self.metered)
         self.open.callback(reporter.stop)

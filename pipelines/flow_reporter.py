@@ -2,15 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from pipelines.meters import Meters
 from schemas.clock import wall_seconds
 from schemas.facts import Value
-from schemas.flows import FlowReport, Tally
+from schemas.flows import FlowReport
 from schemas.topics import FLOW_REPORTS, Topic
-from sinks.errors import OutsideError
+from sinks.errors import OutsideError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +31,16 @@ class Sender(Protocol):
 
 
 class FlowReporter:
-    """Tells at once, then every `every_s` (wall) what the meters say, or every `quiet_s` where nothing is counted.
+    """Tells at once, then every `every_s` (wall) what the meters say, or every `quiet_s` where nothing is counted and no queue changes.
 
-    A broker that is away costs the reports of that time and nothing else: the next one says it all. `sender` is used by
-    the thread alone; give it a short time-out.
+    A broker that is away costs the reports of that time and nothing else: the next one says it all; so does a worker that does not
+    know for the moment how its queues stand. `sender` is used by the thread alone; give it a short time-out. `meters` may become
+    more while this runs.
     """
 
     def __init__(self, sender: Sender, meters: Sequence[Meters], *, every_s: float = EVERY_S, quiet_s: float = QUIET_S) -> None:
-        self._sender, self._meters, self._every_s, self._quiet_s = sender, tuple(meters), every_s, quiet_s
-        self._told: dict[str, tuple[float, list[Tally]]] = {}
+        self._sender, self._meters, self._every_s, self._quiet_s = sender, meters, every_s, quiet_s
+        self._told: dict[str, tuple[float, object]] = {}
         self._stopping = threading.Event()
         self._away = False
         self._thread = threading.Thread(target=self._run, name="flow-reporter", daemon=True)
@@ -61,7 +62,7 @@ class FlowReporter:
         self._tell(ended=True)
 
     def _tell(self, *, ended: bool = False) -> None:
-        reports = [report for meters in self._meters if self._due(report := meters.report(ended=ended))]
+        reports = [report for report in self._known(ended=ended) if self._due(report)]
         try:
             for report in reports:
                 self._sender.send(FLOW_REPORTS, report.key, report)
@@ -74,8 +75,21 @@ class FlowReporter:
             return
         self._away = False
         for report in reports:
-            self._told[report.key] = (wall_seconds(), report.tallies)
+            self._told[report.key] = (wall_seconds(), _gist(report))
+
+    def _known(self, *, ended: bool) -> Iterator[FlowReport]:
+        for meters in list(self._meters):
+            try:
+                yield meters.report(ended=ended)
+            except Unavailable as unknown:
+                log.debug("flow %s does not report this time: %s", meters.flow, unknown.words)
 
     def _due(self, report: FlowReport) -> bool:
         told = self._told.get(report.key)
-        return told is None or report.ended or report.tallies != told[1] or wall_seconds() - told[0] >= self._quiet_s
+        return told is None or report.ended or _gist(report) != told[1] or wall_seconds() - told[0] >= self._quiet_s
+
+
+def _gist(report: FlowReport) -> object:
+    """What is told at once when it changes: the rest comes with it, or with the next report."""
+    queues = [(each.partner_id, each.waiting, each.parked, each.breaker, each.held, each.draining) for each in report.queues]
+    return report.tallies, queues

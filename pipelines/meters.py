@@ -13,7 +13,7 @@ from typing import Self
 
 from schemas.clock import Clock, SystemClock, wall_seconds
 from schemas.facts import derived_id
-from schemas.flows import FlowReport, PartitionStanding, StageTime, Tally
+from schemas.flows import FlowReport, PartitionStanding, QueueStanding, StageTime, Tally
 from schemas.units import from_ms, whole_ms
 
 LONGEST_OF_S = 60.0
@@ -68,6 +68,7 @@ class Meters:
         self._stages: defaultdict[str, _Stage] = defaultdict(_Stage)
         self._reading: dict[tuple[str, int], tuple[int, int | None]] = {}
         self._watermarks: list[tuple[str, Callable[[], Mapping[int, int]]]] = []
+        self._queues: Callable[[], list[QueueStanding]] = list
 
     def count(self, what: str, number: int, outcome: str = "") -> None:
         """So many more of `what` came to `outcome`."""
@@ -107,8 +108,17 @@ class Meters:
         with self._lock:
             self._watermarks.append((topic, watermarks))
 
+    def follow_queues(self, queues: Callable[[], list[QueueStanding]]) -> None:
+        """Ask for each report but the last how the partners' queues stand; `queues` raises Unavailable where that is not known."""
+        self._queues = queues
+
     def report(self, *, ended: bool = False) -> FlowReport:
-        """All of it as it is now; with `ended` as the worker's last word."""
+        """All of it as it is now; with `ended` as the worker's last word, in which no queue stands.
+
+        Raises Unavailable where there are queues and it is not known how they stand: a report without them would say that
+        nothing is owed.
+        """
+        queues = [] if ended else self._queues()
         at = whole_ms(self._clock.now())
         now = wall_seconds()
         with self._lock:
@@ -130,6 +140,7 @@ class Meters:
             tallies=tallies,
             stages=stages,
             partitions=_standings(reading, [(topic, watermarks()) for topic, watermarks in followed]),
+            queues=queues,
         )
 
 
