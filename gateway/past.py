@@ -1,4 +1,4 @@
-"""What the pages ask the history: a day that the live picture no longer holds whole, and old breaches (contract 6).
+"""What the pages ask the history: a day that the live picture no longer holds whole, old breaches and messages (contract 6).
 
 The history may be away or slow. It is asked in threads, two questions at a time, each under a time-out; after a failure it is left
 alone for a while, so that pages that renew themselves do not wait for it again and again.
@@ -14,12 +14,17 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from gateway import past_messages
+from gateway.messages_model import MessageWish
+from gateway.past_messages import MessageCount
 from gateway.past_questions import BREACHES, BREACHES_WISHED, EVENTS, PIECES, ROWS, VERDICTS
+from gateway.picture import MessageLine
 from gateway.scope_day import DayFacts
 from schemas.capacity import EnvelopePiece
 from schemas.clock import wall_seconds
 from schemas.compliance import Breach, Verdict
 from schemas.connection import Event
+from schemas.outbound import Delivery
 from schemas.telemetry import QuarterHour
 from schemas.units import Phase, to_ms
 from sinks.errors import Misconfigured, Refused, Unavailable
@@ -52,13 +57,22 @@ class BreachWish:
 
 
 class Past(Protocol):
-    """What pages need of the history. Both raise Unavailable with words for a person."""
+    """What pages need of the history. All raise Unavailable with words for a person."""
 
     async def day(self, scope_id: str, group_id: str | None, circuit_id: str | None, start: datetime, end: datetime) -> DayFacts:
         """A scope's facts of [start, end)."""
 
     async def breaches(self, wish: BreachWish) -> Sequence[Breach]:
         """Breaches as they stand, the newest `MOST_BREACHES` of them, newest first."""
+
+    async def messages(self, wish: MessageWish, most: int) -> Sequence[MessageLine]:
+        """The newest `most` messages that fit, newest first, without their bodies."""
+
+    async def message(self, message_id: str, partner_id: str = "") -> tuple[MessageLine, list[Delivery]] | None:
+        """A message and all attempts, oldest first; None for one that is not there."""
+
+    async def message_counts(self, since: datetime, now: datetime) -> Sequence[MessageCount]:
+        """How the messages made in [since, now] stand, by partner and action."""
 
 
 class Client(Protocol):
@@ -105,6 +119,18 @@ class AskedHistory:
             "most": MOST_BREACHES,
         }
         return await self._ask(lambda ask: [Breach.model_validate(row) for row in ask(BREACHES_WISHED, bound)])
+
+    async def messages(self, wish: MessageWish, most: int) -> Sequence[MessageLine]:
+        """As `Past.messages`."""
+        return await self._ask(lambda ask: past_messages.messages_that_fit(ask, wish, most))
+
+    async def message(self, message_id: str, partner_id: str = "") -> tuple[MessageLine, list[Delivery]] | None:
+        """As `Past.message`."""
+        return await self._ask(lambda ask: past_messages.one_message(ask, message_id, partner_id))
+
+    async def message_counts(self, since: datetime, now: datetime) -> Sequence[MessageCount]:
+        """As `Past.message_counts`."""
+        return await self._ask(lambda ask: past_messages.counts_since(ask, since, now))
 
     async def _ask(self, question: Callable[[Callable[[str, dict[str, Any]], list[dict[str, Any]]]], T]) -> T:
         if wall_seconds() - self._failed_at < LEFT_ALONE_S:
