@@ -134,7 +134,7 @@ class ReportingRule:
                 continue
             members = self.plan.members(state.scope_id, from_ms(row.start_ms))
             expected = frozenset(asset.id for asset in members if reported(asset, members))
-            if complete(quarter, expected, len(members), self._waits):
+            if complete(quarter, expected, len(members), now, self._waits):
                 messages += self._tell(state, group, row.start_ms, quarter, now)
         return messages
 

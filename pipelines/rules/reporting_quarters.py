@@ -4,7 +4,7 @@ Rows of assets and of the group come by different partitions, so their order of 
 What goes together is decided by `at`, the instant each row was written, so that a replay makes the same
 messages: the first message holds the asset rows written up to the group's row (and `settle` after it),
 each further one what was written within `settle` of the first row that is still untold. Arrival decides
-only how long to wait: not at all where every expected member is there.
+only how long to wait: not at all where every expected member is there, and longer where it is known who is not.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,8 @@ class Waits:
     settle: timedelta = timedelta(seconds=0.5)
     """For rows of other partitions, written at the same time."""
     patience: timedelta = timedelta(seconds=30)
-    """The same when the rows are old: a replay reads partitions at different speeds."""
+    """The same when the rows are old, or the group's row says that there are more: a replay, and the end of a quarter of thousands of
+    groups, read partitions at different speeds."""
     live: timedelta = timedelta(minutes=1)
     """Rows written less than this ago are read as they are written."""
     orphans: timedelta = timedelta(minutes=6)
@@ -75,14 +76,21 @@ def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
     if quarter.old and row.revision > 1:
         quarter.opened = True
     if quarter.opened or row.level == Level.GROUP.value:
-        wait = waits.settle if now - from_ms(row.at_ms) < waits.live else waits.patience
+        wait = _wait(quarter, row, now, waits)
         quarter.due = min(quarter.due or now + wait, now + wait)
     elif quarter.old and quarter.due is None:
         quarter.due = now + waits.orphans
 
 
-def complete(quarter: GroupQuarter, expected: frozenset[str], members: int, waits: Waits) -> bool:
-    """Whether nothing more is to be waited for before the first message.
+def _wait(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> timedelta:
+    live = now - from_ms(row.at_ms) < waits.live
+    # The sum of members was written after their rows, so those are on their way.
+    more = not quarter.opened and row.method == Method.SUM.value
+    return waits.settle if live and not more else waits.patience
+
+
+def complete(quarter: GroupQuarter, expected: frozenset[str], members: int, now: datetime, waits: Waits) -> bool:
+    """Whether nothing more is to be waited for before the first message; where only phases may be missing, that is waited for no longer.
 
     `expected` are the assets to be told, `members` how many belong to the scope. A group that is the sum of
     its members says how many have no row at all; a metered group says nothing about its other members.
@@ -91,8 +99,17 @@ def complete(quarter: GroupQuarter, expected: frozenset[str], members: int, wait
     if quarter.opened or group is None:
         return False
     cut = group.at_ms + waits.settle // _MS
-    there = {r.id for r in quarter.pending if r.at_ms <= cut and r.level == Level.ASSET.value and r.phase == Phase.ALL.value}
-    return expected <= there or (group.method == Method.SUM.value and len(there) >= members - group.missing_members)
+    rows = [row for row in quarter.pending if row.at_ms <= cut and row.level == Level.ASSET.value]
+    summed = members - group.missing_members if group.method == Method.SUM.value else None
+
+    def all_of(there: set[str]) -> bool:
+        return expected <= there or (summed is not None and len(there) >= summed)
+
+    if all_of({row.id for row in rows if row.phase == Phase.ALL.value}):
+        return True
+    if quarter.due is not None and all_of({row.id for row in rows}):
+        quarter.due = min(quarter.due, now + waits.settle)
+    return False
 
 
 def next_batch(quarter: GroupQuarter, now: datetime, waits: Waits) -> list[Row]:

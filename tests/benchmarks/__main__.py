@@ -16,6 +16,10 @@ from tests.benchmarks.broker import Broker, Round, rounds_of
 from tests.benchmarks.capacity.run import Capacity
 from tests.benchmarks.capacity.run import Plan as Limits
 from tests.benchmarks.capacity.run import measured as capacity_measured
+from tests.benchmarks.delivery.rows import Fleet as Groups
+from tests.benchmarks.delivery.run import Delivery
+from tests.benchmarks.delivery.run import Plan as Quarters
+from tests.benchmarks.delivery.run import measured as delivery_measured
 from tests.benchmarks.front_door.run import FrontDoor, measured
 from tests.benchmarks.front_door.run import Plan as Door
 from tests.benchmarks.live import Live, Plan, Scene
@@ -24,13 +28,14 @@ from tests.benchmarks.rounds import Result, RoundFailed, Runner, warm_up
 from tests.benchmarks.variants import NAMES, VARIANTS, Variant
 from tests.kafka.broker import ApacheKafka, missing_tools
 
-LIVE, FRONT_DOOR, CAPACITY = "live", "front-door", "capacity"
-SCENES = (LIVE, FRONT_DOOR, CAPACITY)
+LIVE, FRONT_DOOR, CAPACITY, DELIVERY = "live", "front-door", "capacity", "delivery"
+SCENES = (LIVE, FRONT_DOOR, CAPACITY, DELIVERY)
 LIVE_MINUTES = 10.0
 NOISY = 0.15
 """Cores that others may have without being mentioned."""
 QUICK_DOOR = Door(partners=100, forecasts_s=5, beats_s=20, flood_s=5)
 QUICK_LIMITS = Limits(groups=1_000, arriving_s=6, paced_s=6)
+QUICK_QUARTERS = Quarters(Groups(100, 100, 1), Groups(100, 100, 20), paced=30)
 QUICK_LIVE = Plan(assets=10_000, history_s=1_200, before_s=45, steady_s=12, lateness_s=20)
 
 
@@ -61,10 +66,16 @@ def main() -> int:
             if CAPACITY in names
             else None
         )
+        delivery = (
+            _delivery(broker.settings, directory / DELIVERY, QUICK_QUARTERS if options.quick else Quarters(), failures)
+            if DELIVERY in names
+            else None
+        )
     finally:
         kafka.stop()
     found = report.medians(results)
     numbers = report.asked(found, live) + (door.asked() if door else []) + (limits.asked() if limits else [])
+    numbers += delivery.asked() if delivery else []
     minutes = (time.monotonic() - began) / 60
     print(f"\n{report.measured_table(found)}\n")
     if live is not None:
@@ -73,6 +84,8 @@ def main() -> int:
         print(f"{door.table()}\n")
     if limits is not None:
         print(f"{limits.table()}\n")
+    if delivery is not None:
+        print(f"{delivery.table()}\n")
     print(f"{report.asked_table(numbers)}\n")
     for failure in failures:
         print(f"FAILED  {failure}")
@@ -86,6 +99,7 @@ def main() -> int:
                 **report.plain(results, found, numbers, live),
                 "front_door": door.plain() if door else None,
                 "capacity": limits.plain() if limits else None,
+                "delivery": delivery.plain() if delivery else None,
             },
             indent=1,
         )
@@ -196,6 +210,16 @@ def _capacity(settings: KafkaSettings, directory: Path, plan: Limits, failures: 
         failures.append(f"{CAPACITY}: {failure}")
         return None
     failures += [f"{CAPACITY}: {problem}" for problem in found.problems[:5]]
+    return found
+
+
+def _delivery(settings: KafkaSettings, directory: Path, plan: Quarters, failures: list[str]) -> Delivery | None:
+    try:
+        found = delivery_measured(settings, directory, plan)
+    except (RuntimeError, ConnectionError) as failure:
+        failures.append(f"{DELIVERY}: {failure}")
+        return None
+    failures += [f"{DELIVERY}: {problem}" for problem in found.problems[:5]]
     return found
 
 

@@ -81,12 +81,13 @@ def configuration(partners: int, interval_s: float) -> Configuration:
 
 
 @contextmanager
-def installed(kafka: KafkaSettings, directory: Path, partners: int, interval_s: float, flows: tuple[str, ...]) -> Iterator[Installation]:
+def installed(kafka: KafkaSettings, directory: Path, configured: Configuration, flows: tuple[str, ...]) -> Iterator[Installation]:
     """Topics, configuration and processes on a prefix of their own; ended with the context."""
+    partners = len(configured.partners)
     settings = kafka.model_copy(update={"topic_prefix": f"fd{uuid.uuid4().hex[:6]}."})
     create_topics(settings)
     producer = Producer(settings, "bench-config", many=True)
-    for change in changes_between({}, configuration(partners, interval_s), by="bench", at=datetime.now(UTC)):
+    for change in changes_between({}, configured, by="bench", at=datetime.now(UTC)):
         producer.send(CONFIG, key_of(change), change)
     producer.close()
     directory.mkdir(parents=True, exist_ok=True)

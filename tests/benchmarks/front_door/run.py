@@ -12,7 +12,7 @@ import uvloop
 
 from sinks.settings import KafkaSettings
 from tests.benchmarks.front_door.fleet import Fleet
-from tests.benchmarks.front_door.installation import Installation, installed, went_offline
+from tests.benchmarks.front_door.installation import Installation, configuration, installed, went_offline
 from tests.benchmarks.front_door.scenes import Answers, Sender, as_fast_as_taken, at_pace, beside_a_flood, quantile
 from tests.benchmarks.processes import busy_s
 from tests.benchmarks.report import Asked, table
@@ -123,9 +123,9 @@ class FrontDoor:
 def measured(kafka: KafkaSettings, directory: Path, plan: Plan) -> FrontDoor:
     """Run all scenes. Blocks for some minutes."""
     found = FrontDoor(partners=plan.partners, beats_s=plan.beats_s)
-    with installed(kafka, directory / "few", FEW, INTERVAL_S, FLOWS) as installation:
+    with installed(kafka, directory / "few", configuration(FEW, INTERVAL_S), FLOWS) as installation:
         uvloop.run(_forecasts(installation, plan, found))
-    with installed(kafka, directory / "many", plan.partners, INTERVAL_S, FLOWS) as installation:
+    with installed(kafka, directory / "many", configuration(plan.partners, INTERVAL_S), FLOWS) as installation:
         uvloop.run(_heartbeats(installation, plan, found))
     return found
 
