@@ -16,6 +16,7 @@ from gateway.desk import Actor, AtDesk, Desk, Reader
 from gateway.guard import Caller
 from gateway.liveness import liveness_deadline
 from gateway.orders import CommandView, order
+from gateway.partner_queue import QueueView, queue_view
 from gateway.picture import Heartbeats
 from gateway.problems import FieldError
 from gateway.redaction import clean
@@ -32,7 +33,8 @@ _LOOK_EVERY_S = 0.05
 
 
 class PartnerView(BaseModel):
-    """A partner and its connection, without credentials. Intervals are seconds; instants are of the system's clock."""
+    """A partner and its connection, without credentials. Intervals are seconds; instants are of the system's clock. `queue` is null
+    where dispatch has not said yet how the queues stand."""
 
     id: str
     name: str
@@ -50,6 +52,7 @@ class PartnerView(BaseModel):
     measurements_withheld_since: Instant | None = None
     first_acknowledged_at: Instant | None = None
     groups: list[str] = []
+    queue: QueueView | None = None
 
 
 class RegisterRequest(BaseModel):
@@ -83,6 +86,7 @@ def partner_view(desk: Desk, partner_id: str) -> PartnerView:
         "last_heartbeat_received_at": beats.received_at,
         "last_heartbeat_delivered_at": beats.delivered_at,
         "groups": [group.group_id for group in config.groups if group.partner_id == partner_id],
+        "queue": queue_view(picture, partner_id),
     }
     if connection is not None:
         found |= {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
@@ -14,6 +15,7 @@ from gateway.circuit_owed import OWED_CATALOGUE, OwedMetered
 from gateway.cli import app
 from gateway.flow_metrics import FLOW_CATALOGUE, FlowMetered
 from gateway.metrics import CATALOGUE, Metered
+from gateway.partner_metrics import PARTNER_CATALOGUE, PartnerMetered
 from gateway.settings import EXAMPLES, PREFIX, SECRETS, Settings
 from schemas.config import Configuration
 from schemas.topics import TOPICS
@@ -117,30 +119,49 @@ status --partitions` and `/api/v1/status` show the same. What it counts: `readin
 assets that came when their groups' rows were done), `dead_letters`. Its stages: `poll`, `decode`, `aggregate`,
 `groups`, `write` (until the broker has acknowledged), `snapshot`; `decode` and `aggregate` may run in several threads,
 whose seconds add up. Counters begin at 0 when a worker is started again.
-
-Worth an alert: `derms_flow_watermark_delay_seconds` above a few minutes (it goes on growing when nobody works),
-`derms_flow_lag_messages` that does not fall, `derms_flow_report_age_seconds` above 30, any increase of
-`derms_flow_items_total{what="late"}`.
+`derms_flow_watermark_delay_seconds` goes on growing when nobody works. Dispatch reports, too: that it runs, and how the
+partners' queues stand.
 """
+ALERT_WORDS = """`deploy/prometheus/derms.rules.yml` is a rules file for Prometheus, made of the metrics above. What each alert means and
+what to do first: [when an alert fires](alerts.md).
+"""
+RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "derms.rules.yml"
 
 
 def metrics_page() -> str:
-    """Every metric with its labels."""
+    """Every metric with its labels, and every alert that is made of them."""
     lines = ["# Metrics\n", "`/metrics` of the operations listener, for Prometheus. Counters' names end in `_total` there.\n"]
     head = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
     lines += [
         *head,
         *map(_metric, CATALOGUE),
+        *map(_metric, PARTNER_CATALOGUE),
         *map(_metric, OWED_CATALOGUE),
         "\n## Dataflows\n",
         FLOW_WORDS,
         *head,
         *map(_metric, FLOW_CATALOGUE),
+        "\n## Alerts\n",
+        ALERT_WORDS,
+        "| alert | severity | fires when | for |",
+        "| --- | --- | --- | --- |",
+        *map(_alert, alerts(RULES)),
     ]
     return HEAD + "\n".join(lines) + "\n"
 
 
-def _metric(metered: Metered | OwedMetered | FlowMetered) -> str:
+def alerts(path: Path) -> list[dict[str, Any]]:
+    """The alerts of a rules file for Prometheus, in its order."""
+    return [rule for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+
+
+def _alert(rule: dict[str, Any]) -> str:
+    link = rule["annotations"]["runbook"].removeprefix("docs/")
+    condition = rule["expr"].replace("|", "\\|")  # which would end the cell
+    return f"| [{rule['alert']}]({link}) | {rule['labels']['severity']} | `{condition}` | {rule['for']} |"
+
+
+def _metric(metered: Metered | PartnerMetered | OwedMetered | FlowMetered) -> str:
     labels = ", ".join(f"`{label}`" for label in metered.labels)
     return f"| `{metered.name}` | {'counter' if metered.counter else 'gauge'} | {labels} | {metered.words} |"
 

@@ -1,6 +1,8 @@
-"""`/metrics`: the live picture as Prometheus metrics. `CATALOGUE`, `OWED_CATALOGUE` and `FLOW_CATALOGUE` are all; tests read them.
+"""`/metrics`: the live picture as Prometheus metrics. `CATALOGUE`, `PARTNER_CATALOGUE`, `OWED_CATALOGUE` and `FLOW_CATALOGUE` are
+all; tests read them, and the alerts of `deploy/prometheus` are made of them.
 
-Everything is made from the picture at the time of asking, so nothing is counted twice and nothing has to be kept.
+Everything is made from the picture at the time of asking, so nothing is counted twice and nothing has to be kept. The picture begins
+two days back, so a gateway that starts again may count less than before: alerts ask for ages instead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +23,9 @@ from gateway.desk import Desk, caller_of
 from gateway.flow_metrics import FLOW_CATALOGUE, Samples, metric_of
 from gateway.flow_status import FlowView
 from gateway.guard import demand, from_this_machine
+from gateway.partner_metrics import PARTNER_CATALOGUE, Seen
 from gateway.picture import Picture
 from schemas.intervals import QUARTER
-from schemas.outbound import FINAL_OUTCOMES
 
 router = APIRouter()
 
@@ -75,14 +77,6 @@ def _open_breaches(picture: Picture, _: datetime) -> Samples:
     return [((), float(len(picture.open_breaches())))]
 
 
-def _waiting(picture: Picture, _: datetime) -> Samples:
-    counts: dict[str, int] = {}
-    for line in picture.messages.values():
-        if line.delivery is None or line.delivery.outcome not in FINAL_OUTCOMES:
-            counts[line.about.partner_id] = counts.get(line.about.partner_id, 0) + 1
-    return [((partner,), float(count)) for partner, count in counts.items()]
-
-
 def _outcomes(picture: Picture, _: datetime) -> Samples:
     return [(key, float(count)) for key, count in picture.outcomes.items()]
 
@@ -93,6 +87,14 @@ def _inbound(picture: Picture, _: datetime) -> Samples:
 
 def _dead_letters(picture: Picture, _: datetime) -> Samples:
     return [((reason,), float(count)) for reason, count in picture.dead_letter_counts.items()]
+
+
+def _dead_letter_age(picture: Picture, now: datetime) -> Samples:
+    return [((topic,), max(0.0, (now - at).total_seconds())) for topic, at in picture.dead_letter_at.items()]
+
+
+def _alarm_age(picture: Picture, now: datetime) -> Samples:
+    return [((kind,), max(0.0, (now - at).total_seconds())) for kind, at in picture.alarm_at.items()]
 
 
 def _records(picture: Picture, _: datetime) -> Samples:
@@ -112,34 +114,41 @@ CATALOGUE: tuple[Metered, ...] = (
         True,
     ),
     Metered("derms_open_breaches", "Breaches that last", (), _open_breaches),
-    Metered("derms_messages_waiting", "Outbound messages among the last 200 that have no final outcome yet", ("partner",), _waiting),
     Metered("derms_delivery_attempts", "Attempts to deliver, by what became of them", ("partner", "action", "outcome"), _outcomes, True),
     Metered("derms_inbound_messages", "Messages received from partners", ("partner", "action"), _inbound, True),
     Metered("derms_dead_letters", "Readings and messages that could not be used", ("reason",), _dead_letters, True),
+    Metered(
+        "derms_dead_letter_age_seconds", "Clock time since the last dead letter of a topic, in the last 48 h", ("topic",), _dead_letter_age
+    ),
+    Metered("derms_alarm_age_seconds", "Clock time since the last alarm of a kind, in the last 48 h", ("kind",), _alarm_age),
     Metered("derms_records_followed", "Records read into the live picture", ("topic",), _records, True),
 )
 
 
 class PictureCollector(Collector):
-    """All metrics of one picture at one instant, of how the flows stand then, and of what the legacy platform is owed."""
+    """All metrics of one picture at one instant, of how the flows and the partners stand then, and of what the legacy platform is owed."""
 
-    def __init__(self, picture: Picture, now: datetime, flows: Sequence[FlowView], owed: Owed | None) -> None:
-        self._picture, self._now, self._flows, self._owed = picture, now, flows, owed
+    def __init__(self, picture: Picture, now: datetime, flows: Sequence[FlowView], owed: Owed | None, seen: Seen | None) -> None:
+        self._picture, self._now, self._flows, self._owed, self._seen = picture, now, flows, owed, seen
 
     def collect(self) -> Iterator[Metric]:
         """The metrics in the catalogues' order."""
         for metered in CATALOGUE:
             yield metered.metric(self._picture, self._now)
+        for partners in PARTNER_CATALOGUE:
+            yield partners.metric(self._seen)
         for gauge in OWED_CATALOGUE:
             yield gauge.metric(self._owed, self._now)
         for each in FLOW_CATALOGUE:
             yield each.metric(self._flows)
 
 
-def exposition(picture: Picture, now: datetime, flows: Sequence[FlowView] = (), owed: Owed | None = None) -> bytes:
-    """Prometheus' text of the picture, the flows and what the legacy platform is owed (None: there is none)."""
+def exposition(
+    picture: Picture, now: datetime, flows: Sequence[FlowView] = (), owed: Owed | None = None, seen: Seen | None = None
+) -> bytes:
+    """Prometheus' text of the picture, the flows, what the legacy platform is owed (None: there is none), and the partners."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(PictureCollector(picture, now, flows, owed))
+    registry.register(PictureCollector(picture, now, flows, owed, seen))
     return generate_latest(registry)
 
 
@@ -149,5 +158,6 @@ async def metrics(request: Request) -> Response:
     if not from_this_machine(request):
         demand(caller_of(request), Right.READ)
     desk: Desk = request.app.state.desk
-    text = exposition(desk.pictures.current(), desk.clock.now(), flows_of(desk), owed_at(desk))
+    picture, now = desk.pictures.current(), desk.clock.now()
+    text = exposition(picture, now, flows_of(desk), owed_at(desk), Seen(picture, desk.config.current(), now, desk.wall.now()))
     return Response(text, media_type=CONTENT_TYPE_LATEST)

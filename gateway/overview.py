@@ -44,7 +44,7 @@ def foremost(outlooks: Sequence[Outlook], states: Sequence[State], most: int) ->
 
 class Page:
     """Makes the parts of the page for one picture at one instant, and of how the flows stand. `overdue` says since when the legacy
-    platform is owed a write, by circuit."""
+    platform is owed a write, by circuit; `wall` is the wall's instant."""
 
     def __init__(
         self,
@@ -54,14 +54,15 @@ class Page:
         speed: float,
         flows: Sequence[FlowView] = (),
         overdue: Mapping[str, datetime] | None = None,
+        wall: datetime | None = None,
     ) -> None:
         self._picture, self._config, self._now, self._speed, self._flows = picture, config, now, speed, flows
-        self._overdue = overdue or {}
+        self._overdue, self._wall = overdue or {}, wall
         self._zone, self._index = page_zone(config), ScopeIndex(picture, config)
 
     def overview(self) -> Overview:
         """All of it."""
-        picture, config = self._picture, self._config
+        picture, config, wall = self._picture, self._config, self._wall
         known = [partner.id for partner in config.partners]
         known += sorted(set(picture.connections) - set(known))
         messages = sorted(picture.messages.values(), key=lambda line: line.about.at, reverse=True)
@@ -79,7 +80,7 @@ class Page:
             zone=f"{say.zone_name(self._now, self._zone)} ({self._zone.key})",
             headline=tuple(self._headline(states)),
             flows=tuple(map(_flow_line, self._flows)),
-            partners=tuple(partner_card(picture, config, partner_id, self._now, self._zone) for partner_id in known),
+            partners=tuple(partner_card(picture, config, partner_id, self._now, self._zone, wall) for partner_id in known),
             scopes=tuple(map(scope_card, shown)),
             more_scopes=len(outlooks) - len(shown),
             circuits=tuple(map(self._circuit, circuits)),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from gateway.partner_queue import QueueWords
 from schemas.units import Instant
 
 
@@ -119,6 +120,7 @@ class PartnerCard:
     base_url: str
     asks: str
     advice: str
+    queue: QueueWords
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ router.include_router(hand_routes)
 
 def overview_page(desk: Desk, caller: Caller) -> str:
     """The live page as HTML text."""
-    page = Page(desk.pictures.current(), desk.config.current(), desk.clock.now(), desk.clock.speed, flows_of(desk), overdue_at(desk))
+    picture, config, now = desk.pictures.current(), desk.config.current(), desk.clock.now()
+    page = Page(picture, config, now, desk.clock.speed, flows_of(desk), overdue_at(desk), desk.wall.now())
     return render(
         "overview.html",
         page=page.overview(),

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from gateway import wording as say
 from gateway.liveness import liveness_deadline
 from gateway.page_model import PartnerCard, State, When
+from gateway.partner_queue import queue_words
 from gateway.picture import Heartbeats, Picture
 from gateway.redaction import clean
 from gateway.timeline_lines import Line
@@ -38,8 +39,11 @@ def when(instant: datetime, zone: ZoneInfo, now: datetime) -> When:
     return When(instant, say.moment(instant, zone, now), say.ago(instant, now))
 
 
-def partner_card(picture: Picture, config: Configuration, partner_id: str, now: datetime, zone: ZoneInfo) -> PartnerCard:
-    """The card of one partner, configured or only known by its connection."""
+def partner_card(
+    picture: Picture, config: Configuration, partner_id: str, now: datetime, zone: ZoneInfo, wall: datetime | None = None
+) -> PartnerCard:
+    """The card of one partner, configured or only known by its connection. `wall` is the wall's instant: without it, nobody asks how
+    long ago dispatch said how the queue stands."""
     partner, connection = config.partner(partner_id), picture.connections.get(partner_id)
     beats = picture.heartbeats.get(partner_id, Heartbeats())
     state = connection.state if connection else ConnectionState.NEW
@@ -60,6 +64,7 @@ def partner_card(picture: Picture, config: Configuration, partner_id: str, now: 
         deadline=at(liveness_deadline(picture, config, partner_id)),
         base_url=clean((connection.peer_base_url if connection else None) or ""),
         asks=_asks(connection),
+        queue=queue_words(picture, partner, partner_id, now, wall or picture.queues_at or now),
         advice=_refused_words(picture, partner_id, partner) or _held_words(picture, partner_id) or _advice(partner_id, state),
     )
 

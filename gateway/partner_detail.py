@@ -75,6 +75,7 @@ def detail(
     now: datetime,
     speed: float,
     *,
+    wall: datetime | None = None,
     before: str | None = None,
     heartbeats: bool = False,
 ) -> Detail:
@@ -91,7 +92,7 @@ def detail(
         return None if instant is None else when(instant, zone, now)
 
     return Detail(
-        card=partner_card(picture, config, partner_id, now, zone),
+        card=partner_card(picture, config, partner_id, now, zone, wall),
         clock=When(now, say.full(now, zone), ""),
         speed="" if speed == 1 else f"\u00d7{speed:g}",
         zone=f"{say.zone_name(now, zone)} ({zone.key})",

@@ -89,7 +89,8 @@ def _page(
 ) -> HTMLResponse:
     picture, config = desk.pictures.current(), desk.config.current()
     try:
-        page = detail(picture, config, partner_id, desk.clock.now(), desk.clock.speed, before=before, heartbeats=heartbeats)
+        now, wall = desk.clock.now(), desk.wall.now()
+        page = detail(picture, config, partner_id, now, desk.clock.speed, wall=wall, before=before, heartbeats=heartbeats)
     except ValueError as error:
         raise Denied(400, "No such part", str(error)) from None
     action = ACTIONS.get(done)

@@ -112,6 +112,8 @@ class Picture:
     `provisional` are the rows of quarters that run or have ended and are not closed yet, of the last 2 h. `flows` are the last
     reports of each worker since it was started, by `flow/worker`, newest first. `queues` are the partners' queues as dispatch said
     last, `queues_at` when that was (wall time; None: never); of a partner that is not among them nothing was owed then.
+    `dead_letter_at`, `alarm_at` and `refused_at` are when the last dead letter of a topic, alarm of a kind, or refusal of a message to
+    a partner was.
     """
 
     connections: dict[str, Connection] = field(default_factory=dict)
@@ -139,6 +141,9 @@ class Picture:
     inbound_counts: dict[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: tuple[DeadLetter, ...] = ()
     dead_letter_counts: dict[str, int] = field(default_factory=dict)
+    dead_letter_at: dict[str, datetime] = field(default_factory=dict)
+    alarm_at: dict[str, datetime] = field(default_factory=dict)
+    refused_at: dict[str, datetime] = field(default_factory=dict)
     flows: dict[str, tuple[Reported, ...]] = field(default_factory=dict)
     queues: dict[str, QueueStanding] = field(default_factory=dict)
     queues_at: datetime | None = None

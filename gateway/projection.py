@@ -18,7 +18,7 @@ from schemas.adjustment import Adjustment
 from schemas.capacity import CircuitCapacity, OperatingEnvelope
 from schemas.clock import Clock
 from schemas.compliance import Breach, Verdict
-from schemas.connection import CIRCUIT_WRITTEN, EXCHANGE, Command, Connection, Event, InboundMessage
+from schemas.connection import CIRCUIT_WRITTEN, EXCHANGE, Command, Connection, Event, InboundMessage, Severity
 from schemas.facts import Fact
 from schemas.flows import FlowReport
 from schemas.intervals import QUARTER
@@ -66,6 +66,8 @@ def fold(picture: Picture, record: Record) -> None:
             picture.timelines.take(value)
             picture.asked.told(value)
             take_circuit_write(picture, value)
+            if value.severity is Severity.ALARM:
+                _latest(picture.alarm_at, value.kind, value.at)
             if value.kind not in (EXCHANGE, CIRCUIT_WRITTEN):
                 picture.events = _newest(value, picture.events, p.KEEP_EVENTS)
         case Command() as value:
@@ -158,6 +160,12 @@ def _dead_letter(picture: Picture, value: DeadLetter) -> None:
     reason = told if told in counts or len(counts) < p.KEEP_REASONS else OTHER_REASONS
     counts[reason] = counts.get(reason, 0) + value.count
     picture.dead_letters = _newest(value, picture.dead_letters, p.KEEP_DEAD_LETTERS)
+    _latest(picture.dead_letter_at, value.topic, value.at)
+
+
+def _latest(known: dict[str, datetime], key: str, at: datetime) -> None:
+    if key in known or len(known) < p.KEEP_REASONS:
+        known[key] = max(at, known.get(key, at))
 
 
 def _flow(picture: Picture, value: FlowReport, at: datetime) -> None:

@@ -29,6 +29,8 @@ def fold_delivery(picture: Picture, value: Delivery) -> None:
     _put(lines, value.message_id, replace(known, delivery=value), keep)
     outcome = (value.partner_id, value.action, value.outcome.value)
     picture.outcomes[outcome] = picture.outcomes.get(outcome, 0) + 1
+    if value.outcome is Outcome.REFUSED:
+        picture.refused_at[value.partner_id] = _later(picture.refused_at.get(value.partner_id), value.at)
     if value.action == Action.HEARTBEAT and value.outcome is Outcome.DELIVERED:
         beats = picture.heartbeats.get(value.partner_id, Heartbeats())
         picture.heartbeats[value.partner_id] = replace(beats, delivered_at=_later(beats.delivered_at, value.at))

@@ -12,6 +12,7 @@ from gateway.auth import Role
 from gateway.circuit_owed import OWED_CATALOGUE
 from gateway.flow_metrics import FLOW_CATALOGUE
 from gateway.metrics import CATALOGUE
+from gateway.partner_metrics import PARTNER_CATALOGUE
 from gateway.process_report import processes_of
 from gateway.readiness import Readiness
 from sinks.errors import Unavailable
@@ -119,7 +120,7 @@ def test_metrics_are_prometheus_text_of_the_whole_catalogue(tmp_path: Path) -> N
     answer = World(tmp_path).ask("GET", "/metrics")
     assert answer.status_code == 200
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
-    assert set(families) == {metered.name for metered in (*CATALOGUE, *OWED_CATALOGUE, *FLOW_CATALOGUE)}
+    assert set(families) == {metered.name for metered in (*CATALOGUE, *PARTNER_CATALOGUE, *OWED_CATALOGUE, *FLOW_CATALOGUE)}
 
     def value(name: str, **labels: str) -> float:
         return next(sample.value for sample in families[name].samples if sample.labels == labels)
