@@ -9,26 +9,24 @@ import asyncio
 import functools
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-import httpcore
 import httpx
 
 from sinks.errors import Misconfigured, Refused, Unavailable
-from sinks.http_connecting import CONNECT_S, FencedBackend
+from sinks.http_connecting import CONNECT_S, MAX_ANSWER, STARTED, TOTAL, TOTAL_S, BoundedPool, FencedBackend, tls_error_in
 
-TOTAL_S = 30.0
-MAX_ANSWER = 1024 * 1024
 KEEP_ALIVE_S = 60.0
 REST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. Header names are lower case; `body` ends at 1 MiB; `duration_ms` is wall time, start to last byte."""
+    """What came back. Header names are lower case; `body` ends at 1 MiB; `duration_ms` is wall time, start to last byte, of
+    the last exchange where a request was repeated."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,13 +34,49 @@ class Answer:
     duration_ms: int
 
 
+class Tokens(Protocol):
+    """Access tokens that can be renewed; `sinks.oscp.oauth.OAuthTokens` is one."""
+
+    async def token(self) -> str:
+        """The one to use now. May fetch it, and raise what that raises."""
+
+    def spent(self, token: str) -> None:
+        """It was not taken: `token` has to give another one."""
+
+
+class BearerAuth(httpx.Auth):
+    """Bearer tokens for one attempt, of one request or several: where one is answered 401 or 403 the token is renewed, once in
+    all, and that request repeated (semantics 8.3). `used` are the tokens that were sent."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens, self._renewed = tokens, False
+        self.used: list[str] = []
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """What httpx sends, and what it sends again. A token is fetched in time of its own, not in the request's."""
+        token = await self._sign(request)
+        response = yield request
+        if response.status_code in (401, 403) and not self._renewed:
+            await response.aread()  # or it would hold a connection that fetching the token may need
+            self._renewed = True
+            self._tokens.spent(token)
+            await self._sign(request)
+            yield request
+
+    async def _sign(self, request: httpx.Request) -> str:
+        token = await self._tokens.token()
+        request.headers["Authorization"] = f"Bearer {token}"
+        self.used.append(token)
+        return token
+
+
 class _FencedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over a pool whose connections are opened behind the fence."""
+    """httpx's transport over a pool whose connections are opened behind the fence, and whose exchanges end."""
 
     def __init__(self, context: ssl.SSLContext, *, allow_private: bool, max_connections: int) -> None:
         super().__init__(verify=context, trust_env=False)
         # httpx has no argument for the network backend; its pool is replaced by the same one with ours.
-        self._pool = httpcore.AsyncConnectionPool(
+        self._pool = BoundedPool(
             ssl_context=context,
             max_connections=max_connections,
             max_keepalive_connections=max_connections,
@@ -104,7 +138,7 @@ def _trouble(url: str, problem: Exception, timeout_s: float) -> Unavailable:
             words = f"no connection to {host} within {min(CONNECT_S, timeout_s):g} s"
         case TimeoutError() | httpx.TimeoutException():
             words = f"no answer from {host} within {timeout_s:g} s"
-        case httpx.ConnectError() if isinstance(tls := _cause(problem), ssl.SSLError):
+        case httpx.ConnectError() if (tls := tls_error_in(problem)) is not None:
             words = f"TLS with {host} failed: {getattr(tls, 'verify_message', '') or tls.reason or 'no common ground'}"
         case httpx.ConnectError():
             words = f"cannot connect to {host}"
@@ -113,14 +147,6 @@ def _trouble(url: str, problem: Exception, timeout_s: float) -> Unavailable:
         case _:
             words = f"the connection to {host} broke"
     return Unavailable(words)
-
-
-def _cause(problem: BaseException) -> BaseException | None:
-    """The first TLS error in the chain of causes, else None."""
-    seen: BaseException | None = problem
-    while seen is not None and not isinstance(seen, ssl.SSLError):
-        seen = seen.__cause__ or seen.__context__
-    return seen
 
 
 def _timeouts(timeout_s: float) -> httpx.Timeout:
@@ -143,7 +169,8 @@ class HttpClient:
     """A pool of at most `max_connections` connections with one TLS identity. Use within one event loop; not thread-safe.
 
     `allow_private` admits loopback and private addresses and plain http; without it only public
-    addresses over TLS are reached. Raises Misconfigured when a TLS file cannot be used.
+    addresses over TLS are reached. `timeout_s` (wall) is what a request may take in all that does not say otherwise. Raises
+    Misconfigured when a TLS file cannot be used.
     """
 
     def __init__(
@@ -154,8 +181,9 @@ class HttpClient:
         client_key_file: str | None = None,
         allow_private: bool = False,
         max_connections: int = 8,
+        timeout_s: float = TOTAL_S,
     ) -> None:
-        self._allow_private = allow_private
+        self._allow_private, self._timeout_s = allow_private, timeout_s
         context = tls_context(ca_file, client_cert_file, client_key_file)
         transport = _FencedTransport(context, allow_private=allow_private, max_connections=max_connections)
         self._client = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
@@ -167,28 +195,25 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
-        timeout_s: float = TOTAL_S,
+        timeout_s: float | None = None,
         head_will_do: bool = False,
+        auth: BearerAuth | None = None,
     ) -> Answer:
         """Send once and return whatever status comes back; redirects are answers like others. Where the `head_will_do`, the body of a
-        2xx that does not end within 1 s, or breaks off, is left out.
+        2xx that does not end within 1 s, or breaks off, is left out. With `auth` it may be sent twice, each time with the whole time.
 
-        Raises Unavailable on connection trouble and time-outs, Refused(0) for a forbidden or malformed address.
+        Raises Unavailable on connection trouble and time-outs, Refused(0) for a forbidden or malformed address, and what
+        fetching a token raises.
         """
-        target = _checked(url, plain=self._allow_private)
-        started, head = time.monotonic(), None  # type: float, httpx.Response | None
+        target, total_s = _checked(url, plain=self._allow_private), self._timeout_s if timeout_s is None else timeout_s
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                stream = self._client.stream(method, target, headers=_headers(headers), content=content, timeout=_timeouts(timeout_s))
-                async with stream as response:
-                    if head_will_do and response.is_success:
-                        head = response
-                        limit.reschedule(asyncio.get_running_loop().time() + REST_S)
-                    return _answer(response, await _limited(response.aiter_raw()), started)
+            async with self._client.stream(
+                method, target, headers=_headers(headers), content=content, auth=auth,
+                timeout=_timeouts(total_s), extensions={TOTAL: total_s},
+            ) as response:  # fmt: skip
+                return _answer(response, await _body(response, head_will_do=head_will_do), response.extensions[STARTED])
         except (TimeoutError, httpx.TransportError) as problem:
-            if head is not None:
-                return _answer(head, b"", started)
-            raise _trouble(url, problem, timeout_s) from None
+            raise _trouble(url, problem, total_s) from None
         except ValueError:
             raise Refused(0, f"the request to {_host(url)} has a header that HTTP does not allow") from None
 
@@ -203,13 +228,14 @@ class HttpClient:
         await self.aclose()
 
 
-async def _limited(chunks: AsyncIterator[bytes]) -> bytes:
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) >= MAX_ANSWER:
-            break
-    return bytes(body[:MAX_ANSWER])
+async def _body(response: httpx.Response, *, head_will_do: bool) -> bytes:
+    if not (head_will_do and response.is_success):
+        return await response.aread()
+    try:
+        async with asyncio.timeout(REST_S):
+            return await response.aread()
+    except (TimeoutError, httpx.TransportError):
+        return b""
 
 
 def fetch(

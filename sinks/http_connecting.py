@@ -1,13 +1,24 @@
-"""How `sinks.http` opens connections: only to addresses that passed the fence (`sinks.addresses`), one after the other (semantics 8.7)."""
+"""How `sinks.http` opens connections and ends exchanges (semantics 8.7).
+
+Connections go only to addresses that passed the fence (`sinks.addresses`), one after the other. An exchange ends when its
+time is over or 1 MiB of its answer has been read. That is so for each exchange by itself, also where a request is repeated
+with another token.
+"""
 
 import asyncio
-from collections.abc import Iterable
+import ssl
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 import httpcore
 
 from sinks.addresses import resolve
 
 CONNECT_S = 5.0
+TOTAL_S = 30.0
+MAX_ANSWER = 1024 * 1024
+TOTAL, STARTED = "total", "started"
+"""Extensions of a request and of its response: the wall seconds it may take in all, and the monotonic second it began."""
 
 
 class FencedBackend(httpcore.AsyncNetworkBackend):
@@ -43,3 +54,53 @@ class FencedBackend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._inner.connect_tcp(addresses[-1], port, timeout=CONNECT_S, socket_options=socket_options)
+
+
+class BoundedPool(httpcore.AsyncConnectionPool):
+    """A pool whose exchanges end: after the seconds in the request's extension `TOTAL`, and at 1 MiB of the answer's body."""
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        """One exchange; the answer's body is still to be read. Raises TimeoutError, as reading the body does, when its time is over."""
+        started = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + request.extensions.get(TOTAL, TOTAL_S)
+        async with asyncio.timeout_at(deadline):
+            response = await super().handle_async_request(request)
+        return httpcore.Response(
+            response.status,
+            # we asked for no coding: who sends one all the same gets its bytes taken as they are, and nobody unpacks them
+            headers=[(name, value) for name, value in response.headers if name.lower() != b"content-encoding"],
+            content=_BoundedBody(response.stream, deadline),
+            extensions={**response.extensions, STARTED: started},
+        )
+
+
+class _BoundedBody:
+    """The first mebibyte of a body, until the deadline."""
+
+    def __init__(self, stream: object, deadline: float) -> None:
+        assert isinstance(stream, AsyncIterable)  # noqa: S101 - what an asynchronous pool answers with
+        self._stream, self._deadline = stream, deadline
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks, left = aiter(self._stream), MAX_ANSWER
+        while left > 0:
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            yield chunk[:left]
+            left -= len(chunk)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it where something of the body was not read."""
+        if (close := getattr(self._stream, "aclose", None)) is not None:
+            await close()
+
+
+def tls_error_in(problem: BaseException) -> ssl.SSLError | None:
+    """The first TLS error among the causes of trouble, if there is one."""
+    seen: BaseException | None = problem
+    while seen is not None and not isinstance(seen, ssl.SSLError):
+        seen = seen.__cause__ or seen.__context__
+    return seen

@@ -103,9 +103,18 @@ class Follower:
     def wait_ready(self, timeout_s: float) -> None:
         """Block until everything that was in the topics when following began has been handed to `on_records`.
 
-        Raises `Unavailable` after `timeout_s`, and what `on_records` raised.
+        Raises `Unavailable` when nothing has come for `timeout_s`, and what `on_records` raised. A long topic on a busy machine takes
+        its time; giving up would only begin it anew.
         """
-        self._wait(lambda: self._ready is not None and self._reached(self._ready), timeout_s)
+        while True:
+            before = dict(self._next)
+            try:
+                self._wait(lambda: self._ready is not None and self._reached(self._ready), timeout_s)
+            except Unavailable:
+                if self._stopping.is_set() or self._next == before:
+                    raise
+            else:
+                return
 
     def catch_up(self, timeout_s: float) -> None:
         """Block until everything that is in the topics now has been handed to `on_records`; errors as `wait_ready`."""

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ from schemas.clock import wall_seconds
 from schemas.facts import digest
 from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
+from sinks.errors import Unavailable
 from sinks.http import Answer
 
 MAX_WORDS = 300
@@ -40,8 +42,8 @@ NOTHING_UNSAID = Unsaid()
 class Judgement:
     """What became of one attempt. `words` are for people and hold no secrets; `retry_after_s` is wall time, as the partner asked.
 
-    `defect` is a refusal of our own: the message breaks the protocol, and was not sent. `method` and `url` (without a query)
-    say where it was sent; "" where nothing was.
+    `defect` is a refusal of our own: the message breaks the protocol, and was not sent. So is `too_large`: it does not fit what
+    the partner takes. `method` and `url` (without a query) say where it was sent; "" where nothing was.
     """
 
     outcome: Outcome
@@ -50,6 +52,7 @@ class Judgement:
     retry_after_s: float | None = None
     duration_ms: int = 0
     defect: bool = False
+    too_large: bool = False
     method: str = "POST"
     url: str = ""
 
@@ -101,12 +104,20 @@ def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, unsa
     return Judgement(Outcome.RETRY, status, words, retry_after_of(answer, now or datetime.now(UTC)), answer.duration_ms)
 
 
+def judgement_of(problem: Exception, duration_ms: int) -> Judgement:
+    """What it means that there is no answer: what is away is tried again, all else waits for a person who mends it."""
+    words = getattr(problem, "words", None) or str(problem)
+    if isinstance(problem, Unavailable):
+        return Judgement(Outcome.RETRY, None, words, problem.retry_after_s, duration_ms)
+    return Judgement(Outcome.HELD, getattr(problem, "status", None) or None, words, None, duration_ms)
+
+
 def retry_after_of(answer: Answer, now: datetime) -> float | None:
     """Seconds of wall time the partner asks us to wait, at most a day; None if it says nothing readable."""
     text = answer.headers.get("retry-after", "").strip()
     try:
         seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - now).total_seconds()
-    except (TypeError, ValueError):  # no date, or one without a zone
+    except (TypeError, ValueError, OverflowError):  # no date, or one without a zone, or with numbers beyond measure
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
@@ -114,14 +125,12 @@ def retry_after_of(answer: Answer, now: datetime) -> float | None:
 def words_of(answer: Answer, unsaid: Unsaid = NOTHING_UNSAID) -> str:
     """The partner's own words: `message` of its error body, else the beginning of the text; one line, nothing of what is `unsaid`."""
     text = answer.body.decode("utf-8", "replace")
-    try:
+    with suppress(ValueError, RecursionError):
         found = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
-        found = next((found[name] for name in ("message", "error_description", "detail", "error") if found.get(name)), found)
-    if found is not None:  # written anew, so that no escape hides what is unsaid
-        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+        if isinstance(found, dict):
+            found = next((found[name] for name in ("message", "error_description", "detail", "error") if found.get(name)), found)
+        if found is not None:  # written anew, so that no escape hides what is unsaid
+            text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, separators=(",", ":"))
     return trimmed(text, unsaid)
 
 

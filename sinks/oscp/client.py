@@ -2,92 +2,138 @@
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
+from schemas.clock import wall_seconds
 from schemas.config import Configuration, Legacy, Partner
 from schemas.connection import Connection
 from schemas.oscp.checking import violations_of
 from schemas.oscp.v20 import PATHS, VERSION, Action
-from schemas.outbound import OutboundMessage, Outcome
+from schemas.outbound import FINAL_OUTCOMES, OutboundMessage, Outcome
 from schemas.web import can_stand_in_header
-from sinks.errors import Misconfigured, Refused, Unavailable
-from sinks.http import HttpClient
-from sinks.oscp.answers import NOTHING_UNSAID, Judgement, UnderWay, Unsaid, outcome_of, trimmed
-from sinks.oscp.oauth import OAuthTokens
+from sinks.errors import Misconfigured, OutsideError
+from sinks.http import BearerAuth
+from sinks.http_connecting import TOTAL_S
+from sinks.oscp.answers import NOTHING_UNSAID, Judgement, UnderWay, Unsaid, judgement_of, outcome_of, trimmed
+from sinks.oscp.peers import Peer, Peers, static_headers
+from sinks.oscp.segments import Segment, Taken, TooLarge, segments_of
 from sinks.secrets import Secrets, WrongSecret
 
-CONNECTIONS_PER_PARTNER = 8
 VIEW_FOLLOWS_S, LOOK_EVERY_S = 2.0, 0.02
 """So long (wall) a Register waits for its connection to be seen; its topic and that of messages are read apart."""
+log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Peer:
-    """What is kept for one partner between messages: its connections and its OAuth token."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the requests of one attempt go: to whom and where, with whose credentials. `own` is our token, if the message holds it."""
 
-    partner: Partner
-    http: HttpClient
-    oauth: OAuthTokens | None
+    peer: Peer
+    connection: Connection
+    url: str
+    own: str | None
+    bearer: BearerAuth | None
 
 
 class OscpClient:
     """Sends messages to partners as they are configured and connected now. Use within one event loop; not thread-safe.
 
     `configuration` and `connections` are asked at each attempt, so a new address, token or header counts from
-    the next one on. `secrets` opens peers' tokens and makes ours.
+    the next one on. `secrets` opens peers' tokens and makes ours. `timeout_s` (wall) is for each request.
     """
 
     def __init__(
-        self, configuration: Callable[[], Configuration], connections: Callable[[], Mapping[str, Connection]], secrets: Secrets
+        self,
+        configuration: Callable[[], Configuration],
+        connections: Callable[[], Mapping[str, Connection]],
+        secrets: Secrets,
+        timeout_s: float = TOTAL_S,
     ) -> None:
         self._configuration, self._connections, self._secrets = configuration, connections, secrets
-        self._peers: dict[str, _Peer] = {}
+        self._peers = Peers(lambda partner_id, *more: self._unsaid(self._connections().get(partner_id), *more), timeout_s)
+        self._taken = Taken()
 
     async def attempt(self, message: OutboundMessage, under_way: UnderWay | None = None) -> Judgement:
         """Send the message once (once more with a new OAuth token after 401 or 403) and say what became of it.
 
-        Never raises for what happens outside: what only a person can mend is HELD. Takes at most 30 s a request.
-        A message that breaks OSCP is a defect of ours: REFUSED, and nothing is sent to anybody. Who cancels this finds in
-        `under_way` where it was sent.
+        Never raises for what happens outside: what only a person can mend is HELD. Takes at most 30 s a request; a message larger
+        than the partner's `max_body` takes several, one after the other, and is DELIVERED when all were taken.
+        A message that breaks OSCP is a defect of ours: REFUSED, and nothing is sent to anybody; so is one that cannot be made
+        small enough. Who cancels this finds in `under_way` where it was sent.
         """
-        cause, under_way = token_cause(message), under_way or UnderWay()
+        under_way = under_way or UnderWay()
         under_way.began(message.method)
         try:
-            connection = await self._connection(message)
-            valid = {credential.digest for credential in connection.credentials} if connection else set()
-            own = None if cause is None else self._secrets.token_among(message.partner_id, cause, valid)
-            content = body_of(message, own)
-            if (wrong := self._wrong(message, content)) is not None:
-                return Judgement(Outcome.REFUSED, None, f"not sent, since it breaks OSCP {VERSION}: {wrong}", defect=True)
-            peer = await self._peer(message.partner_id)
-            if connection is None or connection.peer_base_url is None:
-                raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
-            url = address(connection.peer_base_url, peer.partner, message.action)
-            under_way.url = url.partition("?")[0]
-            judgement = await self._send(peer, connection, url, message, content, own)
-        except Unavailable as problem:
-            judgement = Judgement(Outcome.RETRY, None, problem.words, problem.retry_after_s, under_way.duration_ms)
-        except (Refused, Misconfigured, WrongSecret) as problem:
-            words = getattr(problem, "words", None) or str(problem)
-            judgement = Judgement(Outcome.HELD, getattr(problem, "status", None) or None, words, None, under_way.duration_ms)
+            judgement = await self._attempt(message, under_way)
+        except (OutsideError, WrongSecret) as problem:
+            judgement = judgement_of(problem, under_way.duration_ms)
+        except Exception as problem:  # noqa: BLE001 - one partner's oddity that nobody thought of must not end the sending to all
+            kind = type(problem).__name__
+            log.error("an attempt failed by a defect of ours: %s\n%s", kind, "".join(traceback.format_tb(problem.__traceback__)))
+            judgement = Judgement(Outcome.RETRY, None, f"failed by a defect of ours ({kind})", None, under_way.duration_ms)
         return replace(judgement, method=message.method, url=under_way.url)
 
     def token_times(self, partner_id: str) -> tuple[float, float] | None:
         """`OAuthTokens.times` of a partner's token; None where it has none, or nothing was sent to it yet."""
-        peer = self._peers.get(partner_id)
+        peer = self._peers.known(partner_id)
         return None if peer is None or peer.oauth is None else peer.oauth.times
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for peer in self._peers.values():
-            await peer.http.aclose()
-        self._peers.clear()
+        await self._peers.aclose()
+
+    async def _attempt(self, message: OutboundMessage, under_way: UnderWay) -> Judgement:
+        cause, connection = token_cause(message), await self._connection(message)
+        valid = {credential.digest for credential in connection.credentials} if connection else set()
+        own = None if cause is None else self._secrets.token_among(message.partner_id, cause, valid)
+        content = body_of(message, own)
+        partner = self._configuration().partner(message.partner_id)
+        if (wrong := _wrong(message, [content], partner)) is not None:
+            return _broken(wrong)
+        if partner is None:
+            raise Misconfigured(f"partners/{message.partner_id}", "is not in the configuration")
+        try:
+            segments = segments_of(message, content, partner.max_body)
+        except TooLarge as problem:
+            return Judgement(Outcome.REFUSED, None, f"not sent: {problem}", too_large=True)
+        if len(segments) > 1 and (wrong := _wrong(message, [segment.body for segment in segments], partner)) is not None:
+            return _broken(wrong)
+        peer = await self._peers.of(partner)
+        if connection is None or connection.peer_base_url is None:
+            raise Misconfigured(f"partners/{message.partner_id}", "its address is not known yet", "the partner has to register")
+        url = address(connection.peer_base_url, partner, message.action)
+        under_way.url = url.partition("?")[0]
+        way = _Way(peer, connection, url, own, None if peer.oauth is None else BearerAuth(peer.oauth))
+        if len(segments) == 1:
+            return await self._send(way, message, segments[0])
+        return await self._in_segments(way, message, segments, under_way)
+
+    async def _in_segments(self, way: _Way, message: OutboundMessage, segments: list[Segment], under_way: UnderWay) -> Judgement:
+        """One after the other until one is not taken: what became of that one became of the message."""
+        before = self._taken.of(segments, way.url, wall_seconds())
+        notes = [f"in {len(segments)} segments" + (f", of which {before} went before" if before else "")]
+        for segment in segments[before:]:
+            try:
+                found = await self._send(way, message, segment)
+            except (OutsideError, WrongSecret) as problem:
+                found = judgement_of(problem, 0)
+            if found.outcome is not Outcome.DELIVERED:
+                break
+            if found.words:
+                notes.append(f"{segment} was {found.words}")
+            if segment.index < segment.count:
+                self._taken.note(segments, way.url, segment.index, wall_seconds())
+        if found.outcome in FINAL_OUTCOMES:
+            self._taken.forget(message.message_id)
+        words = "; ".join(notes) if found.outcome is Outcome.DELIVERED else f"{segment}: {found.words}"
+        return replace(found, words=words, duration_ms=under_way.duration_ms)
 
     async def _connection(self, message: OutboundMessage) -> Connection | None:
         """The partner's connection. A Register is owed because of a change of it: that is waited for, if it is not seen here yet."""
@@ -99,65 +145,25 @@ class OscpClient:
                 return connection
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _wrong(self, message: OutboundMessage, content: bytes) -> str | None:
-        """The first rule a message breaks, with its path; None for one that may be sent. A DELETE needs no body."""
-        if not can_stand_in_header(message.correlation_id or ""):
-            return "X-Correlation-ID: holds characters that HTTP does not allow in a header"
-        if message.method == "DELETE" and content.strip() in (b"", b"{}"):
-            return None
-        partner = self._configuration().partner(message.partner_id)
-        found = violations_of(message.action, content, partner.legacy if partner else ())
-        return None if not found else trimmed(str(found[0]))
+    async def _send(self, way: _Way, message: OutboundMessage, segment: Segment) -> Judgement:
+        partner = way.peer.partner
+        static = static_headers(partner)
+        headers = {**static, "Content-Type": "application/json", **segment.headers}
+        token = ""
+        if way.bearer is None:
+            token = self._token(way.connection)
+            headers["Authorization"] = token if Legacy.BARE_TOKEN in partner.legacy else f"Token {token}"
+        answer = await way.peer.http.request(message.method, way.url, headers=headers, content=segment.body, auth=way.bearer)
+        if answer.status == HTTPStatus.NO_CONTENT:  # which has no words
+            return outcome_of(answer, message.action, unsaid=NOTHING_UNSAID)
+        used = [token] if way.bearer is None else way.bearer.used
+        return outcome_of(answer, message.action, unsaid=self._unsaid(way.connection, *used, way.own or "", *static.values()))
 
-    async def _peer(self, partner_id: str) -> _Peer:
-        partner = self._configuration().partner(partner_id)
-        if partner is None:
-            raise Misconfigured(f"partners/{partner_id}", "is not in the configuration")
-        known = self._peers.get(partner_id)
-        if known is not None and known.partner == partner:
-            return known
-        tls = partner.tls
-        http = HttpClient(
-            ca_file=tls.ca_file,
-            client_cert_file=tls.client_cert_file,
-            client_key_file=tls.client_key_file,
-            allow_private=partner.allow_private_addresses,
-            max_connections=CONNECTIONS_PER_PARTNER,
-        )
-        oauth = None
-        if partner.oauth is not None:
-            secret_file = partner.oauth.client_secret_file
-            oauth = OAuthTokens(
-                partner.oauth,
-                http,
-                client_secret=lambda: file_text("oauth.client_secret_file", secret_file),
-                headers=lambda: static_headers(partner),
-                unsaid=lambda *secrets: self._unsaid(self._connections().get(partner_id), *secrets),
-            )
-        self._peers[partner_id] = _Peer(partner, http, oauth)
-        if known is not None:
-            await known.http.aclose()
-        return self._peers[partner_id]
-
-    async def _send(
-        self, peer: _Peer, connection: Connection, url: str, message: OutboundMessage, content: bytes, own: str | None
-    ) -> Judgement:
-        static = static_headers(peer.partner)
-        headers = static | {"Content-Type": "application/json", "X-Request-ID": message.message_id}
-        if message.correlation_id is not None:
-            headers["X-Correlation-ID"] = message.correlation_id
-
-        scheme, credential = await self._credential(peer, connection)
-        used = [credential]
-        answer = await peer.http.request(message.method, url, headers=headers | {"Authorization": scheme + credential}, content=content)
-        if answer.status in (401, 403) and peer.oauth is not None:
-            peer.oauth.spent(credential)
-            scheme, credential = await self._credential(peer, connection)
-            used.append(credential)
-            answer = await peer.http.request(message.method, url, headers=headers | {"Authorization": scheme + credential}, content=content)
-        plain = answer.status == HTTPStatus.NO_CONTENT  # which has no words
-        unsaid = NOTHING_UNSAID if plain else self._unsaid(connection, *used, own or "", *static.values())
-        return outcome_of(answer, message.action, unsaid=unsaid)
+    def _token(self, connection: Connection) -> str:
+        """The partner's token, which the Authorization header is made of where there is no OAuth."""
+        if connection.peer_token is None:
+            raise Misconfigured(f"partners/{connection.partner_id}", "its token is not known yet", "the partner has to register")
+        return self._secrets.decrypt(connection.peer_token, connection.partner_id)
 
     def _unsaid(self, connection: Connection | None, *secrets: str) -> Unsaid:
         """What a partner's words must not tell, though it knows it: `secrets`, and the tokens of both sides."""
@@ -171,14 +177,21 @@ class OscpClient:
             found += self._secrets.tokens(partner_id, credential.cause)
         return Unsaid(found, {credential.digest for credential in connection.credentials})
 
-    async def _credential(self, peer: _Peer, connection: Connection) -> tuple[str, str]:
-        """What the Authorization header is made of: its beginning, and the token."""
-        if peer.oauth is not None:
-            return "Bearer ", await peer.oauth.token()
-        if connection.peer_token is None:
-            raise Misconfigured(f"partners/{connection.partner_id}", "its token is not known yet", "the partner has to register")
-        token = self._secrets.decrypt(connection.peer_token, connection.partner_id)
-        return "" if Legacy.BARE_TOKEN in peer.partner.legacy else "Token ", token
+
+def _wrong(message: OutboundMessage, bodies: Iterable[bytes], partner: Partner | None) -> str | None:
+    """The first rule a message breaks, with its path; None for one that may be sent. A DELETE needs no body."""
+    if not can_stand_in_header(message.correlation_id or ""):
+        return "X-Correlation-ID: holds characters that HTTP does not allow in a header"
+    for body in bodies:
+        empty = message.method == "DELETE" and body.strip() in (b"", b"{}")
+        found = [] if empty else violations_of(message.action, body, partner.legacy if partner else ())
+        if found:
+            return trimmed(str(found[0]))
+    return None
+
+
+def _broken(wrong: str) -> Judgement:
+    return Judgement(Outcome.REFUSED, None, f"not sent, since it breaks OSCP {VERSION}: {wrong}", defect=True)
 
 
 def address(base_url: str, partner: Partner, action: str) -> str:
@@ -207,19 +220,3 @@ def body_of(message: OutboundMessage, own_token: str | None) -> bytes:
     if own_token is None:
         return message.body.encode()
     return json.dumps({**json.loads(message.body), "token": own_token}, separators=(",", ":")).encode()
-
-
-def static_headers(partner: Partner) -> dict[str, str]:
-    """The partner's static headers, read from their files. Raises Misconfigured naming the header."""
-    return {name: file_text(f"headers.{name}", source.file) for name, source in partner.headers.items()}
-
-
-def file_text(setting: str, path: str) -> str:
-    """A secret's file, without the line end. Raises Misconfigured naming `setting` where it cannot be read or is empty."""
-    try:
-        text = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError):
-        raise Misconfigured(setting, f"the file {path} cannot be read") from None
-    if not text or not text.isprintable():
-        raise Misconfigured(setting, f"the file {path} does not hold one line of text")
-    return text

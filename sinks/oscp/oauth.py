@@ -1,11 +1,14 @@
 """OAuth 2.0 client credentials for partners' APIs (semantics 8.4), with the transport-free parts of Authlib.
 
-A token is kept in memory until 30 s before its end and fetched by one request at a time, however many
-messages wait for it. All durations are wall time.
+A token is kept in memory until 30 s before its end and fetched by one request at a time, however many messages wait for it:
+what becomes of that request holds for all of them. All durations are wall time. `sinks.http.BearerAuth` puts the token on
+requests.
 """
 
 import asyncio
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +25,8 @@ from sinks.oscp.answers import Unsaid, retry_after_of, trimmed, words_of
 LEEWAY_S = 30.0
 UNSTATED_S = 300.0
 """How long a token is used whose answer does not say when it ends."""
+
+_SENDABLE = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class OAuthTokens:
     ) -> None:
         self._settings, self._http, self._client_secret, self._headers, self._wall = settings, http, client_secret, headers, wall
         self._unsaid = unsaid
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[_Token] | None = None
         self._token: _Token | None = None
         self._latest = ""
 
@@ -65,16 +70,24 @@ class OAuthTokens:
         Raises Unavailable when the token server is away, Refused with its words when it says no, Misconfigured
         when the secret's file cannot be read.
         """
-        async with self._lock:
-            if self._token is None or self._wall() >= self._token.usable_until:
-                self._token = await self._fetch()
-                self._latest = self._token.text
+        if self._token is not None and self._wall() < self._token.usable_until:
             return self._token.text
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._fetched)
+        # who gives up waiting, as a heartbeat does, takes nothing from the others
+        return (await asyncio.shield(self._fetching)).text
 
     def spent(self, token: str) -> None:
         """The partner did not take `token`: the next call fetches another one (unless that has happened already)."""
         if self._token is not None and self._token.text == token:
             self._token = None
+
+    def _fetched(self, task: "asyncio.Task[_Token]") -> None:
+        self._fetching = None
+        if not task.cancelled() and task.exception() is None:
+            self._token = task.result()
+            self._latest = self._token.text
 
     async def _fetch(self) -> _Token:
         started = self._wall()
@@ -87,7 +100,12 @@ class OAuthTokens:
             url, headers, body = auth.prepare("POST", self._settings.token_url, plain, urlencode(form))
         except UnicodeError:
             raise Misconfigured("oauth.client_secret_file", "holds characters that HTTP Basic cannot carry", "use post") from None
-        answer = await self._http.request("POST", url, headers=headers, content=body.encode())
+        try:
+            answer = await self._http.request("POST", url, headers=headers, content=body.encode())
+        except Unavailable as problem:
+            raise Unavailable(f"no token to be had: {problem.words}", problem.retry_after_s) from None
+        except Refused as problem:
+            raise Refused(problem.status, f"oauth.token_url cannot be used: {problem.words}") from None
         sent = headers.get("Authorization", "").rpartition(" ")[2]
         # a server may repeat the form as it came
         unsaid = self._unsaid(secret, quote_plus(secret), quote(secret, safe=""), sent, self._latest, *static.values())
@@ -103,8 +121,8 @@ class OAuthTokens:
             found = json.loads(answer.body)
             text, kind, lasts = found["access_token"], found.get("token_type", "Bearer"), found.get("expires_in")
             lasts_s = UNSTATED_S if lasts is None else float(lasts)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             raise Unavailable("the token server's answer holds no access token") from None
-        if not isinstance(text, str) or not text.isprintable() or not text or str(kind).lower() != "bearer":
+        if not isinstance(text, str) or not _SENDABLE.fullmatch(text) or str(kind).lower() != "bearer":
             raise Unavailable(f"the token server's answer holds no bearer token (type {trimmed(str(kind), unsaid)})")
-        return _Token(text, started, started + lasts_s - LEEWAY_S)
+        return _Token(text, started, started + (lasts_s if math.isfinite(lasts_s) else UNSTATED_S) - LEEWAY_S)

@@ -131,7 +131,7 @@ class PartnerRun:
         if settled.outcome is Outcome.REFUSED:
             notices.append(refusal(waiting, judgement))
             if message is not None:
-                by = "for" if judgement.defect else "refused by"
+                by = "for" if judgement.status is None else "refused by"
                 await self._append_letter(waiting, message, f"{by} {self.partner_id}: {settled.words}")
         for notice in notices:
             await self._tell(waiting, notice, judgement.status)

@@ -67,4 +67,7 @@ def refusal(waiting: Waiting, judgement: Judgement) -> Notice:
     if judgement.defect:
         words = f"{waiting.action} {waiting.message_id} was {judgement.words}; this is a defect of ours, the message is in the dead letters"
         return Notice("message.invalid", words, alarm=True)
+    if judgement.too_large:
+        words = f"{waiting.action} {waiting.message_id} was {judgement.words}; the message is in the dead letters"
+        return Notice("message.too-large", words, alarm=True)
     return Notice("message.refused", f"{waiting.action} was refused: {judgement.words}")

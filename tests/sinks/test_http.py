@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 
 from sinks.addresses import objection
 from sinks.errors import Misconfigured, Refused, Unavailable
-from sinks.http import MAX_ANSWER, Answer, HttpClient, fetch
+from sinks.http import Answer, HttpClient, fetch
+from sinks.http_connecting import MAX_ANSWER
 
 Respond = Callable[[BaseHTTPRequestHandler], None]
 

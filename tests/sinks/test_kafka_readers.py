@@ -96,6 +96,27 @@ def test_a_follower_waits_for_a_broker_and_says_so_to_who_waits_for_it(closing: 
         follower.catch_up(0.1)
 
 
+def test_who_waits_for_a_long_topic_waits_as_long_as_it_goes_on(
+    embedded_settings: KafkaSettings, closing: Register, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sinks.kafka_readers._AT_ONCE", 4)
+    create_topics(embedded_settings, [CONFIG])
+    producer = Producer(embedded_settings, "test")
+    for _ in range(40):
+        producer.send(CONFIG, "k", b"v")
+    producer.flush()
+    found: list[RawRecord] = []
+
+    def slow(records: list[RawRecord]) -> None:
+        time.sleep(0.2)  # the machine is busy
+        found.extend(records)
+
+    follower = closing(Follower(embedded_settings, [CONFIG], slow))
+    follower.start()
+    follower.wait_ready(1.0)
+    assert len(found) == 40
+
+
 def test_an_error_in_the_callback_reaches_who_waits(embedded_settings: KafkaSettings, closing: Register):
     create_topics(embedded_settings, [CONFIG])
     producer = Producer(embedded_settings, "test")
