@@ -89,8 +89,7 @@ def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, unsa
     a date; what is `unsaid` is blanked in the partner's words.
     """
     status = answer.status
-    said = words_of(answer, unsaid)
-    words = f"answered {status}" + (f": {said}" if said else "")
+    words = answered(answer, unsaid)
     if 200 <= status < 300:
         return Judgement(
             Outcome.DELIVERED, status, "" if status == HTTPStatus.NO_CONTENT else f"{words} (204 was expected)", None, answer.duration_ms
@@ -120,6 +119,12 @@ def retry_after_of(answer: Answer, now: datetime) -> float | None:
     except (TypeError, ValueError, OverflowError):  # no date, or one without a zone, or with numbers beyond measure
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def answered(answer: Answer, unsaid: Unsaid = NOTHING_UNSAID) -> str:
+    """`answered 503: busy`: the status, and the other side's words where it has some."""
+    said = words_of(answer, unsaid)
+    return f"answered {answer.status}" + (f": {said}" if said else "")
 
 
 def words_of(answer: Answer, unsaid: Unsaid = NOTHING_UNSAID) -> str:

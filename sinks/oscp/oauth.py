@@ -20,7 +20,7 @@ from schemas.clock import wall_seconds
 from schemas.config import OAuth
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http import Answer, HttpClient
-from sinks.oscp.answers import Unsaid, retry_after_of, trimmed, words_of
+from sinks.oscp.answers import Unsaid, answered, retry_after_of, trimmed
 
 LEEWAY_S = 30.0
 UNSTATED_S = 300.0
@@ -114,9 +114,9 @@ class OAuthTokens:
     def _read(self, answer: Answer, started: float, unsaid: Unsaid) -> _Token:
         if answer.status >= 500 or answer.status in (408, 425, 429):
             after = retry_after_of(answer, datetime.now(UTC))
-            raise Unavailable(f"the token server answered {answer.status}: {words_of(answer, unsaid)}", after)
+            raise Unavailable(f"the token server {answered(answer, unsaid)}", after)
         if answer.status != 200:
-            raise Refused(answer.status, f"the token server answered {answer.status}: {words_of(answer, unsaid)}")
+            raise Refused(answer.status, f"the token server {answered(answer, unsaid)}")
         try:
             found = json.loads(answer.body)
             text, kind, lasts = found["access_token"], found.get("token_type", "Bearer"), found.get("expires_in")
