@@ -36,6 +36,7 @@ T = TypeVar("T")
 WITHIN_S = 4.0
 AT_ONCE = 2
 LEFT_ALONE_S = 15.0
+COUNTED_FOR_S = 15.0
 MOST_BREACHES = 500
 MOST_EVENTS = 100
 NOT_THERE = "There is no history beside this gateway; only the last 48 hours can be shown."
@@ -93,6 +94,7 @@ class AskedHistory:
         self._turns = anyio.CapacityLimiter(AT_ONCE)
         self._idle: deque[Client] = deque()
         self._failed_at = -LEFT_ALONE_S
+        self._counted: tuple[float, Sequence[MessageCount]] | None = None
 
     async def day(self, scope_id: str, group_id: str | None, circuit_id: str | None, start: datetime, end: datetime) -> DayFacts:
         """As `Past.day`."""
@@ -129,8 +131,10 @@ class AskedHistory:
         return await self._ask(lambda ask: past_messages.one_message(ask, message_id, partner_id))
 
     async def message_counts(self, since: datetime, now: datetime) -> Sequence[MessageCount]:
-        """As `Past.message_counts`."""
-        return await self._ask(lambda ask: past_messages.counts_since(ask, since, now))
+        """As `Past.message_counts`, anew after some seconds only: a whole day is counted, for pages that renew themselves."""
+        if self._counted is None or wall_seconds() - self._counted[0] > COUNTED_FOR_S:
+            self._counted = wall_seconds(), await self._ask(lambda ask: past_messages.counts_since(ask, since, now))
+        return self._counted[1]
 
     async def _ask(self, question: Callable[[Callable[[str, dict[str, Any]], list[dict[str, Any]]]], T]) -> T:
         if wall_seconds() - self._failed_at < LEFT_ALONE_S:
