@@ -1,6 +1,6 @@
 """What is wired to what: each flow with its sources and sinks (architecture, "The way of data")."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from bytewax.dataflow import Dataflow
@@ -162,6 +162,21 @@ BUILDERS: dict[str, Callable[[Wiring], Dataflow]] = {
     "archive": _archive,
     "repair": _repair,
 }
+
+
+NEEDS: dict[str, frozenset[str]] = {
+    "lifecycle": frozenset({"partners", "timing"}),
+    "dispatch": frozenset({"partners", "timing"}),
+    "circuits": frozenset({"circuits", "scopes", "timing"}),
+    "envelopes": frozenset({"circuits", "scopes", "partners", "groups", "timing"}),
+}
+"""The kinds of configuration items a flow asks its view for; all of them where it is not named. Assets are what there is most of."""
+
+
+def kinds_for(flows: Iterable[str]) -> frozenset[str] | None:
+    """The kinds of configuration items that a process with these flows has to hold; None for all."""
+    needs = [NEEDS.get(flow) for flow in flows]
+    return None if not needs or None in needs else frozenset[str]().union(*(each for each in needs if each is not None))
 
 
 def flow_of(wired: Wiring, name: str, lease: Lease | None = None, start: Start = None) -> Dataflow:

@@ -57,7 +57,7 @@ def run_flows(
     that each flow runs or is known to stand by. With a `place` in a cluster its supervisor has the recovery stores claimed.
     `epoch_s` are the seconds between snapshots.
     """
-    from gateway.composition import flow_of
+    from gateway.composition import flow_of, kinds_for
     from gateway.leasing import candidacies
     from gateway.wiring import wiring
 
@@ -69,7 +69,7 @@ def run_flows(
     with (
         collecting(),
         candidacies(under_lease, settings, root, host.lose, say) as leased,
-        wiring(settings, stop, worker, workers, keeps_tokens) as wired,
+        wiring(settings, stop, worker, workers, keeps_tokens, kinds_for(names)) as wired,
     ):
         building = threading.Lock()
         for name in names:

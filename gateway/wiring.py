@@ -1,7 +1,7 @@
 """What the flows of a process share: settings, clock, views, and how their sources and sinks are made."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -127,15 +127,22 @@ class Wiring:
 
 
 @contextmanager
-def wiring(settings: Settings, stop: threading.Event, worker: int = 0, workers: int = 1, keeps_tokens: str = "") -> Iterator[Wiring]:
+def wiring(
+    settings: Settings,
+    stop: threading.Event,
+    worker: int = 0,
+    workers: int = 1,
+    keeps_tokens: str = "",
+    kinds: Collection[str] | None = None,
+) -> Iterator[Wiring]:
     """What flows are made with, for as long as the context lasts; entered once the views have been read to their ends. `worker`
     is the process's number in its cluster, of `workers`. `keeps_tokens` names a process whose flows use the installation secret: it
-    says which one (`gateway.secret_use`).
+    says which one (`gateway.secret_use`). `kinds` are the configuration items the flows need; None for all.
 
     Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
     """
     clock = clock_of(settings)
-    config, connections = ConfigView(settings.kafka, clock), ConnectionsView(settings.kafka, clock)
+    config, connections = ConfigView(settings.kafka, clock, kinds), ConnectionsView(settings.kafka, clock)
     secrets = secrets_of(settings)
     wired = Wiring(settings, clock, stop, config, connections, secrets, worker, workers)
     with wired.open:

@@ -8,7 +8,7 @@ value before them stays.
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -97,6 +97,8 @@ class _TopicView(ABC, Generic[V]):
     def _take(self, records: list[RawRecord]) -> None:
         latest = dict(self._latest)  # a new one each time: who holds the old one may go on reading it
         for record in records:
+            if not self._wanted(record.key):
+                continue
             if not record.raw:
                 latest.pop(record.key, None)
                 continue
@@ -112,6 +114,10 @@ class _TopicView(ABC, Generic[V]):
             self._shown = MappingProxyType(latest)  # the same object as long as nothing changes: readers keep what they derive from it
         if self._ready or len(records) < MANY:
             self._derive()
+
+    def _wanted(self, key: str) -> bool:
+        """Whether a value of that key is kept."""
+        return True
 
     def _followed(self, old: V | None, new: V) -> V:
         """The value `new` that came after `old`, with what follows from that."""
@@ -147,10 +153,14 @@ class ConfigView(_TopicView[ConfigChange]):
     Items come one record each, in the order of their references, so between two records of one `apply` the whole may
     be inconsistent for an instant (a scope has left a circuit that another has yet to take). Then the last consistent
     configuration stays in force, and `problem` says why the newer one is not (None when it is).
+
+    With `kinds` only items of these are read, and the configuration has no others: who asks for partners alone need not hold
+    100,000 assets. They must be closed under references.
     """
 
-    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
+    def __init__(self, settings: KafkaSettings, clock: Clock, kinds: Collection[str] | None = None) -> None:
         super().__init__(settings, clock, CONFIG, ConfigChange, CONFIG_WAIT_MS)
+        self._kinds = None if kinds is None else frozenset(kinds)
         self._configuration = Configuration()
         self.problem: str | None = None
 
@@ -162,6 +172,9 @@ class ConfigView(_TopicView[ConfigChange]):
     def changes(self) -> Mapping[str, ConfigChange]:
         """The last change of each item, by `kind/id`: who, when, which revision. Raises `Unavailable` before `wait_ready`."""
         return self._values()
+
+    def _wanted(self, key: str) -> bool:
+        return self._kinds is None or key.partition("/")[0] in self._kinds
 
     def _followed(self, old: ConfigChange | None, new: ConfigChange) -> ConfigChange:
         return followed(old, new)

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from gateway.composition import NEEDS, kinds_for
 from pipelines.rules.configuration import changes_between
 from pipelines.views import ConfigView, ConnectionsView, FixedView
 from schemas.clock import FrozenClock
-from schemas.config import ConfigChange, Configuration
+from schemas.config import KINDS, ConfigChange, Configuration
 from schemas.connection import Connection, ConnectionState
 from schemas.topics import CONFIG, CONNECTIONS
 from sinks.errors import Unavailable
@@ -131,3 +132,22 @@ def test_nothing_is_said_before_all_has_been_read(embedded_settings: KafkaSettin
     create_topics(embedded_settings, [CONFIG])
     view.wait_ready(10)
     assert view.current() == Configuration()
+
+
+def test_a_view_of_some_kinds_holds_nothing_else(embedded_settings: KafkaSettings, closing: Register) -> None:
+    create_topics(embedded_settings, [CONFIG])
+    whole = configuration()
+    apply(Producer(embedded_settings, "test"), {}, whole)
+    view = started(ConfigView(embedded_settings, CLOCK, kinds={"partners", "timing"}), closing)
+    assert (view.problem, view.current()) == (None, Configuration(partners=whole.partners))
+
+
+@pytest.mark.parametrize("flow", sorted(NEEDS))
+def test_what_a_flow_asks_for_is_closed_under_references(flow: str) -> None:
+    """A configuration without a kind that another one refers to would never be consistent."""
+    refers = {"scopes": {"circuits"}, "assets": {"scopes"}, "groups": {"partners", "scopes"}}
+    needs = NEEDS[flow]
+    assert needs <= set(KINDS)
+    assert all(refers.get(kind, set()) <= needs for kind in needs)
+    assert kinds_for([flow]) == needs
+    assert kinds_for([flow, "reporting"]) is None
