@@ -97,14 +97,15 @@ def _why(queue: QueueStanding, wall: datetime | None, partner: Partner | None) -
     """Why what is owed waits. A hold is said in full by the partner's card, with its cure."""
     left = None if wall is None or queue.paused_until is None else queue.paused_until - wall
     soon = "" if left is None else f", tried again in {say.length(left)}" if left >= timedelta(seconds=1) else ", tried again now"
+    beats = "" if wall is None else "; heartbeats go on"
     if queue.held:
         return f"held back until someone mends it: {clean(queue.held)}"
     if queue.breaker == BreakerState.OPEN:
-        return f"it failed several times in a row and is left alone for a while{soon}; heartbeats go on"
+        return f"sending failed several times in a row: the partner is left alone for a while{soon}{beats}"
     if queue.breaker == BreakerState.HALF_OPEN:
-        return "it failed several times in a row; one message is being tried"
+        return "sending failed several times in a row: one message is being tried"
     if left is not None and left > timedelta(0):
-        return f"it asked us to wait{soon}"
+        return f"the partner asked us to wait{soon}"
     if queue.draining:
         rate = f", at most {partner.max_rate:g} a second" if partner else ""
         return f"a backlog goes in order{rate}"

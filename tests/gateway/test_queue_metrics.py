@@ -149,12 +149,12 @@ def test_ages_of_refusals_and_alarms_are_those_of_the_last() -> None:
         (
             {"waiting": 4, "oldest_at": NOW - 30 * MINUTE, "breaker": "OPEN", "paused_until": WALL + timedelta(seconds=25)},
             "4 messages, the oldest 30\u00a0min old",
-            "it failed several times in a row and is left alone for a while, tried again in 25 s; heartbeats go on",
+            "sending failed several times in a row: the partner is left alone for a while, tried again in 25 s; heartbeats go on",
         ),
-        ({"breaker": "HALF_OPEN"}, "nothing", "it failed several times in a row; one message is being tried"),
+        ({"breaker": "HALF_OPEN"}, "nothing", "sending failed several times in a row: one message is being tried"),
         ({"held": "answered 401 by https://u:p@cp.example/x?key=1", "breaker": "OPEN"}, "nothing",
          "held back until someone mends it: answered 401 by https://(removed)@cp.example/x?(removed)"),
-        ({"paused_until": WALL + 2 * MINUTE}, "nothing", "it asked us to wait, tried again in 2 min"),
+        ({"paused_until": WALL + 2 * MINUTE}, "nothing", "the partner asked us to wait, tried again in 2 min"),
         ({"paused_until": WALL - MINUTE}, "nothing", ""),
         ({"draining": True}, "nothing", "a backlog goes in order, at most 20 a second"),
     ],
@@ -175,7 +175,7 @@ def test_what_was_said_long_ago_is_not_told_as_if_it_were_so_now() -> None:
     owed, fresh, why, token, look = words(ago_s=240, **stands)
     assert owed == "4 messages, the oldest 30\u00a0min old"
     assert fresh == "as dispatch said 4\u00a0min ago; it has not been heard since"
-    assert why == "it failed several times in a row and is left alone for a while; heartbeats go on"
+    assert why == "sending failed several times in a row: the partner is left alone for a while"
     assert (token, look) == ("", "risk")
 
 

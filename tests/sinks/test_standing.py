@@ -18,6 +18,7 @@ from sinks.codec import encode
 from sinks.errors import Unavailable
 from sinks.http import Answer, HttpClient
 from sinks.oscp.answers import Judgement
+from sinks.oscp.client import OscpClient
 from sinks.oscp.oauth import LEEWAY_S, OAuthTokens
 from sinks.oscp.pace import Pace
 from sinks.oscp.queues import PartnerQueue
@@ -25,6 +26,8 @@ from sinks.oscp.standing import LONGEST_HELD, standing_of
 from sinks.oscp.waiting import Now, Waiting
 from tests.sinks.partner_server import fake_partner
 from tests.sinks.test_dispatcher import World, eventually, message
+from tests.sinks.test_oscp_client import SECRETS, connection, oauth
+from tests.sinks.test_oscp_client import TokenServer as TokenServed
 
 T = 1_800_000_000_000
 AT = datetime(2026, 10, 20, 10, 0, tzinfo=UTC)
@@ -146,6 +149,25 @@ def test_the_token_in_use_has_its_times(tmp_path: Path) -> None:
         return [before, held, tokens.times]
 
     assert asyncio.run(told()) == [None, (500.0, 500.0 + 3600.0 - LEEWAY_S), None]
+
+
+def test_a_client_tells_the_times_of_a_token_once_something_was_sent(tmp_path: Path) -> None:
+    with fake_partner() as cp:
+        cp.answer = TokenServed()
+        config, known = oauth(cp, tmp_path), connection(f"{cp.url}/cp")
+
+        async def told() -> list[tuple[float, float] | None]:
+            client = OscpClient(lambda: config, lambda: {"vector": known}, SECRETS)
+            before = client.token_times("vector")
+            await client.attempt(message(0))
+            after = client.token_times("vector")
+            await client.aclose()
+            return [before, after]
+
+        before, after = asyncio.run(told())
+    assert before is None
+    assert after is not None
+    assert after[1] - after[0] == pytest.approx(3600.0 - LEEWAY_S)
 
 
 class Uncertain:
