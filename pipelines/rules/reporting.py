@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from pipelines.records import Tick
 from pipelines.rules.reporting_compliance import Told, by_hand, compliance_errors, keep_forecast
-from pipelines.rules.reporting_entries import Entry, Row, asset_entries, bodies, fingerprint, group_entries, row_of, whole
+from pipelines.rules.reporting_entries import Row, asset_entries, bodies, fingerprint, group_entries, row_of, text_of, whole
 from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, owed
 from pipelines.rules.reporting_plan import Plan, Plans, reported
 from pipelines.rules.reporting_quarters import GroupQuarter, Waits, complete, first_seen, forgettable, next_batch, take
@@ -132,9 +132,7 @@ class ReportingRule:
             take(quarter, row, now, self._waits)
             if quarter.group_row is None:
                 continue
-            members = self.plan.members(state.scope_id, from_ms(row.start_ms))
-            expected = frozenset(asset.id for asset in members if reported(asset, members))
-            if complete(quarter, expected, len(members), now, self._waits):
+            if complete(quarter, self.plan.roster(state.scope_id, row.start_ms), now, self._waits):
                 messages += self._tell(state, group, row.start_ms, quarter, now)
         return messages
 
@@ -174,26 +172,28 @@ class ReportingRule:
             messages += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, rows, changed, now)
         if ReportMessage.GROUP in wanted.messages:
             own = [row for row in rows if row.level == Level.GROUP.value]
-            changed = [(row, entry) for row in own for key, entry in group_entries(row, style, wanted) if _news(quarter, key, entry)]
+            found = ((row, key, text_of(entry)) for row in own for key, entry in group_entries(row, style, wanted))
+            changed = [(row, text) for row, key, text in found if _news(quarter, key, text)]
             messages += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, rows, changed, now)
         return messages
 
     def _changed_assets(
         self, state: ScopeState, quarter: GroupQuarter, rows: list[Row], wanted: Measurements, style: Style
-    ) -> list[tuple[Row, Entry]]:
+    ) -> list[tuple[Row, str]]:
+        """The entries that differ from what was told, as text, each with the row it is of."""
         by_asset: dict[str, list[Row]] = {}
         for row in rows:
             if row.level == Level.ASSET.value:
                 by_asset.setdefault(row.id, []).append(row)
         members = self.plan.members(state.scope_id, from_ms(rows[0].start_ms))
-        changed: list[tuple[Row, Entry]] = []
+        changed: list[tuple[Row, str]] = []
         for asset in members:
             found = by_asset.get(asset.id)
             if not found or not reported(asset, members):
                 continue
             total = whole(_with_phases(quarter, found))
             entries = asset_entries(asset, total, style, wanted) if total else ()
-            changed += [(found[0], entry) for key, entry in entries if _news(quarter, key, entry)]
+            changed += [(found[0], text) for key, entry in entries if _news(quarter, key, text := text_of(entry))]
         return changed
 
 
@@ -208,9 +208,9 @@ def _with_phases(quarter: GroupQuarter, found: list[Row]) -> list[Row]:
     return [row for row in found if row.phase == Phase.ALL.value] + [row for (held, _), row in quarter.phased.items() if held == asset_id]
 
 
-def _news(quarter: GroupQuarter, key: str, entry: Entry) -> bool:
+def _news(quarter: GroupQuarter, key: str, text: str) -> bool:
     """Whether the entry differs from what was told under its key; from now on it is told."""
-    mark = fingerprint(entry)
+    mark = fingerprint(text)
     if quarter.told.get(key) == mark:
         return False
     quarter.told[key] = mark
@@ -218,7 +218,7 @@ def _news(quarter: GroupQuarter, key: str, entry: Entry) -> bool:
 
 
 def _messages(
-    group: Group, action: Action, start_ms: int, batch: list[Row], changed: list[tuple[Row, Entry]], now: datetime
+    group: Group, action: Action, start_ms: int, batch: list[Row], changed: list[tuple[Row, str]], now: datetime
 ) -> list[OutboundMessage]:
     """The changed entries as messages owed.
 
@@ -227,7 +227,7 @@ def _messages(
     revisions = ";".join(sorted({f"{row.id}:{row.phase}:{row.revision}" for row, _ in changed}))
     return [
         message
-        for body in bodies(group.group_id, [entry for _, entry in changed])
+        for body in bodies(group.group_id, [text for _, text in changed])
         for message in owed(
             partner_id=group.partner_id,
             group_id=group.group_id,

@@ -7,9 +7,18 @@ the configuration's lists would cost a pass over all assets every time.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from schemas.config import Configuration, Partner
 from schemas.topology import Asset, Group, bound
+from schemas.units import from_ms
+
+
+class Roster(NamedTuple):
+    """The assets of a scope that are told to partners, and how many assets it has in all."""
+
+    told: frozenset[str]
+    members: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,16 @@ class Plan:
     groups_by_scope: dict[str, list[Group]] = field(default_factory=dict)
     groups_by_partner: dict[str, list[Group]] = field(default_factory=dict)
     assets_by_scope: dict[str, list[Asset]] = field(default_factory=dict)
+    rosters: dict[str, tuple[int, Roster]] = field(default_factory=dict)
+
+    def roster(self, scope_id: str, start_ms: int) -> Roster:
+        """Who is looked for in the quarter that starts then. Asked with every row, so the last quarter's is kept for each scope."""
+        known = self.rosters.get(scope_id)
+        if known is None or known[0] != start_ms:
+            members = self.members(scope_id, from_ms(start_ms))
+            told = frozenset(asset.id for asset in members if reported(asset, members))
+            known = self.rosters[scope_id] = (start_ms, Roster(told, len(members)))
+        return known[1]
 
     def members(self, scope_id: str, quarter: datetime) -> list[Asset]:
         """The assets bound to the scope in the quarter that starts then (semantics 2), in the configuration's order."""

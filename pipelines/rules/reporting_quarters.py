@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pipelines.rules.reporting_entries import Row
+from pipelines.rules.reporting_plan import Roster
 from schemas.intervals import QUARTER_MS
 from schemas.telemetry import Level, Method
 from schemas.units import Phase, from_ms, to_ms
 
 _MS = timedelta(milliseconds=1)
+_ASSET, _GROUP, _SUM, _ALL = Level.ASSET.value, Level.GROUP.value, Method.SUM.value, Phase.ALL.value
+"""Asked for with every row, and an enum's `value` costs more than all else that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,11 @@ def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
     """
     quarter.pending.append(row)
     quarter.touched = now
-    if row.level == Level.GROUP.value:
+    if row.level == _GROUP:
         quarter.group_row = quarter.group_row or row
     if quarter.old and row.revision > 1:
         quarter.opened = True
-    if quarter.opened or row.level == Level.GROUP.value:
+    if quarter.opened or row.level == _GROUP:
         wait = _wait(quarter, row, now, waits)
         quarter.due = min(quarter.due or now + wait, now + wait)
     elif quarter.old and quarter.due is None:
@@ -85,27 +88,29 @@ def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
 def _wait(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> timedelta:
     live = now - from_ms(row.at_ms) < waits.live
     # The sum of members was written after their rows, so those are on their way.
-    more = not quarter.opened and row.method == Method.SUM.value
+    more = not quarter.opened and row.method == _SUM
     return waits.settle if live and not more else waits.patience
 
 
-def complete(quarter: GroupQuarter, expected: frozenset[str], members: int, now: datetime, waits: Waits) -> bool:
+def complete(quarter: GroupQuarter, roster: Roster, now: datetime, waits: Waits) -> bool:
     """Whether nothing more is to be waited for before the first message; where only phases may be missing, that is waited for no longer.
 
-    `expected` are the assets to be told, `members` how many belong to the scope. A group that is the sum of
-    its members says how many have no row at all; a metered group says nothing about its other members.
+    A group that is the sum of its members says how many have no row at all; a metered group says nothing about its
+    other members.
     """
     group = quarter.group_row
     if quarter.opened or group is None:
         return False
+    enough = len(roster.told) if group.method != _SUM else min(len(roster.told), roster.members - group.missing_members)
+    if len(quarter.pending) <= enough:
+        return False  # the group's row is among them
     cut = group.at_ms + waits.settle // _MS
-    rows = [row for row in quarter.pending if row.at_ms <= cut and row.level == Level.ASSET.value]
-    summed = members - group.missing_members if group.method == Method.SUM.value else None
+    rows = [row for row in quarter.pending if row.at_ms <= cut and row.level == _ASSET]
 
     def all_of(there: set[str]) -> bool:
-        return expected <= there or (summed is not None and len(there) >= summed)
+        return roster.told <= there or (group.method == _SUM and len(there) >= roster.members - group.missing_members)
 
-    if all_of({row.id for row in rows if row.phase == Phase.ALL.value}):
+    if all_of({row.id for row in rows if row.phase == _ALL}):
         return True
     if quarter.due is not None and all_of({row.id for row in rows}):
         quarter.due = min(quarter.due, now + waits.settle)
@@ -114,7 +119,7 @@ def complete(quarter: GroupQuarter, expected: frozenset[str], members: int, now:
 
 def next_batch(quarter: GroupQuarter, now: datetime, waits: Waits) -> list[Row]:
     """Take the rows of the next message out of `quarter`, the highest revision of each; sets when to look again."""
-    group_at = [row.at_ms for row in quarter.pending if row.level == Level.GROUP.value]
+    group_at = [row.at_ms for row in quarter.pending if row.level == _GROUP]
     base = group_at if group_at and not quarter.opened else [row.at_ms for row in quarter.pending]
     cut = min(base, default=0) + waits.settle // _MS
     batch: dict[tuple[str, str, str], Row] = {}
