@@ -12,6 +12,7 @@ from gateway.circuits_page import router as circuit_routes
 from gateway.desk import Desk, caller_of
 from gateway.guard import Caller, demand, demand_own_page, demand_same_origin
 from gateway.hand_page import router as hand_routes
+from gateway.messages_page import router as message_routes
 from gateway.overview import Page
 from gateway.partner_page import router as partner_routes
 from gateway.rendering import STATIC as STATIC
@@ -21,7 +22,7 @@ from gateway.scope_page import router as scope_routes
 from gateway.sessions import SESSION_LASTS
 
 router = APIRouter(include_in_schema=False)
-for part in (partner_routes, scope_routes, breach_routes, circuit_routes):
+for part in (partner_routes, scope_routes, breach_routes, circuit_routes, message_routes):
     router.include_router(part)
 router.include_router(hand_routes)
 
