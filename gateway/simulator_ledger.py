@@ -41,7 +41,8 @@ class Ledger:
     be an error too. `owed` are the request ids (and actions) we misbehaved at, which have to come again; `refused` those that
     we refused without reason, which need not. `unnamed` are the messages we sent without X-Request-ID, so that any correlation
     will do. `expects_start`: the Flexibility Provider may register first. `lapses` counts its heartbeats that came after the
-    instant until which the one before had vouched for it.
+    instant until which the one before had vouched for it. `segmented` counts the messages that came in segments; `unfinished` says of
+    which some have not come.
     """
 
     group_id: str
@@ -67,6 +68,8 @@ class Ledger:
     expects_start: bool = False
     lapses: int = 0
     contents: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
+    segmented: int = 0
+    unfinished: list[str] = field(default_factory=list)
     more_groups: frozenset[str] = frozenset()
 
     def problem(self, words: str) -> None:
@@ -204,10 +207,12 @@ class Ledger:
 
     def report(self) -> dict[str, Any]:
         """Everything so far, as plain JSON data."""
+        now = [*self._silence(self.clock.now()), *self.unfinished]
         return {
             "heard": dict(self.heard),
             "said": dict(self.said),
-            "problems": [*self.problems, *(each for each in self._silence(self.clock.now()) if each not in self.problems)],
+            "problems": [*self.problems, *(each for each in now if each not in self.problems)],
+            "segmented": self.segmented,
             "duplicates": self.duplicates,
             "owed": self.owed,
             "refused": self.refused,

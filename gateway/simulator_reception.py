@@ -15,6 +15,7 @@ from gateway.simulator_config import SimulatorConfig
 from gateway.simulator_credentials import Credentials
 from gateway.simulator_ledger import Heard, Ledger, No
 from gateway.simulator_reply import Reply, error, misbehaving
+from gateway.simulator_segments import Assembly, Whole
 from gateway.simulator_switches import Behaviour
 from schemas.facts import digest
 from schemas.oscp.v20 import MODELS, PATHS, Action, Register, Wire
@@ -51,6 +52,7 @@ class Reception:
         self.deregistered = False
         self._actions = {config.paths.get(action, PATHS[action]): action for action in Action}
         self._accepted: dict[str, str] = {}
+        self._assembly = Assembly(ledger)
 
     def partner(self) -> Peer:
         """How to call the Flexibility Provider now; RuntimeError before it has registered."""
@@ -80,6 +82,8 @@ class Reception:
         manner = self.switches.misanswer(action)
         if manner is not None and not manner.takes:
             self._owe(action, request_id, comes_again=manner.comes_again)
+            if not manner.comes_again:
+                self._assembly.give_up(request_id, headers.get("x-correlation-id"))
             return misbehaving(manner)
         reply = self._heard(method, action, request_id, headers, body)
         if manner is None or reply.status != 204:
@@ -105,13 +109,22 @@ class Reception:
     def _heard(self, method: str, action: Action, request_id: str, headers: Mapping[str, str], body: bytes) -> Reply:
         if not request_id:
             return self._bad(action, "X-Request-ID is missing")
-        message = None
-        if body or method != "DELETE":
-            found = self._readable(action, headers, body)
-            if isinstance(found, Reply):
-                return found
-            message = found
-        return self._accept(method, action, request_id, headers.get("x-correlation-id"), body, message)
+        if self.switches.max_body is not None and len(body) > self.switches.max_body:
+            return self._bad(action, f"the body has {len(body)} bytes, more than {self.switches.max_body}", 413)
+        correlation_id = headers.get("x-correlation-id")
+        if not body and method == "DELETE":
+            return self._accept(method, action, request_id, correlation_id, body, None)
+        message = self._readable(action, headers, body)
+        if isinstance(message, Reply):
+            return message
+        match self._assembly.take(action, method, request_id, headers, body):
+            case Reply() as reply:
+                return reply
+            case Whole() as whole:
+                message = MODELS[action].model_validate_json(whole.body)
+                return self._accept(method, action, whole.request_id, whole.correlation_id, whole.body, message)
+            case None:
+                return self._accept(method, action, request_id, correlation_id, body, message)
 
     def _readable(self, action: Action, headers: Mapping[str, str], body: bytes) -> Wire | Reply:
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -100,6 +100,7 @@ class Switches(BaseModel):
     `heartbeat_horizon` intervals (negative: a deadline in the past), `naive_times` whether both ways are in local time without a zone.
     `callback_first`: it sends its own Register before it answers ours. `takes_handshakes`: it serves /handshake and acknowledges.
     `tokens`: as `answers`, of the token endpoint. `agrees`: whether it gives what a wish for another capacity asks for.
+    `max_body`: a message or segment of more bytes is wrong, and answered 413.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -123,6 +124,7 @@ class Switches(BaseModel):
     callback_first: bool = False
     takes_handshakes: bool = False
     agrees: Agreement = Agreement.NEVER
+    max_body: int | None = Field(default=None, ge=1)
 
     def misanswer(self, action: Action) -> Misanswer | None:
         """How to misbehave at the next message of `action`, which is counted; None to behave."""
