@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,19 @@ class Front:
         """End every connection."""
         for writer in list(self._open):
             writer.transport.abort()
+
+    async def refuse(self) -> None:
+        """Listen no more: connections are refused until `hang` is called."""
+        self._server.close()
+        self.cut_all()
+        await self._server.wait_closed()
+
+    async def hang(self, hangs: bool) -> None:
+        """Listen, and let all measurements hang from now on, or none, as if those before had never been."""
+        if not self._server.is_serving():
+            self._server = await asyncio.start_server(self._connected, HOST, self.port, ssl=self._context)
+        self.break_next(Break.SILENT if hangs else None, sys.maxsize)
+        self.cut_all()
 
     def break_next(self, fault: Break | None, count: int = 0) -> None:
         """What the next `count` requests for measurements meet."""
