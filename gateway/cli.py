@@ -10,6 +10,7 @@ from gateway.commands import (
     circuit_platform,
     configuring,
     history,
+    messages,
     partners,
     readings,
     running,
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for family in (running, setup, secrets, configuring, partners, asking, readings, watching, history, simulating, circuit_platform):
+for family in (running, setup, secrets, configuring, partners, asking, messages, readings, watching, history, simulating, circuit_platform):
     family.register(app)
 
 

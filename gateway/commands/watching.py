@@ -1,6 +1,5 @@
-"""`derms status`, `messages`, `dead-letters`: looking at a running instance."""
+"""`derms status`, `dead-letters`: looking at a running instance."""
 
-import json
 import time
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -14,7 +13,6 @@ from gateway.commands.flow_tables import flows_view
 from gateway.commands.tables import moment, plain, table
 from gateway.commands.target import DataOption, Target
 
-messages = typer.Typer(help="Messages we owe partners.", no_args_is_help=True)
 dead_letters = typer.Typer(help="What could not be read or used.", no_args_is_help=True)
 
 
@@ -84,21 +82,6 @@ def _process(name: str, process: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "state": state, "pid": process["pid"], "restarts": process["restarts"]}
 
 
-@messages.command("list")
-def list_messages(data: DataOption = None) -> None:
-    """The last messages with what became of them."""
-    rows = Target(data).operations("GET", "/messages")["items"]
-    Console(width=140).print(
-        table("messages", rows, ("message_id", "partner_id", "action", "group_id", "outcome", "status", "attempts", "words"))
-    )
-
-
-@messages.command("show")
-def show_message(message_id: Annotated[str, typer.Argument()], data: DataOption = None) -> None:
-    """One message, whole."""
-    typer.echo(json.dumps(Target(data).operations("GET", f"/messages/{message_id}"), indent=2))
-
-
 @dead_letters.command("list")
 def list_dead_letters(data: DataOption = None) -> None:
     """The last dead letters: reason, count, where they stand."""
@@ -109,5 +92,4 @@ def list_dead_letters(data: DataOption = None) -> None:
 def register(app: typer.Typer) -> None:
     """Add this family to the command line."""
     app.command()(status)
-    app.add_typer(messages, name="messages")
     app.add_typer(dead_letters, name="dead-letters")
