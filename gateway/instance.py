@@ -20,7 +20,7 @@ from gateway.journal import Journal
 from gateway.ports import free_port
 from gateway.settings import Settings, clock_of, environment_of, public_url
 from gateway.supervisor import Child, Supervisor
-from pipelines.views import ConfigView
+from pipelines.views import ConfigChangesView
 from schemas.config import Configuration
 from schemas.oscp.v20 import BASE_PATH
 from schemas.units import rfc3339
@@ -110,7 +110,7 @@ class Instance:
 
     def _apply(self, wanted: Configuration) -> None:
         clock = clock_of(self.settings)
-        view = ConfigView(self.settings.kafka, clock)
+        view = ConfigChangesView(self.settings.kafka, clock)
         view.start()
         try:
             view.wait_ready(10)

@@ -22,7 +22,7 @@ from gateway.proxies import networks
 from gateway.secret_use import SecretReporter
 from gateway.settings import Settings, clock_of, public_url, secrets_of
 from gateway.tls import SIDES, certificates_of
-from pipelines.views import ConfigView, ConnectionsView
+from pipelines.views import ConfigChangesView, ConnectionsView
 from sinks.errors import Misconfigured
 from sinks.kafka import AsyncAppender
 
@@ -43,7 +43,7 @@ def serve_gateway(settings: Settings, stop: threading.Event, ready: Callable[[],
     gateway = settings.gateway
     certificates = {side: certificates_of(gateway, side) for side in SIDES}  # before anything is started
     clock, kafka = clock_of(settings), settings.kafka
-    config, connections = ConfigView(kafka, clock), ConnectionsView(kafka, clock)
+    config, connections = ConfigChangesView(kafka, clock), ConnectionsView(kafka, clock)
     following = Following(kafka, clock)
     using = SecretReporter(kafka, f"gateway:{gateway.oscp_port}", secrets.key_id)
     parts = (config, connections, following)

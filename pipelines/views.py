@@ -12,11 +12,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import ValidationError
 
-from pipelines.rules.configuration import configuration_of, followed
+from pipelines.rules.configuration import Held, configuration_held, configuration_of, followed, held_after
 from schemas.clock import Clock
 from schemas.config import ConfigChange, Configuration
 from schemas.connection import Connection
@@ -30,7 +30,7 @@ from sinks.settings import KafkaSettings
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-V = TypeVar("V", bound=Value)
+V = TypeVar("V")
 
 CONFIG_WAIT_MS = 250
 """On the embedded broker news of the configuration may take this long: it changes rarely, and each fetch costs."""
@@ -60,7 +60,7 @@ class FixedView(Generic[T]):
 class _TopicView(ABC, Generic[V]):
     """The last value of each key of one topic, kept by a thread."""
 
-    def __init__(self, settings: KafkaSettings, clock: Clock, topic: Topic, model: type[V], fetch_wait_ms: int) -> None:
+    def __init__(self, settings: KafkaSettings, clock: Clock, topic: Topic, model: type[Value], fetch_wait_ms: int) -> None:
         self._clock, self._topic, self._model = clock, topic, model
         self._latest: dict[str, V] = {}
         self._shown: Mapping[str, V] = MappingProxyType(self._latest)
@@ -108,7 +108,7 @@ class _TopicView(ABC, Generic[V]):
                 LOGGER.warning("%s[%d] offset %d is left out: %s", record.topic, record.partition, record.offset, error)
                 continue
             if isinstance(value, self._model):
-                latest[record.key] = self._followed(latest.get(record.key), value)
+                latest[record.key] = self._kept(latest.get(record.key), value)
         with self._lock:
             self._latest, self.changed_at = latest, self._clock.now()
             self._shown = MappingProxyType(latest)  # the same object as long as nothing changes: readers keep what they derive from it
@@ -119,9 +119,9 @@ class _TopicView(ABC, Generic[V]):
         """Whether a value of that key is kept."""
         return True
 
-    def _followed(self, old: V | None, new: V) -> V:
-        """The value `new` that came after `old`, with what follows from that."""
-        return new
+    @abstractmethod
+    def _kept(self, old: V | None, new: Any) -> V:
+        """What is kept of the value `new`, one of the model, that came after `old` was kept."""
 
     def _derive(self) -> None:
         with self._deriving:
@@ -143,24 +143,23 @@ class ConnectionsView(_TopicView[Connection]):
         """The connections; a snapshot that does not change under its reader. Raises `Unavailable` before `wait_ready`."""
         return self._values()
 
+    def _kept(self, old: Connection | None, new: Any) -> Connection:
+        return cast("Connection", new)
+
     def _changed(self, latest: Mapping[str, Connection]) -> None:
         """Nothing is derived from them."""
 
 
-class ConfigView(_TopicView[ConfigChange]):
+class _Config(_TopicView[V]):
     """The configuration in force.
 
     Items come one record each, in the order of their references, so between two records of one `apply` the whole may
     be inconsistent for an instant (a scope has left a circuit that another has yet to take). Then the last consistent
     configuration stays in force, and `problem` says why the newer one is not (None when it is).
-
-    With `kinds` only items of these are read, and the configuration has no others: who asks for partners alone need not hold
-    100,000 assets. They must be closed under references.
     """
 
-    def __init__(self, settings: KafkaSettings, clock: Clock, kinds: Collection[str] | None = None) -> None:
+    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
         super().__init__(settings, clock, CONFIG, ConfigChange, CONFIG_WAIT_MS)
-        self._kinds = None if kinds is None else frozenset(kinds)
         self._configuration = Configuration()
         self.problem: str | None = None
 
@@ -169,21 +168,53 @@ class ConfigView(_TopicView[ConfigChange]):
         self._values()
         return self._configuration
 
-    def changes(self) -> Mapping[str, ConfigChange]:
-        """The last change of each item, by `kind/id`: who, when, which revision. Raises `Unavailable` before `wait_ready`."""
-        return self._values()
+    @abstractmethod
+    def _configured(self, latest: Mapping[str, V]) -> Configuration:
+        """What the items amount to. Raises ValueError."""
+
+    def _changed(self, latest: Mapping[str, V]) -> None:
+        try:
+            self._configuration, self.problem = self._configured(latest), None
+        except ValidationError as error:
+            self._refused("; ".join(str(each["msg"]) for each in error.errors(include_url=False, include_input=False)))
+        except ValueError as error:
+            self._refused(str(error))
+
+    def _refused(self, words: str) -> None:
+        self.problem = words
+        LOGGER.warning("the items on %s do not fit together; the configuration before stays in force: %s", self._topic.name, words)
+
+
+class ConfigView(_Config[Held]):
+    """The configuration in force, for flows.
+
+    With `kinds` only items of these are read, and the configuration has no others: who asks for partners alone need not hold
+    100,000 assets. They must be closed under references.
+    """
+
+    def __init__(self, settings: KafkaSettings, clock: Clock, kinds: Collection[str] | None = None) -> None:
+        super().__init__(settings, clock)
+        self._kinds = None if kinds is None else frozenset(kinds)
 
     def _wanted(self, key: str) -> bool:
         return self._kinds is None or key.partition("/")[0] in self._kinds
 
-    def _followed(self, old: ConfigChange | None, new: ConfigChange) -> ConfigChange:
+    def _kept(self, old: Held | None, new: Any) -> Held:
+        return held_after(old, new)
+
+    def _configured(self, latest: Mapping[str, Held]) -> Configuration:
+        return configuration_held(latest)
+
+
+class ConfigChangesView(_Config[ConfigChange]):
+    """The configuration in force and the changes that made it: for who changes it, or shows who did."""
+
+    def changes(self) -> Mapping[str, ConfigChange]:
+        """The last change of each item, by `kind/id`: who, when, which revision. Raises `Unavailable` before `wait_ready`."""
+        return self._values()
+
+    def _kept(self, old: ConfigChange | None, new: Any) -> ConfigChange:
         return followed(old, new)
 
-    def _changed(self, latest: Mapping[str, ConfigChange]) -> None:
-        try:
-            self._configuration, self.problem = configuration_of(latest), None
-        except ValidationError as error:
-            self.problem = "; ".join(str(each["msg"]) for each in error.errors(include_url=False, include_input=False))
-            LOGGER.warning(
-                "the items on %s do not fit together; the configuration before stays in force: %s", self._topic.name, self.problem
-            )
+    def _configured(self, latest: Mapping[str, ConfigChange]) -> Configuration:
+        return configuration_of(latest)

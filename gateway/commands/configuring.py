@@ -9,7 +9,7 @@ import yaml
 
 from gateway.commands.target import DataOption, Target
 from gateway.config_file import Applied, plan, publish, read_configuration
-from pipelines.views import ConfigView
+from pipelines.views import ConfigChangesView, ConfigView
 from schemas.config import ConfigChange
 from sinks.kafka import Producer
 
@@ -34,7 +34,7 @@ def apply(
     """Apply a configuration file, all or nothing; prints what changes."""
     wanted = read_configuration(file)
     target = Target(data)
-    view = ConfigView(target.kafka, target.clock)
+    view = ConfigChangesView(target.kafka, target.clock)
     view.start()
     try:
         view.wait_ready(10)

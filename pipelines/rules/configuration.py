@@ -1,9 +1,10 @@
 """The configuration as a fold of changes, and the changes that lead from one to another (contract 3)."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -32,6 +33,48 @@ def key_of(change: ConfigChange) -> str:
     return f"{change.kind}/{change.id}"
 
 
+class Held(NamedTuple):
+    """What is kept of an item's last change: the item itself (None where it was removed, or is not valid) and what held before.
+
+    A change keeps its body as text beside much else; of 100,000 assets that is more than their configuration itself.
+    """
+
+    kind: str
+    id: str
+    revision: int
+    item: Item | None
+    earlier: tuple[EarlierBinding, ...] = ()
+    wrong: str = ""
+    """Why it is not valid, with its path."""
+
+
+def held_of(change: ConfigChange) -> Held:
+    """What a change amounts to; an item of a kind not known is as good as none."""
+    kind, earlier = sys.intern(change.kind), tuple(change.earlier)
+    model = MODELS.get(kind)
+    if change.body is None or model is None:
+        return Held(kind, change.id, change.revision, None, earlier)
+    try:
+        item = model.model_validate_json(change.body)
+    except ValidationError as error:
+        return Held(kind, change.id, change.revision, None, earlier, _words(f"{kind}/{change.id}", error))
+    if isinstance(item, Asset):
+        item.__dict__["scope_id"] = sys.intern(item.scope_id)  # hundreds share one
+    return Held(kind, change.id, change.revision, item, earlier)
+
+
+def held_after(old: Held | None, new: ConfigChange) -> Held:
+    """What is held of an item after `new` came on the topic.
+
+    Where the change does not say what was before (a program of before wrote it, or another one), that is taken from `old`: what the
+    broker had compacted away by then is not known.
+    """
+    held = held_of(new)
+    if new.earlier or old is None or new.revision <= old.revision:
+        return held
+    return held._replace(earlier=tuple(_earlier(old, held, new.at)))
+
+
 def configuration_of(changes: Mapping[str, ConfigChange]) -> Configuration:
     """The configuration that the last changes of all items (by `kind/id`) amount to.
 
@@ -48,32 +91,62 @@ def configuration_of(changes: Mapping[str, ConfigChange]) -> Configuration:
             plain["timing"] = body
         else:
             plain.setdefault(change.kind, []).append(body)
-    return Configuration.model_validate(plain).after(_before(changes))
+    bound = {key_of(change): held_of(change) for change in changes.values() if change.earlier or change.kind == "partners"}
+    return Configuration.model_validate(plain).after(_before(bound))
 
 
-def _before(changes: Mapping[str, ConfigChange]) -> dict[str, tuple[EarlierBinding, ...]]:
+def configuration_held(held: Mapping[str, Held]) -> Configuration:
+    """As `configuration_of`, of the items (by `kind/id`) themselves. Raises ValueError with the paths of those that are not valid."""
+    plain: dict[str, Any] = {}
+    wrong: list[str] = []
+    for _, one in sorted(held.items()):
+        if one.wrong:
+            wrong.append(one.wrong)
+        elif one.item is not None and one.kind == "timing":
+            plain["timing"] = one.item
+        elif one.item is not None:
+            plain.setdefault(one.kind, []).append(one.item)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return Configuration.model_validate(plain).after(_before(held))
+
+
+def _words(path: str, error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found)
+
+
+def _before(held: Mapping[str, Held]) -> dict[str, tuple[EarlierBinding, ...]]:
     """What was bound otherwise, by `assets/asset_id` and `groups/group_id`."""
-    partners = [change.id for change in changes.values() if change.kind == "partners"]
+    partners = [one.id for one in held.values() if one.kind == "partners"]
     found: dict[str, tuple[EarlierBinding, ...]] = {}
-    for change in changes.values():
-        if change.earlier:
-            key = f"{change.kind}/{_group_id(change, partners) if change.kind == 'groups' else change.id}"
-            found[key] = (*found.get(key, ()), *change.earlier)
+    for one in held.values():
+        if one.earlier:
+            key = f"{one.kind}/{_group_id(one, partners) if one.kind == 'groups' else one.id}"
+            found[key] = (*found.get(key, ()), *one.earlier)
     return found
 
 
-def _group_id(change: ConfigChange, partners: Iterable[str]) -> str:
+def _group_id(held: Held, partners: Iterable[str]) -> str:
     """The group's own id: that of a removed one is what its key has behind its partner's. Both may have slashes in them, and the
     partner, who may be removed too, is one that was ever there."""
-    if change.body is not None and (found := json.loads(change.body).get("group_id")):
-        return str(found)
-    partner = max((one for one in partners if change.id.startswith(f"{one}/")), key=len, default=change.id.split("/", 1)[0])
-    return change.id.removeprefix(f"{partner}/")
+    if isinstance(held.item, Group):
+        return held.item.group_id
+    partner = max((one for one in partners if held.id.startswith(f"{one}/")), key=len, default=held.id.split("/", 1)[0])
+    return held.id.removeprefix(f"{partner}/")
 
 
 def merged(old: Mapping[str, ConfigChange], changes: list[ConfigChange]) -> dict[str, ConfigChange]:
     """The last changes after these have been applied."""
     return {**old, **{key_of(change): change for change in changes}}
+
+
+def followed(old: ConfigChange | None, new: ConfigChange) -> ConfigChange:
+    """The change `new` as it came on the topic after `old`, its item's last one; `earlier` as in `held_after`."""
+    if new.earlier or old is None or new.revision <= old.revision:
+        return new
+    earlier = _earlier(held_of(old), held_of(new), new.at)
+    return new.model_copy(update={"earlier": earlier}) if earlier else new
 
 
 def changes_between(
@@ -121,39 +194,24 @@ def _same(old: ConfigChange | None, item: Item) -> bool:
 def _change(kind: str, identity: str, body: str | None, old: ConfigChange | None, by: str, at: datetime) -> ConfigChange:
     revision = 1 if old is None else old.revision + 1
     event_id = derived_id("config", kind, identity, revision, digest(body or ""))
-    earlier = _earlier(old, kind, body, at)
-    return ConfigChange(event_id=event_id, at=at, kind=kind, id=identity, body=body, revision=revision, by=by, earlier=earlier)
+    change = ConfigChange(event_id=event_id, at=at, kind=kind, id=identity, body=body, revision=revision, by=by)
+    earlier = [] if old is None else _earlier(held_of(old), held_of(change), at)
+    return change.model_copy(update={"earlier": earlier}) if earlier else change
 
 
-def followed(old: ConfigChange | None, new: ConfigChange) -> ConfigChange:
-    """The change `new` as it came on the topic after `old`, its item's last one.
-
-    Where it does not say what held before (a program of before wrote it, or another one), that is taken from `old`: what the
-    broker had compacted away by then is not known.
-    """
-    if new.earlier or old is None or new.revision <= old.revision:
-        return new
-    earlier = _earlier(old, new.kind, new.body, new.at)
-    return new.model_copy(update={"earlier": earlier}) if earlier else new
-
-
-def _earlier(old: ConfigChange | None, kind: str, body: str | None, at: datetime) -> list[EarlierBinding]:
-    """What held before a change that makes an item `body` from `at` on."""
-    if old is None or kind not in BINDINGS:
+def _earlier(old: Held, new: Held, at: datetime) -> list[EarlierBinding]:
+    """What held before a change that makes `old` to `new` from `at` on."""
+    if old.kind not in BINDINGS:
         return []
-    before, after = _bound(kind, old.body, at), _bound(kind, body, at)
+    before, after = _bound(old.item, at), _bound(new.item, at)
     if (before.scope_id, before.connection_meter) == (after.scope_id, after.connection_meter):
-        return old.earlier
+        return list(old.earlier)
     until = max(at, old.earlier[-1].until) if old.earlier else at
     return [*old.earlier, before.model_copy(update={"until": until})][-EARLIER:]
 
 
-def _bound(kind: str, body: str | None, at: datetime) -> EarlierBinding:
-    """What an item of that body is bound to; to nothing where it is none."""
-    try:
-        item = None if body is None else MODELS[kind].model_validate_json(body)
-    except ValidationError:
-        item = None
+def _bound(item: Item | None, at: datetime) -> EarlierBinding:
+    """What an item is bound to; to nothing where it is none."""
     if isinstance(item, Asset):
         return EarlierBinding(
             scope_id=item.scope_id, connection_meter=item.connection_meter, valid_from=item.valid_from, valid_to=item.valid_to, until=at

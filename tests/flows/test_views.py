@@ -7,7 +7,7 @@ import pytest
 
 from gateway.composition import NEEDS, kinds_for
 from pipelines.rules.configuration import changes_between
-from pipelines.views import ConfigView, ConnectionsView, FixedView
+from pipelines.views import ConfigChangesView, ConfigView, ConnectionsView, FixedView
 from schemas.clock import FrozenClock
 from schemas.config import KINDS, ConfigChange, Configuration
 from schemas.connection import Connection, ConnectionState
@@ -93,7 +93,7 @@ def test_the_configuration_is_what_was_applied_and_says_who_changed_what(embedde
     create_topics(embedded_settings, [CONFIG])
     producer = Producer(embedded_settings, "test")
     apply(producer, {}, configuration())
-    view = started(ConfigView(embedded_settings, CLOCK), closing)
+    view = started(ConfigChangesView(embedded_settings, CLOCK), closing)
     assert view.current().scope("mg-1") == configuration().scope("mg-1")
     assert len(view.current().assets) == 3
     assert view.changes()["partners/vector"].by == "test"

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.rules.configuration import EARLIER, changes_between, configuration_of, followed, key_of, merged
+from pipelines.rules.configuration import (
+    EARLIER,
+    changes_between,
+    configuration_held,
+    configuration_of,
+    followed,
+    held_after,
+    held_of,
+    key_of,
+    merged,
+)
 from schemas.config import ConfigChange, Configuration, EarlierBinding, Timing
 from tests.builders import T0, configuration
 
@@ -112,6 +122,24 @@ def test_items_that_do_not_fit_together_are_refused_with_their_path():
         configuration_of(state)
 
 
+@pytest.mark.parametrize("more", [{}, {"timing": {"lateness": "PT30S"}}])
+def test_what_is_held_of_changes_amounts_to_the_same_configuration(more: dict[str, object]):
+    state = applied(configuration(), configuration(**more))
+    held = {key: held_of(change) for key, change in state.items()}
+    assert configuration_held(held) == configuration_of(state)
+    del held["scopes/mg-1"]
+    with pytest.raises(ValidationError, match=r"there is no scope 'mg-1'"):
+        configuration_held(held)
+
+
+def test_an_item_that_is_not_valid_is_named():
+    state = applied(configuration())
+    wrong = state["circuits/feeder-17"].model_copy(update={"body": '{"id": "feeder-17", "rated_import_kw": -1, "rated_export_kw": 2}'})
+    held = {key: held_of(change) for key, change in merged(state, [wrong]).items()}
+    with pytest.raises(ValueError, match=r"circuits/feeder-17: rated_import_kw: Input should be greater than or equal to 0"):
+        configuration_held(held)
+
+
 def test_a_body_nobody_can_read_counts_as_different():
     state = applied(configuration())
     state["circuits/feeder-17"] = state["circuits/feeder-17"].model_copy(update={"body": '{"id": "feeder-17", "colour": "red"}'})
@@ -208,7 +236,9 @@ class TestEarlier:
         for at, each in zip(self.AT, ("a", "b", "b", "c"), strict=False):
             for change in changes_between(state, self.bound(each, max_w=1.0 + at.minute), by=BY, at=at):
                 bare = change.model_copy(update={"earlier": []})
-                state = merged(state, [followed(state.get(key_of(change)), bare)])
+                known = state.get(key_of(change))
+                state = merged(state, [followed(known, bare)])
+                assert held_after(known and held_of(known), bare) == held_of(state[key_of(change)])
         assert [(one.scope_id, one.until) for one in state["assets/pv"].earlier] == [("a", self.AT[1]), ("b", self.AT[3])]
 
     def test_what_comes_again_is_no_news(self):
