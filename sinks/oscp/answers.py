@@ -98,6 +98,8 @@ def outcome_of(answer: Answer, action: str, *, now: datetime | None = None, unsa
         return Judgement(Outcome.DELIVERED, status, f"{words} (taken note of, but objected to)", None, answer.duration_ms)
     if status in _CREDENTIALS:
         return Judgement(Outcome.HELD, status, words, None, answer.duration_ms)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        words += " (with max_body set for the partner, larger messages go in segments that fit)"
     if status == HTTPStatus.NOT_IMPLEMENTED or (400 <= status < 500 and status not in _AGAIN):
         return Judgement(Outcome.REFUSED, status, words, None, answer.duration_ms)
     return Judgement(Outcome.RETRY, status, words, retry_after_of(answer, now or datetime.now(UTC)), answer.duration_ms)

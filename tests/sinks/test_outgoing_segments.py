@@ -223,6 +223,13 @@ def test_without_max_body_a_message_goes_whole(cp: FakePartner) -> None:
     assert "x-segment-index" not in request.headers
 
 
+def test_a_partner_that_finds_a_message_too_large_shows_the_setting(cp: FakePartner) -> None:
+    cp.answer = lambda request: (413, b'{"message":"at most 1 kB"}', {})
+    (judgement,) = Sending(cp, partner()).tries(large())
+    told = "answered 413: at most 1 kB (with max_body set for the partner, larger messages go in segments that fit)"
+    assert (judgement.outcome, judgement.words) == (Outcome.REFUSED, told)
+
+
 def test_after_a_failure_it_goes_on_where_it_stopped(cp: FakePartner) -> None:
     cp.answer = failing(3, (503, b'{"message":"busy"}', {"Retry-After": "7"}))
     failed, delivered = Sending(cp).tries(large(), 2)
