@@ -27,19 +27,21 @@ class Fetch(Protocol):
 
 
 class Window:
-    """The messages used or taken last, up to a number of bytes of bodies; the one put last is always kept."""
+    """The messages used or taken last, up to a number of bytes of bodies; the one put last is always kept. Thread-safe."""
 
     def __init__(self, limit: int = WINDOW_BYTES) -> None:
         self._limit, self._size = limit, 0
         self._messages: OrderedDict[str, OutboundMessage] = OrderedDict()
+        self._lock = threading.Lock()
 
     def put(self, message: OutboundMessage) -> None:
         """Keep a message; older ones make room."""
-        self.drop(message.message_id)
-        self._messages[message.message_id] = message
-        self._size += len(message.body)
-        while self._size > self._limit and len(self._messages) > 1:
-            self._size -= len(self._messages.popitem(last=False)[1].body)
+        with self._lock:
+            self._forget(message.message_id)
+            self._messages[message.message_id] = message
+            self._size += len(message.body)
+            while self._size > self._limit and len(self._messages) > 1:
+                self._size -= len(self._messages.popitem(last=False)[1].body)
 
     def get(self, message_id: str) -> OutboundMessage | None:
         """The message, if it is still here."""
@@ -47,6 +49,10 @@ class Window:
 
     def drop(self, message_id: str) -> None:
         """It is not needed any more."""
+        with self._lock:
+            self._forget(message_id)
+
+    def _forget(self, message_id: str) -> None:
         if (found := self._messages.pop(message_id, None)) is not None:
             self._size -= len(found.body)
 

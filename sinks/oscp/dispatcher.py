@@ -79,7 +79,7 @@ class Dispatcher:
         self._window = window or Window()
         self._waiting: set[str] = set()
         self._runs: dict[str, PartnerRun] = {}
-        self._inbox: deque[tuple[OutboundMessage | Command, int, int]] = deque()
+        self._inbox: deque[tuple[str, Waiting] | tuple[Command, int, int]] = deque()
         self._reading = ThreadPoolExecutor(1, "dispatch-bodies")
         self._keeping = ThreadPoolExecutor(1, "dispatch-positions")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,11 +104,13 @@ class Dispatcher:
 
     def take(self, message: OutboundMessage, partition: int, offset: int) -> None:
         """Take over a message of `derms.outbound`. Never blocks; raises RuntimeError after a fault of our own."""
-        self._post(message, partition, offset)
+        if message.message_id not in self._outcomes.final:
+            self._window.put(message)  # what waits to be sorted in is references, too: the loop may have its hands full
+        self._post((message.partner_id, Waiting.of(message, partition, offset)))
 
     def command(self, command: Command, partition: int, offset: int) -> None:
         """Take over an operator's command; other kinds than those of `orders.KINDS` only move the position."""
-        self._post(command, partition, offset)
+        self._post((command, partition, offset))
 
     def standings(self) -> list[QueueStanding]:
         """How the queues stand of all partners that were owed anything since the start. Blocks for a moment, at most 1 s.
@@ -124,11 +126,12 @@ class Dispatcher:
         now, at = self._office.now(), datetime.now(UTC)
         return [standing_of(name, run.queue, now, at, self._token_times(name)) for name, run in self._runs.items()]
 
-    def _post(self, item: OutboundMessage | Command, partition: int, offset: int) -> None:
+    def _post(self, item: tuple[str, Waiting] | tuple[Command, int, int]) -> None:
         if self.failure is not None:
             raise RuntimeError("the dispatcher failed") from self.failure
-        self._inbox.append((item, partition, offset))
-        self._nudge()
+        self._inbox.append(item)
+        if len(self._inbox) == 1:  # else the loop is at it, and looks again before it rests
+            self._nudge()
 
     def _nudge(self) -> None:
         if self._loop is not None:
@@ -150,7 +153,7 @@ class Dispatcher:
         self._spawn(self._keep_positions())
         while not self._stopping:
             for _ in range(min(len(self._inbox), AT_ONCE)):
-                self._sort_in(*self._inbox.popleft())
+                self._sort_in(self._inbox.popleft())
             if self._inbox:
                 await asyncio.sleep(0)  # a long backlog must not keep heartbeats waiting
             else:
@@ -185,21 +188,26 @@ class Dispatcher:
             self.failure, self._stopping = error, True
             self._on_failure(error)
 
-    def _sort_in(self, item: OutboundMessage | Command, partition: int, offset: int) -> None:
+    def _sort_in(self, item: tuple[str, Waiting] | tuple[Command, int, int]) -> None:
         self._changed = True
-        if isinstance(item, Command):
-            self._commands.take(partition, offset)
-            self._spawn(self._obey(item, partition, offset))
+        match item:
+            case (command, partition, offset):
+                self._commands.take(partition, offset)
+                self._spawn(self._obey(command, partition, offset))
+            case (partner_id, waiting):
+                self._add(partner_id, waiting)
+
+    def _add(self, partner_id: str, waiting: Waiting) -> None:
+        message_id = waiting.message_id
+        self._tracker.take(waiting.partition, waiting.offset)
+        if message_id in self._outcomes.final or message_id in self._waiting:  # made again by a replay
+            self._tracker.done(waiting.partition, waiting.offset)
+            if message_id in self._outcomes.final:
+                self._window.drop(message_id)
             return
-        self._tracker.take(partition, offset)
-        if item.message_id in self._outcomes.final or item.message_id in self._waiting:
-            self._tracker.done(partition, offset)  # made again by a replay
-            return
-        waiting = Waiting.of(item, partition, offset)
-        waiting.attempts = self._outcomes.attempts.get(item.message_id, 0)
-        self._waiting.add(item.message_id)
-        self._window.put(item)
-        self._run(item.partner_id).add(waiting, parked=item.message_id in self._outcomes.parked)
+        waiting.attempts = self._outcomes.attempts.get(message_id, 0)
+        self._waiting.add(message_id)
+        self._run(partner_id).add(waiting, parked=message_id in self._outcomes.parked)
 
     def _run(self, partner_id: str) -> PartnerRun:
         if partner_id not in self._runs:
