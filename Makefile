@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/de
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo install test check docs lock kafka bench soak soak-lives clean python
+.PHONY: demo install test check docs lock kafka bench soak soak-delivery soak-lives clean python
 
 demo: .venv/.installed
 	@$(BIN)/derms demo $(ARGS)
@@ -34,8 +34,12 @@ kafka: .venv/.installed-dev # a real Apache Kafka broker on this machine, until 
 bench: .venv/.installed-dev # the metering engine beside others on a real Apache Kafka (java and mvn; half an hour; ARGS="--quick" 5 minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-soak: .venv/.installed-dev # kills, broker failures and changes of processes under load, for about ten minutes (java and mvn)
+soak: .venv/.installed-dev # kills, broker failures and changes of processes under load: metering, then delivery; about sixteen minutes (java and mvn)
 	$(BIN)/python -m tests.soak $(ARGS)
+	$(BIN)/python -m tests.soak.delivery
+
+soak-delivery: .venv/.installed-dev # dispatch, reporting and the broker killed thirty times while partners answer, for about six minutes (java and mvn)
+	$(BIN)/python -m tests.soak.delivery $(ARGS)
 
 soak-lives: .venv/.installed-dev # a kill at every point of registration, handshake and heartbeat, for at most twenty minutes (java and mvn)
 	$(BIN)/python -m tests.soak.lives $(ARGS)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,10 +48,16 @@ class Fickle(Switches):
 _FICKLE = random.Random(0)
 
 
-def members(groups: int) -> list[Member]:
-    """One that answers at once, one that takes its time, one that answers badly now and then."""
+def members(groups: int, place: Path) -> list[Member]:
+    """One that answers at once, one that takes its time, one that answers badly now and then, one whose tokens last two seconds."""
     slow = {"switches": {"answers": [{"kind": "SLOW", "actions": [MEASURE], "count": None, "seconds": 0.15}]}}
-    return [Member("quick", groups), Member("slow", groups, sim=slow), Member("fickle", groups)]
+    found = [Member("quick", groups), Member("slow", groups, sim=slow), Member("fickle", groups), Member("tokens", groups)]
+    oauth, secret = {"client_id": "derms", "client_secret": "s3cret", "expires_in_s": 32}, place / "client-secret"
+    secret.write_text(str(oauth["client_secret"]))
+    url = f"http://127.0.0.1:{found[3].port}/oauth/token"
+    found[3].partner = {"oauth": {"token_url": url, "client_id": oauth["client_id"], "client_secret_file": str(secret)}}
+    found[3].sim = {"oauth": oauth}
+    return found
 
 
 @dataclass
@@ -67,24 +74,22 @@ class Killing:
         more, pause_s = self._requests() + self.dice.randrange(12), self.dice.uniform(0.0, 0.25)
         until(lambda: self._requests() >= more, self.scene.states, BACK_WITHIN_S)
         time.sleep(pause_s)
-        begun = time.monotonic()
-        made, done = self._count(OutboundMessage), self._count(Delivery)
+        begun, at = time.monotonic(), self.scene.clock.now()
         if which == BROKER:
             self.broker.kill()
             self.broker.start()
         else:
             self.scene.site.processes[which].kill()
-        if which == DISPATCH:
-            done = self._count(Delivery)
-        until(lambda: self._count(Delivery) > done and self._count(OutboundMessage) > made, self.scene.states, BACK_WITHIN_S)
+        until(lambda: self._newer(Delivery, at) and self._newer(OutboundMessage, at), self.scene.states, BACK_WITHIN_S)
         self.back_s[which].append(time.monotonic() - begun)
         return self.back_s[which][-1]
 
     def _requests(self) -> int:
         return sum(len(each.requests) for each in self.scene.witnesses.values())
 
-    def _count(self, kind: type[Any]) -> int:
-        return len(self.scene.seen.of(kind))
+    def _newer(self, kind: type[Any], at: datetime) -> bool:
+        """Whether something of a kind was made after an instant and is on its topic."""
+        return any(isinstance(value, kind) and value.at > at and value.action == MEASURE for value in self.scene.seen.values[-500:])
 
 
 def stream(scene: Scene, *, spread: float = 0.9) -> None:
@@ -122,7 +127,7 @@ def soak(kills: int, seed: int, groups: int) -> int:
 
 
 def _soak(settings: KafkaSettings, broker: ApacheKafka, place: Path, order: Sequence[str], dice: random.Random, groups: int) -> int:
-    scene = Scene(settings, place / "site", members(groups), speed=SPEED)
+    scene = Scene(settings, place / "site", members(groups, place), speed=SPEED)
     killing = Killing(scene, broker, dice)
     begun = time.monotonic()
     try:
@@ -169,10 +174,10 @@ def _dead_partner(settings: KafkaSettings, place: Path, seconds: float, groups: 
             until_ = scene.clock.now()
             _be(scene, ALIVE)
             time.sleep(2.0)
+            accepted = {name: [each for each in scene.witnesses[name].owed_ones() if each.taken] for name in names[:9]}
             scene.seen.catch_up()
-            for name in names[:9]:
+            for name, taken in accepted.items():
                 at = {each.message_id: each.at for each in scene.books(name).messages.values()}
-                taken = [each for each in scene.witnesses[name].owed_ones() if each.taken]
                 delays[state] += [(e.clock - at[e.message_id]).total_seconds() / SPEED for e in taken if since <= at[e.message_id] < until_]
             print(f"{state:20} {len(delays[state])} messages so far, p99 {_p(delays[state], 0.99) * 1000:.0f} ms", flush=True)
             if state != ALIVE:
