@@ -151,3 +151,39 @@ def test_a_limit_of_our_own_is_the_lower_one_until_it_is_lifted(world: World) ->
     assert before[1] == "FORECAST"
     listed = derms("requests", data=world.directory).stdout
     assert "Limit a scope" in listed
+
+
+def error(world: World, message: str) -> str:
+    """A compliance error asked for through the API; the id of its message."""
+    forecast = api(world.endpoints, "GET", "/forecasts?group_id=V-1&type=CONSUMPTION")["received"][-1]["forecast"]
+    body = {"partner_id": "vector", "group_id": "V-1", "forecast": forecast, "message": message}
+    draft = api(world.endpoints, "POST", "/commands/compliance-error/preview", body)
+    api(world.endpoints, "POST", "/commands/compliance-error", {**body, "command_id": draft["command_id"]})
+    return str(draft["message_id"])
+
+
+def message(world: World, message_id: str) -> dict[str, Any]:
+    """How a message to the partner stands; nothing where it is not known yet."""
+    found = {item["message_id"]: item for item in api(world.endpoints, "GET", "/messages?outcome=WAITING")["items"]}
+    return found.get(message_id, {"stand": "", "why": ""})
+
+
+def test_a_message_that_fails_is_given_up_or_sent_again_by_hand(world: World) -> None:
+    world.peer("/switches", {"answers": [{"kind": "STATUS", "actions": ["GroupCapacityComplianceError"], "count": None}]})
+    first, second = error(world, "given up"), error(world, "sent again")
+    until(lambda: message(world, first)["stand"] == "RETRY", "the first failed")
+    assert "tried" in message(world, first)["why"]
+    until(lambda: message(world, second)["why"], "the second says why it waits")
+    given_up = derms("messages", "drop", first, data=world.directory)
+    assert (given_up.returncode, given_up.stdout.splitlines()[-1]) == (0, "dropped: dropped by instance"), given_up.stderr
+    until(lambda: message(world, second)["stand"] == "RETRY", "its turn came, and it failed")
+    assert api(world.endpoints, "POST", f"/messages/{second}/retry")["kind"] == "RETRY_MESSAGE"
+    world.peer("/switches", {})
+    until(lambda: api(world.endpoints, "GET", f"/messages/{second}")["outcome"] == "DELIVERED", "the second is delivered")
+    told = [each["message"] for each in world.peer("/report")["compliance_errors"]]
+    assert told[-1] == "sent again"
+    assert "given up" not in told
+    over = derms("messages", "retry", first, data=world.directory)
+    assert (over.returncode, "dropped already" in over.stderr) == (1, True)
+    listed = derms("messages", "list", "--action", "GroupCapacityComplianceError", "--state", "dropped", data=world.directory).stdout
+    assert first in listed
