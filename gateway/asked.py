@@ -1,5 +1,6 @@
 """What became of what operators asked for, followed from the live picture (semantics 7.4). Pure."""
 
+import json
 from datetime import datetime
 from enum import StrEnum
 
@@ -80,6 +81,8 @@ def standing_of(picture: Picture, command: Command, now: datetime) -> Standing:
             return _sent(picture, command)
         case CommandKind.ENVELOPE:
             return _limiting(picture, command, now)
+        case CommandKind.RETRY_MESSAGE | CommandKind.DROP_MESSAGE:
+            return _about_message(picture, command)
         case _:
             return Standing(state=S.ASKED, words="asked; what follows stands on the partner's timeline", since=command.at)
 
@@ -102,6 +105,20 @@ def _sent(picture: Picture, command: Command) -> Standing:
     found = _OF_OUTCOME.get(delivery.outcome, S.WAITING)
     words = clean(delivery.words) or {S.DELIVERED: "the partner has taken it"}.get(found, "it is tried again")
     return Standing(state=found, words=words, since=delivery.at, message_id=said.message_id)
+
+
+def _about_message(picture: Picture, command: Command) -> Standing:
+    """Of a message sent again or given up: what became of it since, as far as the picture keeps it."""
+    message_id = str(json.loads(command.payload).get("message_id", ""))
+    line = picture.messages.get(message_id)
+    delivery = line.delivery if line is not None else None
+    if delivery is None or delivery.at < command.at:
+        words = "asked; the message's own page says where it stands"
+        return Standing(state=S.ASKED, words=words, since=command.at, message_id=message_id)
+    given_up = command.kind is CommandKind.DROP_MESSAGE and delivery.outcome is Outcome.DROPPED
+    found = S.OVER if given_up else _OF_OUTCOME.get(delivery.outcome, S.WAITING)
+    words = clean(delivery.words) or {S.DELIVERED: "the partner has taken it"}.get(found, "it is tried again")
+    return Standing(state=found, words=words, since=delivery.at, message_id=message_id)
 
 
 def _limiting(picture: Picture, command: Command, now: datetime) -> Standing:

@@ -234,3 +234,24 @@ def test_an_operator_has_it_sent_again_or_gives_it_up(tmp_path: Path) -> None:
     assert "Name the message's partner" in problem(post(old.message_id, "retry"), 503)["detail"]
     assert len(ordered(world)) == 2
     assert post(old.message_id, "retry?partner_id=vector").status_code == 202
+
+
+def test_a_request_about_a_message_says_what_became_of_it(tmp_path: Path) -> None:
+    parked, gone, sent = owed(MINUTE), owed(2 * MINUTE), owed(3 * MINUTE)
+    kinds = ((parked, CommandKind.RETRY_MESSAGE), (gone, CommandKind.DROP_MESSAGE), (sent, CommandKind.RETRY_MESSAGE))
+    commands = [
+        Command(
+            event_id=each.message_id, at=NOW, partner_id="vector", kind=kind, by="Ann", payload=json.dumps({"message_id": each.message_id})
+        )
+        for each, kind in kinds
+    ]
+    said = [
+        delivery(parked, Outcome.PARKED, 500, attempt=10),
+        delivery(gone, Outcome.DROPPED, None, words="dropped by Ann").model_copy(update={"at": NOW}),
+        delivery(sent, attempt=11).model_copy(update={"at": NOW + MINUTE}),
+    ]
+    world = world_of(tmp_path, parked, gone, sent, *commands, *said)
+    found = {item["id"]: item["standing"] for item in world.ask("GET", "/api/v1/commands", Role.VIEWER).json()["items"]}
+    assert [found[each.message_id]["state"] for each, _ in kinds] == ["ASKED", "OVER", "DELIVERED"]
+    assert [found[each.message_id]["message_id"] for each, _ in kinds] == [each.message_id for each, _ in kinds]
+    assert f'href="/messages/{gone.message_id}"' in world.ask("GET", "/requests", Role.VIEWER).text

@@ -14,7 +14,8 @@ KEPT_ON_PURPOSE = frozenset({"secret", "secret.previous", "operator-token"})
 """Files of an instance that are secrets, mode 0600."""
 SHOWN = (
     "/", "/metrics", "/api/v1/partners", "/api/v1/partners/vector", "/api/v1/partners/vector/timeline?limit=200", "/partners/vector",
-    "/api/v1/messages?limit=1000", "/api/v1/commands", "/api/v1/dead-letters", "/api/v1/config", "/api/v1/status", "/api/v1/events",
+    "/messages", "/api/v1/messages?limit=1000", "/api/v1/messages/summary", "/api/v1/commands", "/api/v1/dead-letters", "/api/v1/config",
+    "/api/v1/status", "/api/v1/events",
 )  # fmt: skip
 
 
