@@ -82,7 +82,7 @@ class Measurements(Item):
     """How quarter hours are reported."""
 
     messages: tuple[ReportMessage, ...] = (ReportMessage.ASSET,)
-    styles: tuple[Style, ...] = (Style.INTERMITTENT,)
+    styles: tuple[Style, ...] = Field(default=(Style.INTERMITTENT,), min_length=1)
     unit: Literal["WH", "KWH"] = "KWH"
     directions: Directions = Field(default_factory=_default_directions)
     report_horizon: Span = timedelta(days=7)
@@ -90,7 +90,8 @@ class Measurements(Item):
     @field_validator("directions")
     @classmethod
     def _defaults_for_the_rest(cls, value: Directions) -> Directions:
-        return {**_default_directions(), **value}
+        """Each direction once: OSCP has one entry for an asset, quarter and direction."""
+        return {**_default_directions(), **{key: tuple(dict.fromkeys(some)) for key, some in value.items()}}
 
 
 class ComplianceErrors(StrEnum):

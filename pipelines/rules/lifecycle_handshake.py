@@ -10,7 +10,8 @@ from pipelines.rules.heartbeats import Grid, first_deadline, interval_of
 from pipelines.rules.lifecycle_registration import taken
 from pipelines.rules.lifecycle_state import Owed, PartnerState, S
 from pipelines.rules.lifecycle_turn import EXCHANGE_EXPIRES, REPLY_AFTER, Turn, message_id
-from schemas.config import Legacy, Partner, Style
+from pipelines.rules.reporting_standing import style_for
+from schemas.config import Legacy, Partner
 from schemas.connection import Command, InboundMessage, Severity
 from schemas.oscp.v20 import Action, Handshake, HandshakeAcknowledge, RequiredBehaviour
 
@@ -112,13 +113,14 @@ def start_handshake(turn: Turn, command: Command) -> None:
 
 
 def reconsider(turn: Turn, partner: Partner | None = None) -> None:
-    """Whether measurements are withheld: the partner takes CONTINUOUS only and the profile cannot make it (6.4)."""
+    """Whether measurements are withheld: the partner takes only what the profile cannot make (the table of 6.4)."""
     state, name = turn.state, turn.name
     styles = (partner or turn.partner).measurements.styles
-    unable = state.peer_required_measurements == [Style.CONTINUOUS] and Style.CONTINUOUS not in styles
+    unable = style_for(state.peer_required_measurements, styles) is None
     if unable and state.withheld_since is None:
         state.withheld_since = turn.at
-        words = f"{name} takes CONTINUOUS measurements only, which are not among our styles: measurements are withheld"
+        takes = " and ".join(sorted(set(state.peer_required_measurements)))
+        words = f"{name} takes {takes} measurements only, which are not among our styles: measurements are withheld"
         turn.say("measurements.withheld", words, Severity.WARNING)
     elif not unable and state.withheld_since is not None:
         state.withheld_since = None

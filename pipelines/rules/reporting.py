@@ -95,7 +95,7 @@ class ReportingRule:
         if partner is None:
             return []
         standing = state.standings.setdefault(connection.partner_id, Standing())
-        standing.take(connection, partner.measurements, partner.measurements.report_horizon)
+        standing.take(connection, partner.measurements.report_horizon)
         if standing.first_acknowledged_at is None:
             return []
         for quarter in state.quarters.values():
@@ -106,7 +106,7 @@ class ReportingRule:
     def _standing(self, state: ScopeState, partner_id: str) -> Standing:
         if partner_id not in state.standings and (connection := self._connection_of(partner_id)) is not None:
             standing = Standing()
-            standing.take(connection, self.plan.partners[partner_id].measurements, timedelta(0))
+            standing.take(connection, timedelta(0))
             state.standings[partner_id] = standing
         return state.standings.get(partner_id, Standing())
 
@@ -121,7 +121,7 @@ class ReportingRule:
         messages: list[Owed] = []
         if from_ms(row.at_ms) + MEASUREMENTS_OWED <= now:
             return messages  # a replay of long ago: whatever it made has expired
-        for group in self.plan.groups_by_scope.get(state.scope_id, ()):
+        for group in self.plan.groups_in(state.scope_id, row.start_ms):
             if row.level == Level.GROUP.value and row.id != group.group_id:
                 continue
             key = (group.group_id, row.start_ms)
@@ -146,8 +146,8 @@ class ReportingRule:
         messages: list[Owed] = []
         for (group_id, start_ms), quarter in sorted(state.quarters.items(), key=lambda pair: pair[0][1]):
             while quarter.due is not None and quarter.due <= now:
-                group = self.plan.groups.get(group_id)
-                if group is None or group.scope_id != state.scope_id:
+                group = self.plan.group_in(group_id, state.scope_id, start_ms)
+                if group is None:
                     quarter.pending, quarter.group_row, quarter.due = [], None, None  # the group went away
                     break
                 messages += self._tell(state, group, start_ms, quarter, now)

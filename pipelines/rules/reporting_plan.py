@@ -1,17 +1,20 @@
-"""Who is told about which assets: the configuration, indexed for reporting (semantics 7.1).
+"""Who is told about which assets: the configuration, indexed for reporting (semantics 2, 7.1).
 
 Built once for each configuration: a quarter's end brings thousands of rows, and looking each up in
-the configuration's lists would cost a pass over all assets every time.
+the configuration's lists would cost a pass over all assets every time. Assets and groups that were moved
+count, until the quarter of the move is over and for revisions of the quarters before, where they were.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from pipelines.rules.group_bindings import Before, Binding, assets_said, groups_said
 from schemas.config import Configuration, Partner
+from schemas.intervals import QUARTER_MS
 from schemas.topology import Asset, Group, bound
-from schemas.units import from_ms
+from schemas.units import from_ms, to_ms
 
 
 class Roster(NamedTuple):
@@ -19,6 +22,17 @@ class Roster(NamedTuple):
 
     told: frozenset[str]
     members: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What was bound otherwise before: `scopes` are those that had or have any of it, where nothing ever moved nothing is asked;
+    `moved` are the assets that are still configured, by id."""
+
+    assets: Before = field(default_factory=lambda: Before(()))
+    groups: Before = field(default_factory=lambda: Before(()))
+    scopes: frozenset[str] = frozenset()
+    moved: dict[str, Asset] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,7 @@ class Plan:
     groups_by_partner: dict[str, list[Group]] = field(default_factory=dict)
     assets_by_scope: dict[str, list[Asset]] = field(default_factory=dict)
     rosters: dict[str, tuple[int, Roster]] = field(default_factory=dict)
+    moves: Moves = field(default_factory=Moves)
 
     def roster(self, scope_id: str, start_ms: int) -> Roster:
         """Who is looked for in the quarter that starts then. Asked with every row, so the last quarter's is kept for each scope."""
@@ -42,8 +57,27 @@ class Plan:
         return known[1]
 
     def members(self, scope_id: str, quarter: datetime) -> list[Asset]:
-        """The assets bound to the scope in the quarter that starts then (semantics 2), in the configuration's order."""
-        return [asset for asset in self.assets_by_scope.get(scope_id, ()) if bound(asset, quarter)]
+        """The assets bound to the scope in the quarter that starts then, in the configuration's order; where any were moved, by their
+        ids. Of an asset that is no longer configured nothing can be told: it is none of them."""
+        here = self.assets_by_scope.get(scope_id, ())
+        if scope_id not in self.moves.scopes:
+            return [asset for asset in here if bound(asset, quarter)]
+        found = _held(self.moves.assets.within(scope_id, assets_said(here), to_ms(quarter), to_ms(quarter) + QUARTER_MS), to_ms(quarter))
+        known = {asset.id: asset for asset in here} | self.moves.moved
+        then = ((known[one.name], one.meter) for one in found if one.name in known)
+        return [asset.model_copy(update={"scope_id": scope_id, "connection_meter": meter}) for asset, meter in then]
+
+    def groups_in(self, scope_id: str, start_ms: int) -> Sequence[Group]:
+        """The groups bound to the scope in the quarter that starts then."""
+        here = self.groups_by_scope.get(scope_id, ())
+        if scope_id not in self.moves.scopes:
+            return here
+        found = _held(self.moves.groups.within(scope_id, groups_said(here), start_ms, start_ms + QUARTER_MS), start_ms)
+        return [self.groups[one.name] for one in found if one.name in self.groups]
+
+    def group_in(self, group_id: str, scope_id: str, start_ms: int) -> Group | None:
+        """The group, if it was bound to the scope in the quarter that starts then and still is configured."""
+        return next((group for group in self.groups_in(scope_id, start_ms) if group.group_id == group_id), None)
 
     def scope_of(self, group_id: str | None) -> str | None:
         """The scope a group is bound to, or None for an unknown group."""
@@ -51,19 +85,46 @@ class Plan:
         return group.scope_id if group else None
 
     def scopes_of(self, partner_id: str) -> list[str]:
-        """The scopes a partner's groups are bound to."""
-        return [group.scope_id for group in self.groups_by_partner.get(partner_id, ())]
+        """The scopes a partner's groups are or were bound to."""
+        groups = self.groups_by_partner.get(partner_id, ())
+        names = {group.group_id for group in groups}
+        former = [one.scope for one in self.moves.groups.past if one.name in names and one.scope is not None]
+        return list(dict.fromkeys([*(group.scope_id for group in groups), *former]))
+
+
+def _held(bindings: Iterable[Binding], start_ms: int) -> list[Binding]:
+    """Those that hold in the quarter that starts then."""
+    return [one for one in bindings if one.begin <= start_ms < one.end]
 
 
 def plan_of(configuration: Configuration) -> Plan:
     """The configuration, indexed."""
-    plan = Plan({p.id: p for p in configuration.partners}, {g.group_id: g for g in configuration.groups})
+    plan = Plan(
+        partners={p.id: p for p in configuration.partners},
+        groups={g.group_id: g for g in configuration.groups},
+        moves=_moves(configuration),
+    )
     for group in configuration.groups:
         plan.groups_by_scope.setdefault(group.scope_id, []).append(group)
         plan.groups_by_partner.setdefault(group.partner_id, []).append(group)
     for asset in configuration.assets:
         plan.assets_by_scope.setdefault(asset.scope_id, []).append(asset)
     return plan
+
+
+def _moves(configuration: Configuration) -> Moves:
+    if not configuration.earlier:
+        return Moves()
+    before = {
+        kind: Before((key.removeprefix(kind), some) for key, some in configuration.earlier.items() if key.startswith(kind))
+        for kind in ("assets/", "groups/")
+    }
+    assets, groups = before["assets/"], before["groups/"]
+    scopes = {one.scope for one in (*assets.past, *groups.past)}
+    moved = {asset.id: asset for asset in configuration.assets if asset.id in assets.since}
+    scopes |= {asset.scope_id for asset in moved.values()}
+    scopes |= {group.scope_id for group in configuration.groups if group.group_id in groups.since}
+    return Moves(assets, groups, frozenset(scope for scope in scopes if scope is not None), moved)
 
 
 class Plans:

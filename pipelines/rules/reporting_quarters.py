@@ -3,8 +3,10 @@
 Rows of assets and of the group come by different partitions, so their order of arrival says nothing.
 What goes together is decided by `at`, the instant each row was written, so that a replay makes the same
 messages: the first message holds the asset rows written up to the group's row (and `settle` after it),
-each further one what was written within `settle` of the first row that is still untold. Arrival decides
-only how long to wait: not at all where every expected member is there, and longer where it is known who is not.
+each further one what was written within `settle` of the first row that is still untold. A group's row that is written
+later than `orphans` after the first of its assets', or never, gathers nothing: a connection meter that fails must not
+keep the other assets' energies from the partner. Arrival decides only how long to wait: not at all where every expected
+member is there, and longer where it is known who is not.
 """
 
 from dataclasses import dataclass, field
@@ -33,7 +35,7 @@ class Waits:
     live: timedelta = timedelta(minutes=1)
     """Rows written less than this ago are read as they are written."""
     orphans: timedelta = timedelta(minutes=6)
-    """For the group's row, which may never come, when an old quarter gets its first row."""
+    """For the group's row, which may never come, when a quarter gets its first row."""
     recent: timedelta = timedelta(hours=2)
     """Quarters that began no longer than this before the newest are remembered entry by entry."""
     idle: timedelta = timedelta(minutes=10)
@@ -69,7 +71,7 @@ def first_seen(row: Row, now: datetime, waits: Waits) -> GroupQuarter:
 def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
     """Take in a final row as pending and set when to look at the quarter.
 
-    A row by itself waits for the group's row; in an old quarter not for ever, and not at all if it is a
+    A row by itself waits for the group's row, but not for ever; in an old quarter not at all if it is a
     correction, since the first message is history then.
     """
     quarter.pending.append(row)
@@ -81,8 +83,9 @@ def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
     if quarter.opened or row.level == _GROUP:
         wait = _wait(quarter, row, now, waits)
         quarter.due = min(quarter.due or now + wait, now + wait)
-    elif quarter.old and quarter.due is None:
-        quarter.due = now + waits.orphans
+    elif quarter.due is None and not quarter.undecided:
+        # where there is a group's row it was written by then; `settle` is for its way here
+        quarter.due = now + waits.orphans + waits.settle
 
 
 def _wait(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> timedelta:
@@ -119,9 +122,10 @@ def complete(quarter: GroupQuarter, roster: Roster, now: datetime, waits: Waits)
 
 def next_batch(quarter: GroupQuarter, now: datetime, waits: Waits) -> list[Row]:
     """Take the rows of the next message out of `quarter`, the highest revision of each; sets when to look again."""
-    group_at = [row.at_ms for row in quarter.pending if row.level == _GROUP]
-    base = group_at if group_at and not quarter.opened else [row.at_ms for row in quarter.pending]
-    cut = min(base, default=0) + waits.settle // _MS
+    first = min((row.at_ms for row in quarter.pending), default=0)
+    until = first + waits.orphans // _MS
+    group_at = [] if quarter.opened else [row.at_ms for row in quarter.pending if row.level == _GROUP and row.at_ms <= until]
+    cut = min(group_at, default=first) + waits.settle // _MS
     batch: dict[tuple[str, str, str], Row] = {}
     for row in sorted((row for row in quarter.pending if row.at_ms <= cut), key=lambda row: row.revision):
         batch[row.level, row.id, row.phase] = row

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from schemas.config import Measurements, Style
+from schemas.config import Style
 from schemas.connection import Connection, ConnectionState
 from schemas.intervals import QUARTER
 
@@ -46,15 +46,19 @@ class Standing:
     silences: list[Pause] = field(default_factory=list)
     withheld: list[Pause] = field(default_factory=list)
 
-    def take(self, connection: Connection, measurements: Measurements, keep: timedelta) -> None:
-        """Take in a change of the connection; pauses that ended more than `keep` ago are forgotten."""
+    def take(self, connection: Connection, keep: timedelta) -> None:
+        """Take in a change of the connection; pauses that ended more than `keep` ago are forgotten.
+
+        Whether measurements are withheld is the lifecycle's word alone: it hears of the profile by a way of its own, and what was
+        withheld is what people were shown.
+        """
         self.first_acknowledged_at = connection.first_acknowledged_at
         self.required = tuple(connection.peer_required_measurements)
-        unsendable = style_for(self.required, measurements.styles) is None
+        withheld = connection.withheld_since is not None
         silent = connection.state in SILENT
         # a silence ends when the partner is talked to again: for one that deregistered, after its next handshake
         _note(self.silences, silent, connection.state in _TALKING, connection.since)
-        _note(self.withheld, unsendable, not unsendable, (connection.withheld_since or connection.at) if unsendable else connection.at)
+        _note(self.withheld, withheld, not withheld, connection.withheld_since or connection.at)
         for pauses in (self.silences, self.withheld):
             pauses[:] = [pause for pause in pauses if pause.until is None or pause.until > connection.at - keep]
 
