@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import uvicorn
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from gateway.simulator_config import PlannedForecast
@@ -61,7 +62,11 @@ def build_app(host: Host, hang_up: Close) -> FastAPI:
 
     @app.api_route(BASE_PATH + "/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def oscp(path: str, request: Request) -> Response:
-        reply = host.reception.answer(request.method, f"/{path}", request.headers, await request.body())
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)  # gone in the midst of its message, which therefore never came
+        reply = host.reception.answer(request.method, f"/{path}", request.headers, body)
         if reply.heard is not None:
             await host.life.heard(reply.heard)
         return Answering(reply, hang_up)
