@@ -169,12 +169,13 @@ class ReportingRule:
         messages: list[Owed] = []
         if ReportMessage.ASSET in wanted.messages:
             changed = self._changed_assets(state, quarter, rows, wanted, style)
-            messages += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, rows, changed, now)
+            messages += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
         if ReportMessage.GROUP in wanted.messages:
             own = [row for row in rows if row.level == Level.GROUP.value]
             found = ((row, key, text_of(entry)) for row in own for key, entry in group_entries(row, style, wanted))
             changed = [(row, text) for row, key, text in found if _news(quarter, key, text)]
-            messages += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, rows, changed, now)
+            messages += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
+        quarter.after = messages[-1].message_id if messages else quarter.after
         return messages
 
     def _changed_assets(
@@ -218,11 +219,12 @@ def _news(quarter: GroupQuarter, key: str, text: str) -> bool:
 
 
 def _messages(
-    group: Group, action: Action, start_ms: int, batch: list[Row], changed: list[tuple[Row, str]], now: datetime
+    group: Group, action: Action, start_ms: int, after: str, batch: list[Row], changed: list[tuple[Row, str]], now: datetime
 ) -> list[OutboundMessage]:
     """The changed entries as messages owed.
 
-    They are about the group's quarter in just these revisions, so that a value that returns is told again.
+    They are about the group's quarter in just these revisions, so that a value that returns is told again, and `after` just what was
+    told before: a replay that puts rows together differently tells all from there on anew, and ends with the newest.
     """
     revisions = ";".join(sorted({f"{row.id}:{row.phase}:{row.revision}" for row, _ in changed}))
     return [
@@ -232,7 +234,7 @@ def _messages(
             partner_id=group.partner_id,
             group_id=group.group_id,
             action=action.value,
-            about=f"{group.group_id}/{rfc3339(from_ms(start_ms))}/{revisions}",
+            about=f"{group.group_id}/{rfc3339(from_ms(start_ms))}/{revisions}{after and f'/{after}'}",
             body=body,
             now=now,
             stated_at=from_ms(max(row.at_ms for row, _ in changed)),

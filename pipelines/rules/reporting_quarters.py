@@ -49,7 +49,7 @@ class GroupQuarter:
     `opened`: the first message went, so each further change is told by itself. `told` holds a fingerprint of
     each entry as told last. `group_row` is the first of the group's rows that are pending. `phased` keeps the
     rows of single phases: an asset metered by phases is told as their sum, so a change of one needs the others.
-    `undecided`: due, but no handshake was acknowledged yet.
+    `after` is the id of the message that went last. `undecided`: due, but no handshake was acknowledged yet.
     """
 
     old: bool
@@ -61,6 +61,7 @@ class GroupQuarter:
     pending: list[Row] = field(default_factory=list)
     told: dict[str, int] = field(default_factory=dict)
     phased: dict[tuple[str, str], Row] = field(default_factory=dict)
+    after: str = ""
 
 
 def first_seen(row: Row, now: datetime, waits: Waits) -> GroupQuarter:
