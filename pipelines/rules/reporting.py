@@ -153,7 +153,7 @@ class ReportingRule:
                 messages += self._tell(state, group, start_ms, quarter, now)
         return messages
 
-    def _tell(self, state: ScopeState, group: Group, start_ms: int, quarter: GroupQuarter, now: datetime) -> list[Owed]:
+    def _tell(self, state: ScopeState, group: Group, start_ms: int, quarter: GroupQuarter, now: datetime) -> list[OutboundMessage]:
         """The messages of the quarter's next batch; sets when to look again."""
         owed_now = self._standing(state, group.partner_id).measurements_owed(from_ms(start_ms))
         if owed_now is None:
@@ -166,7 +166,7 @@ class ReportingRule:
         rows = [row for row in batch if row.at_ms <= horizon_ms]
         if not owed_now or style is None or not rows:
             return []
-        messages: list[Owed] = []
+        messages: list[OutboundMessage] = []
         if ReportMessage.ASSET in wanted.messages:
             changed = self._changed_assets(state, quarter, rows, wanted, style)
             messages += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
