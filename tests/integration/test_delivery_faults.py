@@ -155,7 +155,7 @@ def test_too_many_requests_pause_the_whole_partner_as_long_as_it_asked(scene: Sc
     refused = [each for each in requests if each.status == 429]
     assert len(refused) == 2
     for each in refused:
-        meanwhile = [other for other in requests if each.at + 0.7 < other.at < each.at + PAUSE_S - 0.2]
+        meanwhile = [other for other in requests if each.at + 1.2 < other.at < each.at + PAUSE_S - 0.2]
         assert meanwhile == []
 
 
@@ -173,7 +173,7 @@ def test_an_answer_that_is_lost_brings_the_message_again_under_its_id(scene: Sce
 
 def test_a_half_open_connection_holds_back_its_own_group_for_half_a_minute_and_no_other(scene: Scene) -> None:
     (hung,) = [each for each in outcomes(scene, "silent") if each.outcome is Outcome.RETRY]
-    assert 29_000 <= hung.duration_ms <= 33_000
+    assert 29_000 <= hung.duration_ms <= 36_000
     others = [each for each in outcomes(scene, "silent") if each.group_id != hung.group_id]
     assert min(each.at for each in others) < hung.at - timedelta(seconds=25) * SPEED
     assert {each.attempt for each in others} == {1}
