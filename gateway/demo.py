@@ -17,10 +17,12 @@ from rich.console import Console
 from rich.live import Live
 
 from gateway.commands.target import Target
+from gateway.config_file import read_configuration
 from gateway.demo_partner import SimulatedPartner
 from gateway.demo_platform import DemoPlatform, unwritten
 from gateway.demo_report import Story, differences, read_truth, report, untold
 from gateway.demo_screen import closing, screen
+from gateway.demo_sums import mistold
 from gateway.hosting import stop_on_signals
 from gateway.instance import Instance, Options
 from gateway.logs import configure_logging
@@ -84,6 +86,7 @@ class Demo:
         self._instance, self._console, self._stop = instance, console, stop
         self._measurements = readings(recorded / "readings.csv.gz")
         self._truth = read_truth((recorded / "truth.csv").read_text())
+        self._config = read_configuration(recorded / "config.yaml")
         self._progress = Progress(0, len(self._measurements), ORIGIN)
         self._story = Story()
         self._partner: SimulatedPartner | None = None
@@ -116,10 +119,12 @@ class Demo:
         told = self._watch(link, began + TOLD_WITHIN_S, once=once)
         if not once and not told:
             return 0
-        found = report(self._story, self._truth, self._partner.report(), self._platform_report(), self._history_rows(), ATTRIBUTION)
-        if self._failure is not None:
+        heard = self._partner.report()
+        found = report(self._story, self._truth, heard, self._platform_report(), self._history_rows(), ATTRIBUTION)
+        failed = [] if self._failure is None else [f"the replay failed: {self._failure}"]
+        if more := [*self._mistold(heard), *failed]:
             found["verdict"]["ok"] = False
-            found["verdict"]["untold"].append(f"the replay failed: {self._failure}")
+            found["verdict"]["untold"] += more
         found["seconds"] = round(time.monotonic() - began, 1)
         closing(self._console, found, time.monotonic() - began)
         if report_file is not None:
@@ -158,9 +163,17 @@ class Demo:
         """Whether all of it has happened, arrived, and is in the history."""
         if self._progress.sent < self._progress.total or differences(self._story, self._truth):
             return False
-        if self._partner is None or self._platform is None or untold(self._story, self._partner.report(), self._platform.report()):
+        if self._partner is None or self._platform is None:
+            return False
+        heard = self._partner.report()
+        if untold(self._story, heard, self._platform.report()) or self._mistold(heard):
             return False
         return self._history_rows().get("v_quarter_hours", 0) >= len(self._story.quarters)
+
+    def _mistold(self, heard: dict[str, Any]) -> list[str]:
+        """What the partner was told that is not the truth; what was owed before its first handshake is not asked for."""
+        connection = self._story.connection
+        return mistold(heard, self._truth, self._config, connection.first_acknowledged_at if connection else None)
 
     def _platform_report(self) -> dict[str, Any]:
         """What the circuit platform has; waits for a change that is on its way this very moment."""
