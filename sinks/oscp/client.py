@@ -23,11 +23,15 @@ from sinks.http import BearerAuth
 from sinks.http_connecting import TOTAL_S
 from sinks.oscp.answers import NOTHING_UNSAID, Judgement, UnderWay, Unsaid, judgement_of, outcome_of, trimmed
 from sinks.oscp.peers import Peer, Peers, static_headers
-from sinks.oscp.segments import Segment, Taken, TooLarge, segments_of
+from sinks.oscp.segments import WHOLE_S, Segment, Taken, TooLarge, segments_of
 from sinks.secrets import Secrets, WrongSecret
 
 VIEW_FOLLOWS_S, LOOK_EVERY_S = 2.0, 0.02
 """So long (wall) a Register waits for its connection to be seen; its topic and that of messages are read apart."""
+TOO_SLOW = (
+    "not sent, since the first one went {:.0f} s ago and may be thrown away by now: all go again "
+    "(a partner that takes so long for each needs a larger max_body, or none)"
+)
 log = logging.getLogger(__name__)
 
 
@@ -117,9 +121,12 @@ class OscpClient:
 
     async def _in_segments(self, way: _Way, message: OutboundMessage, segments: list[Segment], under_way: UnderWay) -> Judgement:
         """One after the other until one is not taken: what became of that one became of the message."""
-        before = self._taken.of(segments, way.url, wall_seconds())
+        before, since = self._taken.of(segments, way.url, wall_seconds())
         notes = [f"in {len(segments)} segments" + (f", of which {before} went before" if before else "")]
         for segment in segments[before:]:
+            if (passed := wall_seconds() - since) > WHOLE_S:
+                found = Judgement(Outcome.RETRY, None, TOO_SLOW.format(passed))
+                break
             try:
                 found = await self._send(way, message, segment)
             except (OutsideError, WrongSecret) as problem:
@@ -129,7 +136,7 @@ class OscpClient:
             if found.words:
                 notes.append(f"{segment} was {found.words}")
             if segment.index < segment.count:
-                self._taken.note(segments, way.url, segment.index, wall_seconds())
+                self._taken.note(segments, way.url, segment.index, since, wall_seconds())
         if found.outcome in FINAL_OUTCOMES:
             self._taken.forget(message.message_id)
         words = "; ".join(notes) if found.outcome is Outcome.DELIVERED else f"{segment}: {found.words}"

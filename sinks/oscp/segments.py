@@ -14,8 +14,11 @@ from schemas.oscp.v20 import ARRAYS
 from schemas.outbound import OutboundMessage
 
 RESUMED_S = 60.0
-"""So long (wall) after its first segment was taken a message goes on where it stopped; later all of it is sent again. A receiver
-throws incomplete messages away at some time, ours after 10 minutes, and would then take the rest for another message's."""
+"""So long (wall) after its first segment went a message that failed goes on where it stopped; later all of it is sent again. A
+receiver throws incomplete messages away at some time, ours after 10 minutes, and would then take the rest for another message's."""
+WHOLE_S = 480.0
+"""So long (wall) after its first segment went another one of a message may go: later the first ones may be thrown away already, and
+with the last one it would pass for delivered though nobody has all of it."""
 
 
 class TooLarge(Exception):
@@ -107,15 +110,15 @@ class Taken:
 
     _begun: dict[str, _Begun] = field(default_factory=dict)
 
-    def of(self, segments: Sequence[Segment], url: str, now: float) -> int:
-        """How many, from the first on, need not be sent again to this address."""
+    def of(self, segments: Sequence[Segment], url: str, now: float) -> tuple[int, float]:
+        """How many, from the first on, need not be sent again to this address, and when the first went: now, where none did."""
         begun = self._begun.get(segments[0].request_id)
-        return begun.taken if begun is not None and begun.where == _where(segments, url) and now - begun.since <= RESUMED_S else 0
+        if begun is None or begun.where != _where(segments, url) or now - begun.since > RESUMED_S:
+            return 0, now
+        return begun.taken, begun.since
 
-    def note(self, segments: Sequence[Segment], url: str, taken: int, now: float) -> None:
-        """`taken` of them have been taken now. Forgets what is too old to be of use."""
-        before = self._begun.get(segments[0].request_id)
-        since = before.since if before is not None and taken > 1 else now
+    def note(self, segments: Sequence[Segment], url: str, taken: int, since: float, now: float) -> None:
+        """`taken` of them have been taken by now, the first of which went at `since`. Forgets what is too old to be of use."""
         self._begun = {message_id: begun for message_id, begun in self._begun.items() if now - begun.since <= RESUMED_S}
         self._begun[segments[0].request_id] = _Begun(since, _where(segments, url), taken)
 

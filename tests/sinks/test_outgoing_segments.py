@@ -20,7 +20,7 @@ from schemas.oscp.checking import violations_of
 from schemas.outbound import DeadLetter, OutboundMessage, Outcome
 from sinks.oscp.answers import Judgement
 from sinks.oscp.client import OscpClient
-from sinks.oscp.segments import RESUMED_S, Segment, Taken, TooLarge, segments_of
+from sinks.oscp.segments import RESUMED_S, WHOLE_S, Segment, Taken, TooLarge, segments_of
 from tests.builders import T0, configuration
 from tests.sinks.partner_server import FakePartner, Reply, Request, fake_partner
 from tests.sinks.test_dispatcher import World, eventually
@@ -147,18 +147,18 @@ def test_half_a_surrogate_pair_stays_what_it_is() -> None:
 
 def test_what_was_taken_is_known_for_a_minute_for_the_same_segments_and_address() -> None:
     taken, segments = Taken(), cut(large())
-    taken.note(segments, "u", 1, 100.0)
-    taken.note(segments, "u", 2, 140.0)
-    assert taken.of(segments, "u", 100.0 + RESUMED_S) == 2
-    assert taken.of(segments, "u", 100.1 + RESUMED_S) == 0
-    assert taken.of(segments, "elsewhere", 141.0) == 0
-    assert taken.of(cut(large(), 1300), "u", 141.0) == 0
-    taken.note(segments, "u", 3, 101.0 + RESUMED_S)  # the try that had begun in time goes on; the minute is the first one's
-    assert taken.of(segments, "u", 101.0 + RESUMED_S) == 0
-    taken.note(segments, "u", 1, 200.0)
-    assert taken.of(segments, "u", 201.0) == 1
+    taken.note(segments, "u", 1, 100.0, 110.0)
+    taken.note(segments, "u", 2, 100.0, 140.0)
+    assert taken.of(segments, "u", 100.0 + RESUMED_S) == (2, 100.0)
+    assert taken.of(segments, "u", 100.1 + RESUMED_S) == (0, 100.1 + RESUMED_S)
+    assert taken.of(segments, "elsewhere", 141.0) == (0, 141.0)
+    assert taken.of(cut(large(), 1300), "u", 141.0) == (0, 141.0)
+    taken.note(segments, "u", 3, 100.0, 101.0 + RESUMED_S)  # the try that had begun in time goes on; the minute is the first one's
+    assert taken.of(segments, "u", 101.0 + RESUMED_S)[0] == 0
+    taken.note(segments, "u", 1, 200.0, 200.5)
+    assert taken.of(segments, "u", 201.0) == (1, 200.0)
     taken.forget("m-1")
-    assert taken.of(segments, "u", 201.0) == 0
+    assert taken.of(segments, "u", 201.0) == (0, 201.0)
 
 
 # -- how it is sent ----------------------------------------------------------------------------------------------------
@@ -252,6 +252,27 @@ def test_after_a_minute_it_begins_again_with_the_same_ids(cp: FakePartner, monke
     assert (delivered.outcome, delivered.words) == (Outcome.DELIVERED, "in 4 segments")
     assert indices(cp) == [1, 2, 3, 1, 2, 3, 4]
     assert cp.ids()[:3] == cp.ids()[3:6]
+
+
+def test_a_partner_too_slow_for_all_of_it_to_be_kept_is_no_delivery_and_all_of_it_goes_again(
+    cp: FakePartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, slow_s = [1000.0], [WHOLE_S / 2]
+    monkeypatch.setattr("sinks.oscp.client.wall_seconds", lambda: now[0])
+
+    def answered(request: Request) -> int:
+        now[0] += slow_s[0] + 1
+        return 204
+
+    def quick() -> None:
+        slow_s[0] = 0
+
+    cp.answer = answered
+    failed, delivered = Sending(cp).tries(large(), 2, quick)
+    assert (failed.outcome, failed.status) == (Outcome.RETRY, None)
+    assert failed.words.startswith("segment 3 of 4: not sent, since the first one went 482 s ago and may be thrown away by now")
+    assert (delivered.outcome, delivered.words) == (Outcome.DELIVERED, "in 4 segments")
+    assert indices(cp) == [1, 2, 1, 2, 3, 4]
 
 
 def test_a_restart_begins_again_with_the_same_ids(cp: FakePartner) -> None:
@@ -368,7 +389,7 @@ def test_what_cannot_be_made_small_enough_is_told_and_left_out_and_the_next_one_
     assert event.words == f"UpdateAssetMeasurements m0 was {delivery.words}; the message is in the dead letters"
     (letter,) = [value for value in world.kafka.written if isinstance(value, DeadLetter)]
     assert (letter.subject, letter.raw) == ("m0", too_large.encode())
-    assert letter.reason == f"for vector: {delivery.words}"
+    assert letter.reason == f"not fit for vector: {delivery.words}"
 
 
 def test_a_heartbeat_waits_for_no_segments(cp: FakePartner) -> None:
