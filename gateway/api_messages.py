@@ -198,7 +198,8 @@ def _clean(queue: QueueStanding) -> QueueStanding:
 @router.post("/messages/{message_id:path}/retry", status_code=202, tags=["messages"])
 async def retry(caller: Actor, desk: AtDesk, message_id: str, partner_id: Text = "") -> CommandView:
     """Send a message now that is parked, or waits after a failure. It goes before its pause is over, though not past an open breaker,
-    a hold or older ones of its group and kind. `partner_id` lets a message pass of which only dispatch still knows."""
+    a pause the partner asked for, or older ones of its group and kind; where the partner's queue is held, one message is tried at once.
+    `partner_id` lets a message pass of which only dispatch still knows."""
     return await asked_about(desk, caller, CommandKind.RETRY_MESSAGE, message_id, partner_id)
 
 

@@ -5,7 +5,7 @@ import json
 from gateway.api_body import Problem
 from gateway.desk import Desk
 from gateway.guard import Caller
-from gateway.messages_model import is_final
+from gateway.messages_model import LONGEST_ID, is_final
 from gateway.messages_reading import read_message
 from gateway.orders import CommandView, order
 from schemas.connection import CommandKind
@@ -24,6 +24,8 @@ async def asked_about(desk: Desk, caller: Caller, kind: CommandKind, message_id:
         if not partner_id:
             raise Unavailable(f"{error.words} Name the message's partner to ask for it all the same.", error.retry_after_s) from error
         found = None
+    if found is None and len(message_id) > LONGEST_ID:
+        raise Problem(404, "Unknown message", f"no message has an id of {len(message_id)} characters")
     if found is None and not partner_id:
         raise Problem(
             404, "Unknown message", f"{message_id!r} is no message that is known here; naming its partner lets dispatch look for it"

@@ -11,7 +11,7 @@ from enum import StrEnum
 from gateway.picture import MessageLine
 from schemas.oscp.v20 import Action
 from schemas.outbound import FINAL_OUTCOMES, Delivery, Outcome
-from schemas.units import to_ms
+from schemas.units import EPOCH, to_ms
 
 BACK = timedelta(days=31)
 """So far back a list goes that names neither a beginning nor an id."""
@@ -52,7 +52,7 @@ class MessageWish:
         """From when on messages are looked for; None: from the beginning."""
         if self.since is not None or self.text:
             return self.since
-        return min(self.now, self.until or self.now) - BACK
+        return max(min(self.now, self.until or self.now), EPOCH + BACK) - BACK
 
 
 @dataclass(frozen=True, slots=True)

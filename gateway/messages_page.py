@@ -63,7 +63,7 @@ ACTS = {
     "retry": Act(
         CommandKind.RETRY_MESSAGE,
         "Send again",
-        "sends it as soon as the partner's queue lets it, without waiting for its own pause",
+        "sends it as soon as the partner's queue lets it, without waiting for its own pause; in a held queue one message is tried at once",
         "It was asked for that it goes again.",
     ),
     "drop": Act(

@@ -14,7 +14,7 @@ from schemas.oscp.v20 import Action
 from schemas.units import rfc3339
 
 DEFAULT_RATE = 20.0
-HELD_UNTIL_MENDED = "nothing is sent to the partner until this is mended, and one message is tried every 5 minutes"
+HELD_UNTIL_MENDED = "nothing is sent to the partner until this is mended; one message is tried every 5 minutes, and on resuming it"
 _STOPPED = {
     ConnectionState.SUSPENDED: "the partner is suspended: nothing is sent until somebody resumes it",
     ConnectionState.FAILED: "we have given up sending to this partner: correct the cause, then resume it",
@@ -54,7 +54,7 @@ class Reasons:
         if stand_of(line, self._now) is Stand.PARKED:
             return f"set aside so that others can go: {said or 'it failed time and again'}; send it again, or give it up"
         tried = f"tried {_times(line)}, last {said or 'without an answer'}" if stand_of(line, self._now) in _FAILING else "not tried yet"
-        return f"{tried}; {self._reason(line)}"
+        return f"{tried}; {self._reason(line).removesuffix(f': {said}')}"
 
     def _reason(self, line: MessageLine) -> str:
         """What has to pass first, the furthest-reaching reason before the others."""
@@ -91,7 +91,7 @@ class Reasons:
             then = f"until {self._instant(until)}" if until is not None and until > self._now else "until a message on trial comes through"
             return f"the partner fails and is left alone {then} (its breaker is open)"
         if until is not None and until > self._now:
-            return f"the partner asked for a pause until {self._instant(until)}"
+            return f"the partner asked for a pause until {self._instant(until)}; resuming it ends that"
         return None
 
 

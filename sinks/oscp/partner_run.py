@@ -71,11 +71,14 @@ class PartnerRun:
         self._news.set()
 
     async def retry(self, message_id: str, by: str, command_id: str) -> bool:
-        """An operator's wish to send a message now; whether it waits here."""
+        """An operator's wish to send a message now; whether it waits here. Who asks has mended what held the queue, or wants to know
+        whether somebody has: one message is tried at once. A pause that the partner asked for stays."""
         if (parked := self.queue.parked.get(message_id)) is not None:
             # recorded first, so that a restart does not park it again, and never behind the next attempt's outcome
             await self._append(self._delivery(parked, Judgement(Outcome.RETRY, None, f"to be sent again, says {by}"), command_id))
         known = self.queue.retry(message_id)
+        if known and self.queue.hold is not None:
+            self.queue.hold.probe_at = 0.0
         self._news.set()
         return known
 
@@ -131,7 +134,7 @@ class PartnerRun:
         if settled.outcome is Outcome.REFUSED:
             notices.append(refusal(waiting, judgement))
             if message is not None:
-                by = "for" if judgement.status is None else "refused by"
+                by = "not fit for" if judgement.status is None else "refused by"
                 await self._append_letter(waiting, message, f"{by} {self.partner_id}: {settled.words}")
         for notice in notices:
             await self._tell(waiting, notice, judgement.status)

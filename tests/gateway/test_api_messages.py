@@ -11,6 +11,7 @@ import pytest
 from gateway import picture as p
 from gateway.auth import Role
 from gateway.messages_model import MessageWish, fits, place_of
+from gateway.messages_why import HELD_UNTIL_MENDED
 from gateway.past import SLOW
 from gateway.past_messages import MessageCount
 from gateway.picture import MessageLine
@@ -128,6 +129,11 @@ def test_why_the_message_or_the_connection_make_it_wait(tmp_path: Path) -> None:
     assert whys(tmp_path, first, retried, standing=queue) == [
         "tried 3 times, last answered 500: no; it is tried again by itself, after 5 minutes at the latest"
     ]
+    refused, held = (
+        delivery(first, Outcome.HELD, 401, attempt=1, words="answered 401: who?"),
+        Q(partner_id="vector", held="answered 401: who?"),
+    )
+    assert whys(tmp_path, first, refused, standing=[held]) == [f"tried once, last answered 401: who?; {HELD_UNTIL_MENDED}"]
     parked = delivery(first, Outcome.PARKED, 500, attempt=10, words="failed 10 times while others were delivered: answered 500")
     assert whys(tmp_path, first, second, parked, standing=queue)[0] == "not tried yet; its turn comes now"
     assert "give it up" in whys(tmp_path, first, second, parked, standing=queue)[1]
@@ -163,6 +169,7 @@ def test_without_a_history_it_is_said_what_may_be_lacking(tmp_path: Path) -> Non
     part = listed(full, "?limit=150")
     assert (part["note"], len(listed(full, f"?limit=150&before={part['next']}")["items"])) == ("", 50)
     problem(full.ask("GET", "/api/v1/messages?before=soon", Role.VIEWER), 400)
+    assert listed(full, "?until=0001-01-01T00:00:00Z")["items"] == []
 
 
 def test_the_picture_knows_better_than_the_history(tmp_path: Path) -> None:
@@ -230,6 +237,7 @@ def test_an_operator_has_it_sent_again_or_gives_it_up(tmp_path: Path) -> None:
     problem(post("none", "drop"), 404)
     problem(post(parked.message_id, "drop?partner_id=other"), 404)
     problem(post("none", "drop?partner_id=nobody"), 404)
+    problem(post("x" * 201, "drop?partner_id=vector"), 404)
     past.away = True
     assert "Name the message's partner" in problem(post(old.message_id, "retry"), 503)["detail"]
     assert len(ordered(world)) == 2

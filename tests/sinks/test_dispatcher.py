@@ -443,13 +443,14 @@ def test_a_refusal_of_an_old_token_that_comes_late_does_not_hold_what_goes_with_
         eventually(lambda: world.delivered(0), within_s=10)
 
 
-def test_resuming_tries_at_once_what_is_held(cp: FakePartner) -> None:
+@pytest.mark.parametrize(("kind", "message_id"), [(CommandKind.RESUME, ""), (CommandKind.RETRY_MESSAGE, "m0")])
+def test_resuming_and_sending_again_try_at_once_what_is_held(cp: FakePartner, kind: CommandKind, message_id: str) -> None:
     cp.answer = lambda request: 403
     world = World(speed=1.0, vector=cp.url)  # a probe would take five minutes
     world.owe(message(0))
     with world.dispatching() as dispatcher:
         eventually(lambda: world.kafka.of("m0") == [Outcome.HELD], within_s=10)
         cp.answer = lambda request: 204
-        dispatcher.command(command(CommandKind.RESUME, ""), 0, 0)
+        dispatcher.command(command(kind, message_id), 0, 0)
         eventually(lambda: world.delivered(0), within_s=10)
     assert world.kafka.events() == ["dispatch.held", "dispatch.resumed"]

@@ -98,7 +98,7 @@ def test_the_bad_one_is_told_and_kept_and_the_next_one_goes(cp: FakePartner) -> 
     assert event.words.startswith(f"UpdateAssetMeasurements m0 was {wrong}")
     assert "defect of ours" in event.words
     (letter,) = [value for value in world.kafka.written if isinstance(value, DeadLetter)]
-    assert letter.reason.startswith(f"for vector: {wrong}")
+    assert letter.reason.startswith(f"not fit for vector: {wrong}")
     assert (letter.subject, letter.topic, letter.offset, letter.raw) == ("m0", "derms.outbound", 0, bad.encode())
     with world.dispatching():
         eventually(lambda: world.kafka.kept[0] == {0: 3})
