@@ -24,6 +24,7 @@ from schemas.flows import FlowReport
 from schemas.intervals import QUARTER
 from schemas.outbound import DeadLetter, Delivery, OutboundMessage
 from schemas.telemetry import QuarterHour
+from schemas.topics import OUTBOUND
 from schemas.units import Phase
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,8 @@ def _breach(picture: Picture, value: Breach) -> None:
 
 def _dead_letter(picture: Picture, value: DeadLetter) -> None:
     counts, told = picture.dead_letter_counts, clean(value.reason)
+    if value.topic == OUTBOUND.name:  # behind the colon the partner speaks, who may never say the same twice
+        told = f"message {told.partition(': ')[0]}"
     reason = told if told in counts or len(counts) < p.KEEP_REASONS else OTHER_REASONS
     counts[reason] = counts.get(reason, 0) + value.count
     picture.dead_letters = _newest(value, picture.dead_letters, p.KEEP_DEAD_LETTERS)

@@ -14,7 +14,7 @@ from schemas.compliance import BreachState, Verdict
 from schemas.connection import ConnectionState, InboundMessage
 from schemas.facts import Value
 from schemas.intervals import QUARTER
-from schemas.outbound import Outcome
+from schemas.outbound import DeadLetter, Outcome
 from schemas.telemetry import Level, QuarterHour
 from schemas.units import Direction, Phase
 from tests.gateway import story
@@ -184,6 +184,18 @@ def test_lists_are_bounded() -> None:
     picture = picture_of(*(message("UpdateAssetMeasurements", NOW + timedelta(seconds=number)) for number in range(500)))
     assert len(picture.messages) == p.KEEP_MESSAGES
     assert next(picture.all_messages()).about.at == NOW + timedelta(seconds=499)
+
+
+def test_what_partners_say_is_no_reason_to_count_by() -> None:
+    picture = Picture()
+    for number in range(3):
+        letter = DeadLetter(
+            event_id=str(number), at=NOW, reason=f"refused by vector: answered 404: trace {number}", subject="m", topic="derms.outbound",
+            partition=0, offset=number, raw=b"",
+        )  # fmt: skip
+        fold(picture, record(letter))
+    assert picture.dead_letter_counts == {"message refused by vector": 3}
+    assert picture.dead_letters[0].reason.endswith("trace 2")
 
 
 def test_reasons_of_dead_letters_are_bounded_too() -> None:
