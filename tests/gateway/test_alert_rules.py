@@ -70,8 +70,8 @@ REFUSED = delivery(message("UpdateAssetMeasurements", NOW - MINUTE), Outcome.REF
 OLD = {"waiting": 40, "oldest_at": NOW - HOUR}
 FIRING: dict[str, Callable[[], dict[str, dict[Any, float]]]] = {
     "DermsBacklogOld": lambda: scrape(reports=queue(**OLD)),
-    "DermsBreakerOpen": lambda: scrape(reports=queue(waiting=3, breaker="HALF_OPEN")),
-    "DermsQueueHeld": lambda: scrape(reports=queue(waiting=3, held="answered 401")),
+    "DermsBreakerOpen": lambda: scrape(reports=queue(waiting=3, oldest_at=NOW - MINUTE, breaker="HALF_OPEN")),
+    "DermsQueueHeld": lambda: scrape(reports=queue(waiting=3, oldest_at=NOW - MINUTE, held="answered 401")),
     "DermsMessageRefused": lambda: scrape([REFUSED], queue()),
     "DermsMessagesParked": lambda: scrape(reports=queue(waiting=2, parked=2)),
     "DermsMeasurementsWithheld": lambda: scrape([connection(withheld_since=NOW - HOUR)], queue()),
@@ -113,8 +113,15 @@ def test_every_alert_has_its_test_and_what_must_be_watched_an_alert() -> None:
 
 
 @pytest.mark.parametrize("state", [ConnectionState.SUSPENDED, ConnectionState.DEREGISTERED])
-def test_what_is_not_sent_on_purpose_is_no_old_backlog(state: ConnectionState) -> None:
-    assert firing(scrape([connection(state)], queue(**OLD))) == set()
+@pytest.mark.parametrize("trouble", [{"breaker": "OPEN"}, {"held": "is not in the configuration"}, {"parked": 2}])
+def test_what_is_not_sent_on_purpose_alarms_nobody(state: ConnectionState, trouble: dict[str, Any]) -> None:
+    withheld = connection(state, withheld_since=NOW - HOUR)
+    assert firing(scrape([withheld], queue(**OLD, **trouble))) == set()
+
+
+@pytest.mark.parametrize("trouble", [{"breaker": "OPEN"}, {"held": "answered 401"}])
+def test_a_partner_that_is_owed_nothing_any_more_alarms_nobody(trouble: dict[str, Any]) -> None:
+    assert firing(scrape(reports=queue(**trouble))) == set()
 
 
 def test_a_dispatch_that_was_never_heard_of_or_was_stopped_is_missed() -> None:
