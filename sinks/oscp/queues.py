@@ -2,19 +2,20 @@
 
 Pure: no I/O, no clock, chance passed in. Order is kept within a group and action (a lane); lanes wait for
 nobody but a breaker, a hold or a Retry-After, which are the partner's as a whole. Heartbeats are under none
-of these.
+of these. A turn costs the same however many lanes there are, but for a rare one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from schemas.oscp.v20 import Action
 from schemas.outbound import Outcome
 from sinks.oscp.answers import Judgement
 from sinks.oscp.breaker import Breaker, BreakerState
+from sinks.oscp.coming import Coming
 from sinks.oscp.lanes import Lanes
 from sinks.oscp.pace import Pace
-from sinks.oscp.waiting import Notice, Now, Settled, Waiting
+from sinks.oscp.waiting import OVERTAKING, Notice, Now, Settled, Waiting
 
 PARK_AFTER = 10
 
@@ -45,31 +46,34 @@ class PartnerQueue:
     busy: int = 0
     delivered: dict[str, int] = field(default_factory=dict)
     breaker: Breaker = field(init=False)
+    _expiring: Coming[Waiting] = field(init=False)
+    _parkings: int = 0
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.pace.breaker_s)
+        self._expiring = Coming(lambda message, _: self.parked.get(message.message_id) is message)
 
     def add(self, message: Waiting, *, parked: bool = False) -> None:
         """Take in a message behind those that came before it."""
         if parked:
-            self.parked[message.message_id] = message
+            self._park(message)
         else:
-            self.lanes.of(message).waiting.append(message)
+            self.lanes.add(message)
 
     def __len__(self) -> int:
         return len(self.parked) + len(self.lanes)
 
     def next(self, now: Now) -> Waiting | None:
         """The message to send now, which thereby is under way; None if none may go."""
-        due = (head for head in self.lanes.heads() if head.not_before_ms <= now.clock_ms and head.due <= now.wall)
-        heads = [head for head in due if self._may_go(head, now)]
+        self.lanes.come_up(now, self.pace.period_ms)
+        due = (head for head in self.lanes.overtaking() if head.not_before_ms <= now.clock_ms and head.due <= now.wall)
+        heads = [head for head in (*due, *self._others(now)) if self._may_go(head, now)]
         if not heads:
             return None
         # A probe is what failed least: one message the partner chokes on must not keep the breaker open for all.
         probing = self.breaker.state is not BreakerState.CLOSED
         message = min(heads, key=lambda head: (not head.beat, head.failures if probing else 0, *head.rank))
-        lane = self.lanes.of(message)
-        lane.under_way = lane.waiting.popleft()
+        self.lanes.begin(message)
         message.attempts += 1
         if not message.beat:
             self.busy += 1
@@ -100,22 +104,15 @@ class PartnerQueue:
 
     def free(self, message: Waiting, outcome: Outcome) -> None:
         """The outcome is recorded: what is owed still goes back to its place, and its lane goes on."""
-        lane = self.lanes.of(message)
-        lane.under_way = None
         self.busy -= 0 if message.beat else 1
-        if outcome in (Outcome.RETRY, Outcome.HELD):
-            lane.waiting.appendleft(message)
-        elif outcome is Outcome.PARKED:
-            self.parked[message.message_id] = message
-        self.lanes.sweep(message)
+        self.lanes.end(message, again=outcome in (Outcome.RETRY, Outcome.HELD))
+        if outcome is Outcome.PARKED:
+            self._park(message)
 
     def expire(self, now: Now) -> list[Waiting]:
         """Take out what nobody wants any more: parked messages, and those whose turn would be next."""
-        expired = [message for message in self.parked.values() if message.expires_ms <= now.clock_ms]
-        for message in expired:
-            del self.parked[message.message_id]
-        expired += self.lanes.expire(now.clock_ms)
-        return expired
+        expired = [self.parked.pop(message.message_id) for message in self._expiring.until(now.clock_ms)]
+        return expired + self.lanes.expire(now.clock_ms)
 
     def retry(self, message_id: str) -> bool:
         """An operator wants the message to go now; whether it is waiting, parked or under way."""
@@ -124,8 +121,8 @@ class PartnerQueue:
             return False
         if self.parked.pop(message_id, None) is not None:
             message.failures = 0
-            self.lanes.of(message).put_back(message)
-        message.due = 0.0
+            self.lanes.put_back(message)
+        self.lanes.hasten(message)
         return True
 
     def drop(self, message_id: str, by: str) -> tuple[bool, Waiting | None]:
@@ -136,13 +133,9 @@ class PartnerQueue:
         message = self.find(message_id)
         if message is None:
             return False, None
-        if self.parked.pop(message_id, None) is None:
-            lane = self.lanes.of(message)
-            if lane.under_way is message:
-                message.dropped_by = by
-                return True, None
-            lane.waiting.remove(message)
-            self.lanes.sweep(message)
+        if self.parked.pop(message_id, None) is None and not self.lanes.remove(message):
+            message.dropped_by = by
+            return True, None
         return True, message
 
     def find(self, message_id: str) -> Waiting | None:
@@ -154,29 +147,39 @@ class PartnerQueue:
         if self.hold is not None:
             self.hold.probe_at = 0.0
         self.paused_until = 0.0
-        self._wake()
+        self.lanes.hasten_all()
 
     def look_again(self, now: Now) -> tuple[float | None, int | None]:
-        """When something may change by itself: by the wall, and by the clock (expiry, not-before). None for never."""
-        walls = [self.paused_until, self.rate_at, self.breaker.opens_at, *([self.hold.probe_at] if self.hold else [])]
-        clocks = [message.expires_ms for message in self.parked.values()]
-        for head in self.lanes.heads():
-            walls.append(head.due)
-            clocks += [head.not_before_ms, head.expires_ms]
-        return (
-            min((wall for wall in walls if wall > now.wall), default=None),
-            min((clock for clock in clocks if clock > now.clock_ms), default=None),
-        )
+        """When something may change by itself: by the wall, and by the clock (not-before; expiry, also a past one). None for never."""
+        self.lanes.come_up(now, self.pace.period_ms)
+        due, turns = self.lanes.look_again()
+        parked = self._expiring.first()
+        walls = (self.paused_until, self.rate_at, self.breaker.opens_at, self.hold.probe_at if self.hold else 0.0, due or 0.0)
+        clocks = [clock for clock in (turns, parked.expires_ms if parked else None) if clock is not None]
+        return min((wall for wall in walls if wall > now.wall), default=None), min(clocks, default=None)
+
+    def _others(self, now: Now) -> Iterable[Waiting]:
+        """Heads that are due and do not overtake: as few as the next one surely is among, or all, where what goes is not the oldest."""
+        if self._held(now) or not self._lets_through(now) or (self.only is not None and self.only <= OVERTAKING):
+            return ()
+        first = self.lanes.first()
+        surely = self.breaker.state is BreakerState.CLOSED or not any(head.failures for head in first)
+        return first if surely and self.only is None else self.lanes.ready()
+
+    def _lets_through(self, now: Now) -> bool:
+        """Whether the partner may be sent anything but heartbeats."""
+        return self.busy < self.pace.under_way and self.paused_until <= now.wall and self.breaker.allows(now.wall)
+
+    def _held(self, now: Now) -> bool:
+        return self.hold is not None and (self.busy > 0 or now.wall < self.hold.probe_at)
 
     def _may_go(self, head: Waiting, now: Now) -> bool:
         if self.only is not None and head.action not in self.only:
             return False
         if head.beat:
             return True
-        if self.busy >= self.pace.under_way or self.paused_until > now.wall or not self.breaker.allows(now.wall):
-            return False
         mends = head.action == Action.REGISTER and head.attempts == 0  # the partner may refuse all else until it has this
-        if self.hold is not None and not mends and (self.busy or now.wall < self.hold.probe_at):
+        if not self._lets_through(now) or (self._held(now) and not mends):
             return False
         return not self._backlog(head, now) or self.rate_at <= now.wall
 
@@ -188,10 +191,10 @@ class PartnerQueue:
         if self.hold is not None:
             yield Notice("dispatch.resumed", f"the partner takes messages again; {len(self)} wait")
             self.hold = None
-            self._wake()
+            self.lanes.hasten_all()
         if self.breaker.succeeded():
             yield Notice("dispatch.breaker-closed", f"the partner answers again; {len(self)} messages wait")
-            self._wake()
+            self.lanes.hasten_all()
 
     def _unsent(self, message: Waiting, now: Now) -> None:
         """It cannot be sent at all, which says nothing about the partner."""
@@ -238,6 +241,7 @@ class PartnerQueue:
     def _backlog(self, message: Waiting, now: Now) -> bool:
         return now.clock_ms - message.at_ms > self.pace.period_ms
 
-    def _wake(self) -> None:
-        for head in self.lanes.heads():
-            head.due = 0.0
+    def _park(self, message: Waiting) -> None:
+        self._parkings += 1
+        self.parked[message.message_id] = message
+        self._expiring.push(message.expires_ms, message.offset, self._parkings, message)

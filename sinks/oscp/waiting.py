@@ -8,6 +8,8 @@ from schemas.outbound import OutboundMessage, Outcome
 from schemas.units import to_ms
 
 _EXCHANGE = frozenset({Action.REGISTER.value, Action.HANDSHAKE.value, Action.HANDSHAKE_ACKNOWLEDGE.value})
+OVERTAKING = _EXCHANGE | {Action.HEARTBEAT.value}
+"""The actions that go before what is only older. They are about no group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Waiting:
     attempts: int = 0
     failures: int = 0
     due: float = 0.0
+    """Until when (wall) its back-off lasts. Only its queue changes that: it is kept sorted by it."""
     others_delivered: int = 0
     """How many messages of the same action had been delivered when this one failed first."""
     dropped_by: str | None = None
@@ -55,6 +58,11 @@ class Waiting:
     def beat(self) -> bool:
         """Whether it is a heartbeat, which nothing but its own back-off holds back."""
         return self.action == Action.HEARTBEAT.value
+
+    @property
+    def overtakes(self) -> bool:
+        """Whether it goes before what is only older."""
+        return self.action in OVERTAKING
 
     @property
     def rank(self) -> tuple[int, int, int]:

@@ -1,95 +1,16 @@
-"""The pure parts of dispatch: answers, breaker, queue, progress (semantics 8)."""
+"""Which message of a partner goes next, and when (semantics 8.2 to 8.6)."""
 
 from collections import defaultdict
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.facts import digest
 from schemas.outbound import FINAL_OUTCOMES, Outcome
-from sinks.http import Answer
-from sinks.oscp.answers import Judgement, Unsaid, outcome_of, words_of
 from sinks.oscp.breaker import Breaker, BreakerState
-from sinks.oscp.pace import Pace
-from sinks.oscp.progress import MARK_EVERY_MS, MEMORY_MS, Tracker
-from sinks.oscp.queues import PARK_AFTER, PartnerQueue
-from sinks.oscp.waiting import Now, Waiting
-
-HOUR_MS = 3_600_000
-T = 1_800_000_000_000
-MEASUREMENTS = "UpdateAssetMeasurements"
-ERROR = "GroupCapacityComplianceError"
-
-
-def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body, 12)
-
-
-@pytest.mark.parametrize(
-    ("status", "action", "outcome"),
-    [
-        (204, MEASUREMENTS, Outcome.DELIVERED),
-        (200, MEASUREMENTS, Outcome.DELIVERED),
-        (409, ERROR, Outcome.DELIVERED),
-        (409, MEASUREMENTS, Outcome.REFUSED),
-        (400, MEASUREMENTS, Outcome.REFUSED),
-        (404, MEASUREMENTS, Outcome.REFUSED),
-        (413, MEASUREMENTS, Outcome.REFUSED),
-        (501, MEASUREMENTS, Outcome.REFUSED),
-        (401, MEASUREMENTS, Outcome.HELD),
-        (403, ERROR, Outcome.HELD),
-        (408, MEASUREMENTS, Outcome.RETRY),
-        (425, MEASUREMENTS, Outcome.RETRY),
-        (429, MEASUREMENTS, Outcome.RETRY),
-        (500, MEASUREMENTS, Outcome.RETRY),
-        (503, ERROR, Outcome.RETRY),
-        (302, MEASUREMENTS, Outcome.RETRY),
-    ],
-)
-def test_what_an_answer_means(status: int, action: str, outcome: Outcome) -> None:
-    judgement = outcome_of(answer(status), action)
-    assert (judgement.outcome, judgement.status, judgement.duration_ms) == (outcome, status, 12)
-
-
-def test_deliveries_out_of_the_ordinary_are_flagged() -> None:
-    assert outcome_of(answer(204), MEASUREMENTS).words == ""
-    assert outcome_of(answer(202), MEASUREMENTS).words == "answered 202 (204 was expected)"
-    objected = outcome_of(answer(409, b'{"message":"no such forecast"}'), ERROR).words
-    assert objected == "answered 409: no such forecast (taken note of, but objected to)"
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("7", 7.0), ("Tue, 20 Oct 2026 10:00:30 GMT", 30.0), ("Tue, 20 Oct 2020 10:00:30 GMT", 0.0), ("soon", None), ("", None), ("-3", None)],
-)
-def test_retry_after_in_seconds_or_as_a_date(text: str, seconds: float | None) -> None:
-    now = datetime(2026, 10, 20, 10, 0, tzinfo=UTC)
-    assert outcome_of(answer(503, retry_after=text), MEASUREMENTS, now=now).retry_after_s == seconds
-
-
-def test_words_are_the_partners_on_one_line_without_secrets() -> None:
-    assert words_of(answer(400, b'{"message":"bad\\n token s3same"}'), Unsaid(["s3same"])) == "bad token ***"
-    assert words_of(answer(400, b"<h1>Bad\x00</h1>")) == "<h1>Bad </h1>"
-    assert len(words_of(answer(400, b"x" * 5000))) == 300
-    assert words_of(answer(400, b'[{"message":"x"}]')) == '[{"message":"x"}]'
-
-
-def test_no_form_of_a_secret_is_in_the_partners_words() -> None:
-    unsaid = Unsaid(["a/b", "a/b+c", 'say "x"'])
-    assert words_of(answer(400, rb'{"errors":["a\/b+c","\u0061/b"]}'), unsaid) == '{"errors":["***","***"]}'
-    assert words_of(answer(400, rb'{"errors":["say \"x\""]}'), unsaid) == '{"errors":["***"]}'
-
-
-@pytest.mark.parametrize("before", ["", "x" * 200, "x" * 280, " " * 4780 + "y", "0 " * 140])
-def test_a_token_known_by_its_digest_is_blanked_wherever_it_stands(before: str) -> None:
-    token = "abcdefghijklmnopqrstuvwxyz_ABCDEFGH-1234567"
-    said = words_of(answer(400, f"{before}{token}{token}x {token}.".encode()), Unsaid(digests={digest(token)}))
-    assert "abcdef" not in said
-    assert "1234567" not in said
-    assert words_of(answer(400, token.encode()), Unsaid(digests={digest("another")})) == token
+from sinks.oscp.queues import PARK_AFTER
+from sinks.oscp.waiting import Waiting
+from tests.sinks.queue_parts import HOUR_MS, MEASUREMENTS, T, end, go, judged, message, now, queue
 
 
 def test_the_breaker_opens_after_five_failures_and_lets_one_probe_through() -> None:
@@ -107,35 +28,6 @@ def test_the_breaker_opens_after_five_failures_and_lets_one_probe_through() -> N
     assert breaker.succeeded()
     assert breaker.allows(70.0)
     assert not breaker.succeeded()
-
-
-def message(number: int, *, group: str | None = "g1", action: str = MEASUREMENTS, **changes: Any) -> Waiting:
-    plain: dict[str, Any] = {"at_ms": T, "not_before_ms": T, "expires_ms": T + 100 * HOUR_MS}
-    return Waiting(f"m{number}", 0, number, group, action, **{**plain, **changes})
-
-
-def queue(**pace: Any) -> PartnerQueue:
-    return PartnerQueue(Pace(**pace), lambda bound: bound)
-
-
-def now(wall: float = 0.0, clock_ms: int = T) -> Now:
-    return Now(wall, clock_ms)
-
-
-def judged(outcome: Outcome, *, status: int | None = 500, retry_after_s: float | None = None) -> Judgement:
-    return Judgement(outcome, status, "words", retry_after_s)
-
-
-def end(q: PartnerQueue, waiting: Waiting, outcome: Outcome, at: Now, **how: Any) -> Outcome:
-    settled = q.settle(waiting, judged(outcome, **how), at)
-    q.free(waiting, settled.outcome)
-    return settled.outcome
-
-
-def go(q: PartnerQueue, at: Now) -> Waiting:
-    waiting = q.next(at)
-    assert waiting is not None
-    return waiting
 
 
 def test_a_lane_keeps_its_order_and_others_do_not_wait_for_it() -> None:
@@ -401,54 +293,3 @@ def test_whatever_happens_lanes_keep_their_order_and_nothing_is_lost(steps: list
     assert all(offsets == sorted(offsets) for offsets in sent.values())
     assert sum(map(len, sent.values())) + len(q.parked) == len(owed)
     assert q.busy == 0
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=60), st.randoms(use_true_random=False))
-def test_a_committed_position_never_passes_what_is_open(takes: list[tuple[int, bool]], chance: Any) -> None:
-    tracker = Tracker({0: 5}, {})
-    offsets = {0: 5, 1: 0, 2: 0}
-    open_: list[tuple[int, int]] = []
-    for partition, finish in takes:
-        tracker.take(partition, offsets[partition])
-        open_.append((partition, offsets[partition]))
-        offsets[partition] += 1
-        if finish:
-            done = open_.pop(chance.randrange(len(open_)))
-            tracker.done(*done)
-        for number, position in tracker.positions().items():
-            assert position == min([offset for each, offset in open_ if each == number], default=offsets[number])
-    assert tracker.open() == len(open_)
-
-
-@given(st.lists(st.sampled_from(["take", "finish", "mark"]), max_size=80), st.randoms(use_true_random=False))
-def test_a_restart_reads_every_outcome_of_what_it_sends_again(steps: list[str], chance: Any) -> None:
-    """Outcomes go to one partition of deliveries; the position kept there is before any outcome of a message that is read again."""
-    tracker = Tracker({0: 0}, {0: 0})
-    outcomes: list[int] = []
-    taken, clock = 0, T
-    open_: list[int] = []
-    for step in steps:
-        clock += MEMORY_MS
-        match step:
-            case "take":
-                tracker.take(0, taken)
-                open_.append(taken)
-                taken += 1
-            case "finish" if open_:
-                done = open_.pop(chance.randrange(len(open_)))
-                outcomes.append(done)
-                tracker.done(0, done)
-            case "mark":
-                tracker.mark(clock, {0: len(outcomes)})
-        kept = tracker.deliveries(clock)[0]
-        position = tracker.positions()[0]
-        assert all(index >= kept for index, offset in enumerate(outcomes) if offset >= position)
-
-
-def test_outcomes_are_remembered_for_a_week() -> None:
-    tracker = Tracker({0: 0}, {0: 3})
-    for number in range(1, 20):
-        tracker.mark(T + number * MARK_EVERY_MS, {0: 100 * number})
-    assert tracker.deliveries(T + 20 * MARK_EVERY_MS) == {0: 3}
-    assert tracker.deliveries(T + 5 * MARK_EVERY_MS + MEMORY_MS) == {0: 500}
-    assert tracker.deliveries(T + 100 * MARK_EVERY_MS + MEMORY_MS) == {0: 1900}

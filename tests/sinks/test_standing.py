@@ -56,8 +56,8 @@ def failed(queue: PartnerQueue, wall: float, times: int, outcome: Outcome = Outc
         assert sent is not None
         judgement = Judgement(outcome, None if outcome is Outcome.RETRY else 401, "no" * 300, retry_after_s)
         settled = queue.settle(sent, judgement, Now(wall, T))
-        queue.free(sent, settled.outcome)
         sent.due = 0.0
+        queue.free(sent, settled.outcome)
 
 
 def test_an_empty_queue() -> None:
