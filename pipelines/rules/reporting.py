@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 
 from pipelines.records import Tick
 from pipelines.rules.reporting_compliance import Told, by_hand, compliance_errors, keep_forecast
-from pipelines.rules.reporting_entries import Row, asset_entries, bodies, fingerprint, group_entries, row_of, text_of, whole
-from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, owed
+from pipelines.rules.reporting_entries import Marks, Row, asset_entries, bodies, group_entries, kept, marks_of, news, row_of, text_of, whole
+from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, message, owed
 from pipelines.rules.reporting_plan import Plan, Plans, reported
-from pipelines.rules.reporting_quarters import GroupQuarter, Waits, complete, first_seen, forgettable, next_batch, take
+from pipelines.rules.reporting_quarters import GroupQuarter, Waits, complete, first_seen, forgettable, next_batch, stands_alone, take
 from pipelines.rules.reporting_standing import Standing, style_for
 from schemas.compliance import Verdict
 from schemas.config import Configuration, Measurements, ReportMessage, Style
@@ -28,6 +28,8 @@ from schemas.units import Phase, from_ms, rfc3339
 
 Item = QuarterHour | Verdict | Connection | InboundMessage | Command
 Owed = OutboundMessage | Event
+Changed = tuple[list[Row], str]
+"""An entry as text, and the rows it is of."""
 _MS = timedelta(milliseconds=1)
 
 
@@ -59,6 +61,7 @@ class ReportingRule:
         self._plans = Plans(configuration)
         self._waits = waits or Waits()
         self._connection_of = connection_of
+        self._of_use = MEASUREMENTS_OWED + self._waits.recent + self._waits.apart
 
     @property
     def plan(self) -> Plan:
@@ -119,8 +122,8 @@ class ReportingRule:
 
     def _row(self, state: ScopeState, row: Row, now: datetime) -> list[Owed]:
         messages: list[Owed] = []
-        if from_ms(row.at_ms) + MEASUREMENTS_OWED <= now:
-            return messages  # a replay of long ago: whatever it made has expired
+        if from_ms(row.at_ms) + self._of_use <= now:
+            return messages  # a replay of long ago: whatever it made has expired, and whatever came after it
         for group in self.plan.groups_in(state.scope_id, row.start_ms):
             if row.level == Level.GROUP.value and row.id != group.group_id:
                 continue
@@ -166,79 +169,72 @@ class ReportingRule:
         rows = [row for row in batch if row.at_ms <= horizon_ms]
         if not owed_now or style is None or not rows:
             return []
-        messages: list[OutboundMessage] = []
+        if stands_alone(quarter, rows, self._waits):
+            quarter.told, quarter.after = b"", ""
+        marks, told = marks_of(quarter.told), list[OutboundMessage]()
         if ReportMessage.ASSET in wanted.messages:
-            changed = self._changed_assets(state, quarter, rows, wanted, style)
-            messages += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
+            changed = self._changed_assets(state, quarter, marks, rows, wanted, style)
+            told += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
         if ReportMessage.GROUP in wanted.messages:
             own = [row for row in rows if row.level == Level.GROUP.value]
             found = ((row, key, text_of(entry)) for row in own for key, entry in group_entries(row, style, wanted))
-            changed = [(row, text) for row, key, text in found if _news(quarter, key, text)]
-            messages += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
-        quarter.after = messages[-1].message_id if messages else quarter.after
-        return messages
+            changed = [([row], text) for row, key, text in found if news(marks, key, text)]
+            told += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
+        if told:
+            quarter.told, quarter.after, quarter.after_ms = kept(marks), told[-1].message_id, max(row.at_ms for row in rows)
+        return owed(*told)
 
     def _changed_assets(
-        self, state: ScopeState, quarter: GroupQuarter, rows: list[Row], wanted: Measurements, style: Style
-    ) -> list[tuple[Row, str]]:
-        """The entries that differ from what was told, as text, each with the row it is of."""
+        self, state: ScopeState, quarter: GroupQuarter, marks: Marks, rows: list[Row], wanted: Measurements, style: Style
+    ) -> list[Changed]:
+        """The entries that differ from what was told, as text, each with the rows it is of."""
         by_asset: dict[str, list[Row]] = {}
         for row in rows:
             if row.level == Level.ASSET.value:
                 by_asset.setdefault(row.id, []).append(row)
         members = self.plan.members(state.scope_id, from_ms(rows[0].start_ms))
-        changed: list[tuple[Row, str]] = []
+        changed: list[Changed] = []
         for asset in members:
             found = by_asset.get(asset.id)
             if not found or not reported(asset, members):
                 continue
             total = whole(_with_phases(quarter, found))
             entries = asset_entries(asset, total, style, wanted) if total else ()
-            changed += [(found[0], text) for key, entry in entries if _news(quarter, key, text := text_of(entry))]
+            changed += [(found, text) for key, entry in entries if news(marks, key, text := text_of(entry))]
         return changed
 
 
 def _with_phases(quarter: GroupQuarter, found: list[Row]) -> list[Row]:
     """The asset's rows, with those of its other phases as known from before."""
-    for row in found:
-        if row.phase != Phase.ALL.value:
-            quarter.phased[row.id, row.phase] = row
     asset_id = found[0].id
-    if not any(held == asset_id for held, _ in quarter.phased):
+    known = {phase: row for (held, phase), row in quarter.phased.items() if held == asset_id} if quarter.phased else {}
+    if not known and all(row.phase == Phase.ALL.value for row in found):
         return found
-    return [row for row in found if row.phase == Phase.ALL.value] + [row for (held, _), row in quarter.phased.items() if held == asset_id]
-
-
-def _news(quarter: GroupQuarter, key: str, text: str) -> bool:
-    """Whether the entry differs from what was told under its key; from now on it is told."""
-    mark = fingerprint(text)
-    if quarter.told.get(key) == mark:
-        return False
-    quarter.told[key] = mark
-    return True
+    quarter.phased |= {(asset_id, row.phase): row for row in found}
+    return [*(known | {row.phase: row for row in found}).values()]
 
 
 def _messages(
-    group: Group, action: Action, start_ms: int, after: str, batch: list[Row], changed: list[tuple[Row, str]], now: datetime
+    group: Group, action: Action, start_ms: int, after: str, batch: list[Row], changed: list[Changed], now: datetime
 ) -> list[OutboundMessage]:
-    """The changed entries as messages owed.
+    """The changed entries as messages, expired ones too.
 
     They are about the group's quarter in just these revisions, so that a value that returns is told again, and `after` just what was
     told before: a replay that puts rows together differently tells all from there on anew, and ends with the newest.
     """
-    revisions = ";".join(sorted({f"{row.id}:{row.phase}:{row.revision}" for row, _ in changed}))
+    of = [row for rows, _ in changed for row in rows]
+    revisions = ";".join(sorted({f"{row.id}:{row.phase}:{row.revision}" for row in of}))
     return [
-        message
-        for body in bodies(group.group_id, [text for _, text in changed])
-        for message in owed(
+        message(
             partner_id=group.partner_id,
             group_id=group.group_id,
             action=action.value,
             about=f"{group.group_id}/{rfc3339(from_ms(start_ms))}/{revisions}{after and f'/{after}'}",
             body=body,
             now=now,
-            stated_at=from_ms(max(row.at_ms for row, _ in changed)),
+            stated_at=from_ms(max(row.at_ms for row in of)),
             owed_for=MEASUREMENTS_OWED,
             cause_id=next((row.event_id for row in batch if row.level == Level.GROUP.value), batch[0].event_id),
         )
+        for body in bodies(group.group_id, [text for _, text in changed])
     ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.rules.reporting_messages import WORDS_OWED, owed
+from pipelines.rules.reporting_messages import WORDS_OWED, message, owed
 from schemas.compliance import Verdict, VerdictKind
 from schemas.config import ComplianceErrors
 from schemas.connection import Command, CommandKind, Event, InboundMessage, refused_command
@@ -158,7 +158,7 @@ def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, no
             continue
         done.add(identity)
         blocks = blocks_within(told.forecasts.get((verdict.partner_id, forecast, verdict.group_id), ()), verdict.quarter, verdict.phase)
-        messages += owed(
+        error = message(
             partner_id=verdict.partner_id,
             group_id=verdict.group_id,
             action=Action.GROUP_CAPACITY_COMPLIANCE_ERROR.value,
@@ -170,6 +170,7 @@ def compliance_errors(told: Told, verdict: Verdict, policy: ComplianceErrors, no
             cause_id=verdict.event_id,
             correlation_id=forecast,
         )
+        messages += owed(error)
     return messages
 
 
@@ -230,17 +231,16 @@ def by_hand(command: Command, now: datetime) -> list[OutboundMessage | Event]:
     except ValidationError as problem:
         first = problem.errors()[0]
         return [refused_command(command, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}", now)]
-    return [
-        *owed(
-            partner_id=command.partner_id,
-            group_id=group_id,
-            action=action.value,
-            about=command.event_id,
-            body=body,
-            now=now,
-            stated_at=command.at,
-            owed_for=WORDS_OWED,
-            cause_id=command.event_id,
-            correlation_id=correlation_id,
-        )
-    ]
+    by_its_wish = message(
+        partner_id=command.partner_id,
+        group_id=group_id,
+        action=action.value,
+        about=command.event_id,
+        body=body,
+        now=now,
+        stated_at=command.at,
+        owed_for=WORDS_OWED,
+        cause_id=command.event_id,
+        correlation_id=correlation_id,
+    )
+    return [*owed(by_its_wish)]

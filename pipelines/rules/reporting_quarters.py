@@ -7,10 +7,15 @@ each further one what was written within `settle` of the first row that is still
 later than `orphans` after the first of its assets', or never, gathers nothing: a connection meter that fails must not
 keep the other assets' energies from the partner. Arrival decides only how long to wait: not at all where every expected
 member is there, and longer where it is known who is not.
+
+What was told of a quarter is remembered for `recent`, and then no longer than while corrections follow each other within `apart`:
+one that stands alone is told as if nothing had been before, whether that happens to be remembered or not. So a replay, which
+forgets nothing, makes the messages of the first run.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 from pipelines.rules.reporting_entries import Row
 from pipelines.rules.reporting_plan import Roster
@@ -40,16 +45,19 @@ class Waits:
     """Quarters that began no longer than this before the newest are remembered entry by entry."""
     idle: timedelta = timedelta(minutes=10)
     """A remembered quarter is kept at least this long after its last row arrived."""
+    apart: timedelta = timedelta(minutes=5)
+    """Corrections of a quarter that is not recent, written further apart than this, know nothing of each other; less than `idle`."""
 
 
 @dataclass(slots=True)
 class GroupQuarter:
     """What is known and told of one quarter to one group.
 
-    `opened`: the first message went, so each further change is told by itself. `told` holds a fingerprint of
-    each entry as told last. `group_row` is the first of the group's rows that are pending. `phased` keeps the
-    rows of single phases: an asset metered by phases is told as their sum, so a change of one needs the others.
-    `after` is the id of the message that went last. `undecided`: due, but no handshake was acknowledged yet.
+    `opened`: the first message went, so each further change is told by itself. `told` says what each entry said last
+    (`reporting_entries.marks_of`). `group_row` is the first of the group's rows that are pending. `phased` keeps the
+    rows of assets metered by phases, which are told as their sum, so that a change of one needs the others.
+    `after` is the id of the message that was made last, `after_ms` when the newest of its rows was written.
+    `undecided`: due, but no handshake was acknowledged yet.
     """
 
     old: bool
@@ -59,9 +67,17 @@ class GroupQuarter:
     due: datetime | None = None
     group_row: Row | None = None
     pending: list[Row] = field(default_factory=list)
-    told: dict[str, int] = field(default_factory=dict)
+    told: bytes = b""
     phased: dict[tuple[str, str], Row] = field(default_factory=dict)
     after: str = ""
+    after_ms: int = 0
+
+    def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
+        """What a recovery store of an earlier version kept: what it did not know, or otherwise, has its default."""
+        for known in fields(self):
+            default = known.default_factory() if known.default_factory is not MISSING else known.default
+            setattr(self, known.name, kept[1].get(known.name, default))
+        self.told = self.told if isinstance(self.told, bytes) else b""
 
 
 def first_seen(row: Row, now: datetime, waits: Waits) -> GroupQuarter:
@@ -134,6 +150,13 @@ def next_batch(quarter: GroupQuarter, now: datetime, waits: Waits) -> list[Row]:
     quarter.opened, quarter.group_row = True, None
     quarter.due = now + waits.settle if quarter.pending else None
     return list(batch.values())
+
+
+def stands_alone(quarter: GroupQuarter, batch: list[Row], waits: Waits) -> bool:
+    """Whether what was told of the quarter has nothing to do with the rows of this batch, some: they are late, and long after it."""
+    first = min(row.at_ms for row in batch)
+    late = first - batch[0].start_ms - QUARTER_MS > waits.recent // _MS
+    return late and first - quarter.after_ms > waits.apart // _MS
 
 
 def forgettable(quarter: GroupQuarter, start_ms: int, newest_ms: int, now: datetime, waits: Waits) -> bool:

@@ -1,16 +1,23 @@
 """Whatever order partitions are read in by a run and by a replay of it, the partner ends with the newest values (semantics 7.2, 7.5)."""
 
 import json
+import pickle
 from collections.abc import Iterable
 from datetime import timedelta
+from itertools import permutations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.records import Tick
+from pipelines.rules.reporting import Owed
+from pipelines.rules.reporting_quarters import GroupQuarter, Waits
+from schemas.intervals import QUARTER
 from schemas.outbound import OutboundMessage
 from schemas.telemetry import Method, QuarterHour
 from tests.builders import T0, configuration
-from tests.rules.test_reporting import WRITTEN, Owed, Reporting, group_row, row
+from tests.rules.test_reporting import WRITTEN, Reporting, group_row, row
 
 ASSETS = ("mg-1-a", "mg-1-b")
 CONFIG = configuration(assets=[{"id": name, "scope_id": "mg-1", "category": "CONSUMPTION"} for name in ASSETS])
@@ -85,3 +92,86 @@ def test_a_partner_ends_with_the_newest_values_whatever_a_replay_makes_of_them(d
     told(partner, [each for part in partitions for each in part])
     told(partner, [each for part in partitions for each in part])
     assert partner.heard - heard <= sum(map(len, partitions))  # the same order says nothing new
+
+
+BATTERY = configuration(assets=[{"id": "b", "scope_id": "mg-1", "category": "STORAGE"}])
+
+
+def written(*corrections: timedelta) -> list[QuarterHour]:
+    """A battery's rows of a day as they are written, and corrections of the first quarter's import, so long after its end."""
+    rows = [
+        made
+        for number in range(96)
+        for quarter in [T0 + number * QUARTER]
+        for made in (row("b", quarter=quarter, import_wh=number, export_wh=5), group_row(quarter=quarter, method=Method.SUM))
+    ]
+    rows += [
+        row("b", at=T0 + QUARTER + late, revision=number, import_wh=1000 * number, export_wh=5)
+        for number, late in enumerate(corrections, 2)
+    ]
+    return sorted(rows, key=lambda each: each.at)
+
+
+def ids(rows: list[QuarterHour], *, replayed_at: timedelta | None = None) -> dict[str, str]:
+    """The messages of a run that reads rows as they are written, or all of them afterwards."""
+    reporting, owed = Reporting(BATTERY), list[Owed]()
+    if replayed_at is not None:
+        reporting.now = T0 + replayed_at
+    for each in rows:
+        while replayed_at is None and (due := reporting.rule.due(reporting.state)) is not None and due < each.at:
+            reporting.now = due
+            owed += reporting.feed(Tick())
+        reporting.now = max(reporting.now, each.at)
+        owed += reporting.feed(each)
+    while reporting.rule.due(reporting.state) is not None:
+        owed += reporting.later()
+    return {message.message_id: message.body for message in owed if isinstance(message, OutboundMessage)}
+
+
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    "corrections",
+    [
+        [HOUR],
+        [2 * HOUR, 2 * HOUR + SECOND],
+        [2 * HOUR - SECOND, 2 * HOUR + SECOND],
+        [5 * HOUR, 5 * HOUR + SECOND, 5 * HOUR + timedelta(minutes=5), 7 * HOUR],
+        [HOUR, 3 * HOUR, 3 * HOUR + timedelta(minutes=7), 20 * HOUR],
+    ],
+    ids=str,
+)
+def test_a_replay_that_forgets_nothing_makes_the_ids_of_the_run_that_had_forgotten_the_quarter(corrections: list[timedelta]) -> None:
+    rows = written(*corrections)
+    first = ids(rows)
+    assert len(first) == 96 + len(corrections)
+    for at in (timedelta(hours=25), timedelta(days=6)):
+        assert ids(rows, replayed_at=at) == first
+
+
+def test_a_replay_in_which_part_of_a_quarter_has_expired_makes_the_ids_of_before() -> None:
+    rows = written(HOUR, timedelta(minutes=90))
+    again = ids(rows, replayed_at=QUARTER + timedelta(days=7, minutes=70))
+    assert again.keys() < ids(rows).keys()
+    assert any("3.0," in body for body in again.values())  # the second correction is still of use
+
+
+def test_ids_of_an_asset_metered_by_phases_do_not_follow_their_order() -> None:
+    phases = [row("b", phase=phase, import_wh=10) for phase in ("ONE", "TWO", "THREE")]
+    found = set()
+    for order in permutations(phases):
+        reporting = Reporting(BATTERY)
+        owed = [*reporting.feed(*order, group_row(method=Method.SUM)), *reporting.later()]
+        found |= {message.message_id for message in owed if isinstance(message, OutboundMessage)}
+    assert len(found) == 1
+
+
+def test_a_quarter_kept_by_an_earlier_version_is_read() -> None:
+    quarter = GroupQuarter(old=False, touched=T0, opened=True)
+    slots = {name: getattr(quarter, name) for name in ("old", "touched", "opened", "undecided", "due", "group_row", "pending", "phased")}
+    restored = GroupQuarter.__new__(GroupQuarter)
+    restored.__setstate__((None, {**slots, "told": {"b\x1fIMPORT": 7}}))
+    assert restored == quarter
+    assert pickle.loads(pickle.dumps(restored)) == quarter
+    assert Waits().apart < Waits().idle
