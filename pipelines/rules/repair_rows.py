@@ -98,7 +98,26 @@ def asset_changes(
         if outcome == WRITTEN and content is not None:
             asset, phase, start = place
             changes.rows.append(_row(Level.ASSET, asset, phase, start, roster.scope_at(asset, start), content, last, said))
+    changes.rows += _beside(changes.rows, lasts, said)
     return changes
+
+
+def _beside(written: list[QuarterHour], lasts: Mapping[Place, Last], said: Statement) -> list[QuarterHour]:
+    """The last rows of the other phases of assets' quarters of which a phase's row was written, said again as they are.
+
+    An asset metered by phases is told to partners as their sum, and who hears of one phase a day later no longer has the others. A
+    backfill is told to nobody.
+    """
+    if said.origin is Origin.BACKFILL:
+        return []
+    there = {(row.id, row.phase.value, to_ms(row.start)) for row in written}
+    found = {}
+    for row in written:
+        for phase in Phase if row.phase is not Phase.ALL else ():
+            place = (row.id, phase.value, to_ms(row.start))
+            if place not in there and (last := lasts.get(place)) is not None:
+                found[place] = _row(Level.ASSET, *place, row.scope_id, last.content, last, said, again=True)
+    return list(found.values())
 
 
 def _outcome(content: Content | None, last: Last | None, origin: Origin) -> str:
@@ -187,9 +206,19 @@ def as_last(rows: Iterable[QuarterHour]) -> Iterator[tuple[Place, Last]]:
 
 
 def _row(
-    level: Level, name: str, phase: str, start: int, scope_id: str | None, content: Content, last: Last | None, said: Statement
+    level: Level,
+    name: str,
+    phase: str,
+    start: int,
+    scope_id: str | None,
+    content: Content,
+    last: Last | None,
+    said: Statement,
+    *,
+    again: bool = False,
 ) -> QuarterHour:
-    revision = 1 if last is None else last.revision + 1
+    """The row that follows `last`; with `again`, that of the same revision."""
+    revision = (0 if last is None else last.revision) + (not again)
     told = [f"{field}={content[field]}" for field in (*NUMBERS, *OTHERS)]
     return QuarterHour(
         event_id=derived_id("quarter-hour", level, name, phase, start, revision, said.origin, *told),

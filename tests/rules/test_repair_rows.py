@@ -109,6 +109,19 @@ def test_phases_are_summed_and_a_missing_one_is_missed_once_it_is_known() -> Non
     assert [(row.net_wh, round(row.coverage, 3)) for row in groups] == [(600.0, 1.0), (100.0, 0.333)]
 
 
+def test_the_other_phases_of_a_quarter_are_said_again_beside_one_that_changed() -> None:
+    """A partner is told their sum, and a quarter of a day ago is remembered by nobody on the way to it."""
+    history = ListedHistory([reading for n in (0, 1) for phase in (1, 2, 3) for reading in power("a", 400.0 * phase, n, phase=phase)])
+    first = run(history, TWO, "a")
+    history.add([Reading("a", FIRST + minutes(14.5), 12800.0, phase=2)])
+    assets = [row for row in run(history, TWO, "a") if row.level is Level.ASSET]
+    assert [(row.phase.value, row.revision, row.net_wh) for row in assets] == [("TWO", 2, 300.0), ("ONE", 1, 100.0), ("THREE", 1, 300.0)]
+    assert {row.start for row in assets} == {from_ms(FIRST)}
+    assert len({row.at for row in assets}) == 1
+    assert {row.event_id for row in assets if row.revision == 1} < {row.event_id for row in first}
+    assert run(history, TWO, "a") == []
+
+
 def test_what_is_known_stays_where_the_history_has_nothing() -> None:
     """Missing is never zero: neither where readings are gone nor where some of them are."""
     history = ListedHistory([*power("a", 400.0), *power("a", 400.0, 1), *power("a", 400.0, 2)])

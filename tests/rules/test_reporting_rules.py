@@ -13,6 +13,7 @@ from schemas.connection import ConnectionState
 from schemas.intervals import QUARTER
 from schemas.oscp.v20 import Action
 from schemas.outbound import OutboundMessage
+from schemas.telemetry import Method
 from tests.builders import T0, configuration
 from tests.rules.lifecycle_world import World
 from tests.rules.test_reporting import WRITTEN, Reporting, body, connection, group_row, only, profile, row, values
@@ -222,6 +223,23 @@ def test_a_repair_of_a_day_tells_each_quarter_what_changed_in_it() -> None:
     owed = reporting.later()
     assert len(owed) == 96
     assert sum(sum(values([message]).values()) for message in owed) == pytest.approx(sum(range(96)) / 1000)
+
+
+def test_a_repair_of_one_phase_tells_the_sum_though_the_quarter_was_forgotten() -> None:
+    """The repair says the other phases again beside it (`repair_rows`)."""
+    reporting = Reporting(configuration(assets=[asset("pv")]))
+    reporting.now = at = T0 + timedelta(days=1)
+    revised = {"ONE": (1, 10), "TWO": (2, 21), "THREE": (1, 30)}
+    reporting.feed(*(row("pv", phase=phase, export_wh=wh, revision=number, at=at) for phase, (number, wh) in revised.items()))
+    assert values(reporting.later()) == {("pv", "EXPORT"): 0.061}
+
+
+def test_an_asset_of_which_both_is_known_is_told_as_its_whole_after_a_change_of_a_phase() -> None:
+    reporting = Reporting(configuration(assets=[asset("pv")]))
+    both = [row("pv", export_wh=100), *(row("pv", phase=phase, export_wh=wh) for phase, wh in (("ONE", 10), ("TWO", 20)))]
+    assert values([*reporting.feed(*both, group_row(method=Method.SUM)), *reporting.later()]) == {("pv", "EXPORT"): 0.1}
+    reporting.feed(row("pv", phase="TWO", export_wh=21, revision=2, at=reporting.now))
+    assert reporting.later() == []
 
 
 # Ids
