@@ -10,7 +10,6 @@ from schemas.intervals import QUARTER
 
 SILENT = frozenset({ConnectionState.SUSPENDED, ConnectionState.DEREGISTERED})
 """States whose quarters are never reported, also not afterwards."""
-_TALKING = frozenset({ConnectionState.ONLINE, ConnectionState.OFFLINE})
 
 
 def style_for(required: Sequence[str], styles: Sequence[Style]) -> Style | None:
@@ -56,8 +55,8 @@ class Standing:
         self.required = tuple(connection.peer_required_measurements)
         withheld = connection.withheld_since is not None
         silent = connection.state in SILENT
-        # a silence ends when the partner is talked to again: for one that deregistered, after its next handshake
-        _note(self.silences, silent, connection.state in _TALKING, connection.since)
+        # one that deregistered is talked to again after its next handshake; one that was suspended from then on, whatever is going on
+        _note(self.silences, silent, not silent and connection.first_acknowledged_at is not None, connection.since)
         _note(self.withheld, withheld, not withheld, connection.withheld_since or connection.at)
         for pauses in (self.silences, self.withheld):
             pauses[:] = [pause for pause in pauses if pause.until is None or pause.until > connection.at - keep]

@@ -70,6 +70,16 @@ def test_after_a_deregistration_nothing_is_told_until_the_next_handshake_and_tha
     assert reporting.later(timedelta(hours=1)) == []
 
 
+def test_a_suspension_ends_when_it_ends_though_an_acknowledgement_is_under_way() -> None:
+    """The partner shook hands while it was suspended: between the two it is as good as OFFLINE, which queues."""
+    reporting = Reporting()
+    reporting.feed(connection(ConnectionState.SUSPENDED, since=T0), connection(ConnectionState.ACKING, since=T0 + 2 * MS))
+    assert len(reporting.feed(row("mg-1-pv"), row("mg-1-bat"), group_row())) == 1
+    reporting.feed(connection(ConnectionState.ONLINE, since=T0 + timedelta(hours=1)))
+    reporting.feed(row("mg-1-pv", export_wh=11, revision=2, at=reporting.now))
+    assert values(reporting.later()) == {("mg-1-pv", "EXPORT"): 0.011}
+
+
 def test_what_the_lifecycle_withholds_is_withheld_whatever_the_profile_says_meanwhile() -> None:
     """The profile was changed to send both; until the lifecycle says so people are shown that nothing goes, and nothing does."""
     reporting = Reporting(profile(styles=["INTERMITTENT", "CONTINUOUS"]), online=False)
