@@ -8,18 +8,20 @@ The state machine of one scope. Beside it: `reporting_plan` (who is told about w
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from pipelines.records import Tick
 from pipelines.rules.reporting_compliance import Told, by_hand, compliance_errors, keep_forecast
 from pipelines.rules.reporting_entries import Marks, Row, asset_entries, bodies, group_entries, kept, marks_of, news, row_of, text_of, whole
 from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, message, owed
+from pipelines.rules.reporting_past import chained, noted
 from pipelines.rules.reporting_plan import Plan, Plans, reported
 from pipelines.rules.reporting_quarters import GroupQuarter, Waits, complete, first_seen, forgettable, next_batch, stands_alone, take
 from pipelines.rules.reporting_standing import Standing, style_for
 from schemas.compliance import Verdict
 from schemas.config import Configuration, Measurements, ReportMessage, Style
 from schemas.connection import Command, Connection, Event, InboundMessage
-from schemas.intervals import QUARTER_MS
+from schemas.intervals import QUARTER, QUARTER_MS
 from schemas.oscp.v20 import Action
 from schemas.outbound import OutboundMessage
 from schemas.telemetry import Level, QuarterHour
@@ -35,7 +37,7 @@ _MS = timedelta(milliseconds=1)
 
 @dataclass(slots=True)
 class ScopeState:
-    """What reporting remembers of one scope; `quarters` by (group, start in ms)."""
+    """What reporting remembers of one scope; `quarters` by (group, start in ms), `past` by group what went of those before."""
 
     scope_id: str
     standings: dict[str, Standing] = field(default_factory=dict)
@@ -43,6 +45,12 @@ class ScopeState:
     newest_ms: int = 0
     told: Told = field(default_factory=Told)
     version: int = 1
+    past: dict[str, bytes] = field(default_factory=dict)
+
+    def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
+        """What a recovery store kept; one of an earlier version knew of no `past`."""
+        for name, value in ({"past": {}} | kept[1]).items():
+            setattr(self, name, value)
 
 
 class ReportingRule:
@@ -129,7 +137,7 @@ class ReportingRule:
                 continue
             key = (group.group_id, row.start_ms)
             if key not in state.quarters:
-                state.quarters[key] = first_seen(row, now, self._waits)
+                state.quarters[key] = first_seen(row, now, self._waits, state.past.get(group.group_id, b""))
                 self._forget(state, row.start_ms, now)
             quarter = state.quarters[key]
             take(quarter, row, now, self._waits)
@@ -144,6 +152,15 @@ class ReportingRule:
         for key, quarter in list(state.quarters.items()):
             if forgettable(quarter, key[1], state.newest_ms, now, self._waits):
                 del state.quarters[key]
+                self._note(state, key, quarter)
+
+    def _note(self, state: ScopeState, key: tuple[str, int], quarter: GroupQuarter) -> None:
+        group = self.plan.groups.get(key[0])
+        if group is None:
+            state.past.pop(key[0], None)
+        elif quarter.after:
+            horizon = QUARTER + self.plan.partners[group.partner_id].measurements.report_horizon
+            state.past[key[0]] = noted(state.past.get(key[0], b""), key[1], quarter.after, state.newest_ms - horizon // _MS)
 
     def _due(self, state: ScopeState, now: datetime) -> list[Owed]:
         messages: list[Owed] = []
@@ -162,15 +179,19 @@ class ReportingRule:
         if owed_now is None:
             quarter.undecided, quarter.due = True, None
             return []
-        batch = next_batch(quarter, now, self._waits)
         wanted = self.plan.partners[group.partner_id].measurements
         style = style_for(self._standing(state, group.partner_id).required, wanted.styles)
+        if owed_now and style is None and any(from_ms(row.at_ms) + MEASUREMENTS_OWED > now for row in quarter.pending):
+            # the quarter is from before measurements were withheld, so it is owed once they go again
+            quarter.undecided, quarter.due = True, now + self._waits.orphans
+            return []
+        batch = next_batch(quarter, now, self._waits)
         horizon_ms = start_ms + QUARTER_MS + wanted.report_horizon // _MS
         rows = [row for row in batch if row.at_ms <= horizon_ms]
         if not owed_now or style is None or not rows:
             return []
         if stands_alone(quarter, rows, self._waits):
-            quarter.told, quarter.after = b"", ""
+            quarter.told = b""
         marks, told = marks_of(quarter.told), list[OutboundMessage]()
         if ReportMessage.ASSET in wanted.messages:
             changed = self._changed_assets(state, quarter, marks, rows, wanted, style)
@@ -181,7 +202,7 @@ class ReportingRule:
             changed = [([row], text) for row, key, text in found if news(marks, key, text)]
             told += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
         if told:
-            quarter.told, quarter.after, quarter.after_ms = kept(marks), told[-1].message_id, max(row.at_ms for row in rows)
+            quarter.told, quarter.after, quarter.after_ms = kept(marks), chained(told), max(row.at_ms for row in rows)
         return owed(*told)
 
     def _changed_assets(

@@ -9,7 +9,7 @@ keep the other assets' energies from the partner. Arrival decides only how long 
 member is there, and longer where it is known who is not.
 
 What was told of a quarter is remembered for `recent`, and then no longer than while corrections follow each other within `apart`:
-one that stands alone is told as if nothing had been before, whether that happens to be remembered or not. So a replay, which
+one that stands alone is told with all its entries, whether what was told happens to be remembered or not. So a replay, which
 forgets nothing, makes the messages of the first run.
 """
 
@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.rules.reporting_entries import Row
+from pipelines.rules.reporting_past import last_about
 from pipelines.rules.reporting_plan import Roster
 from schemas.intervals import QUARTER_MS
 from schemas.telemetry import Level, Method
@@ -56,8 +57,8 @@ class GroupQuarter:
     `opened`: the first message went, so each further change is told by itself. `told` says what each entry said last
     (`reporting_entries.marks_of`). `group_row` is the first of the group's rows that are pending. `phased` keeps the
     rows of assets metered by phases, which are told as their sum, so that a change of one needs the others.
-    `after` is the id of the message that was made last, `after_ms` when the newest of its rows was written.
-    `undecided`: due, but no handshake was acknowledged yet.
+    `after` stands for the messages that were made last (`reporting_past`), `after_ms` when the newest of its rows was written.
+    `undecided`: due, but no handshake was acknowledged yet, or measurements are withheld since the quarter ended.
     """
 
     old: bool
@@ -80,9 +81,10 @@ class GroupQuarter:
         self.told = self.told if isinstance(self.told, bytes) else b""
 
 
-def first_seen(row: Row, now: datetime, waits: Waits) -> GroupQuarter:
-    """A quarter of which nothing is remembered, met by `row`: an old one if it ended long before the row was written."""
-    return GroupQuarter(old=row.at_ms - row.start_ms - QUARTER_MS > waits.recent // _MS, touched=now)
+def first_seen(row: Row, now: datetime, waits: Waits, past: bytes) -> GroupQuarter:
+    """A quarter of which nothing but `past` is remembered, met by `row`: an old one if it ended long before the row was written."""
+    old = row.at_ms - row.start_ms - QUARTER_MS > waits.recent // _MS
+    return GroupQuarter(old=old, touched=now, after=last_about(past, row.start_ms))
 
 
 def take(quarter: GroupQuarter, row: Row, now: datetime, waits: Waits) -> None:
@@ -153,7 +155,7 @@ def next_batch(quarter: GroupQuarter, now: datetime, waits: Waits) -> list[Row]:
 
 
 def stands_alone(quarter: GroupQuarter, batch: list[Row], waits: Waits) -> bool:
-    """Whether what was told of the quarter has nothing to do with the rows of this batch, some: they are late, and long after it."""
+    """Whether the rows of this batch, some, are told whatever was told of the quarter: they are late, and long after it."""
     first = min(row.at_ms for row in batch)
     late = first - batch[0].start_ms - QUARTER_MS > waits.recent // _MS
     return late and first - quarter.after_ms > waits.apart // _MS

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipelines.records import Tick
 from pipelines.rules.reporting import Owed
+from pipelines.rules.reporting_past import last_about, noted
 from pipelines.rules.reporting_quarters import GroupQuarter, Waits
-from schemas.intervals import QUARTER
+from schemas.intervals import QUARTER, QUARTER_MS
 from schemas.outbound import OutboundMessage
 from schemas.telemetry import Method, QuarterHour
 from tests.builders import T0, configuration
@@ -175,3 +176,12 @@ def test_a_quarter_kept_by_an_earlier_version_is_read() -> None:
     assert restored == quarter
     assert pickle.loads(pickle.dumps(restored)) == quarter
     assert Waits().apart < Waits().idle
+
+
+def test_what_went_last_about_a_quarter_is_kept_for_as_long_as_it_may_be_corrected() -> None:
+    past = b""
+    for number in range(1000):
+        past = noted(past, number * QUARTER_MS, f"{number:016x}", (number - 672) * QUARTER_MS)
+    past = noted(past, 900 * QUARTER_MS, "f" * 16, 0)
+    assert (len(past), last_about(past, 999 * QUARTER_MS)) == (12 * 674, f"{999:016x}")
+    assert (last_about(past, 900 * QUARTER_MS), last_about(past, 1001 * QUARTER_MS), last_about(past, 3 * QUARTER_MS)) == ("f" * 16, "", "")

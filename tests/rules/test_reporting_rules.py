@@ -92,6 +92,31 @@ def test_what_the_lifecycle_withholds_is_withheld_whatever_the_profile_says_mean
     assert values(reporting.feed(*rows)) == {("mg-1-pv", "EXPORT"): 0.005}
 
 
+def test_what_is_written_while_measurements_are_withheld_of_a_quarter_before_is_told_when_they_go_again() -> None:
+    reporting = Reporting()
+    reporting.feed(row("mg-1-pv", export_wh=10), row("mg-1-bat"), group_row())
+    withheld = {"peer_required_measurements": ["CONTINUOUS"], "withheld_since": reporting.now}
+    reporting.feed(connection(since=T0, at=reporting.now, **withheld))
+    reporting.now += timedelta(minutes=1)
+    reporting.feed(row("mg-1-pv", export_wh=11, revision=2, at=reporting.now))
+    for number in range(1, 20):
+        quarter = T0 + number * QUARTER
+        reporting.now = quarter + WRITTEN
+        rows = [row(name, quarter=quarter) for name in ("mg-1-pv", "mg-1-bat")]
+        assert [*reporting.feed(*rows, group_row(quarter=quarter)), *reporting.later()] == []
+    assert values(reporting.feed(connection(since=T0, at=reporting.now))) == {("mg-1-pv", "EXPORT"): 0.011}
+    assert reporting.later(timedelta(days=1)) == []
+
+
+def test_what_is_withheld_for_longer_than_it_is_of_use_is_let_go() -> None:
+    reporting = Reporting()
+    reporting.feed(connection(since=T0, at=T0 + QUARTER, peer_required_measurements=["CONTINUOUS"], withheld_since=T0 + QUARTER))
+    assert reporting.feed(row("mg-1-pv"), row("mg-1-bat"), group_row()) == []
+    assert reporting.later(timedelta(days=8)) == []
+    assert reporting.rule.due(reporting.state) is None
+    assert reporting.feed(connection(since=T0, at=reporting.now)) == []
+
+
 REQUIRED = ([], ["INTERMITTENT"], ["CONTINUOUS"], ["CONTINUOUS", "INTERMITTENT"])
 
 
