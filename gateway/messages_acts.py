@@ -22,7 +22,7 @@ async def asked_about(desk: Desk, caller: Caller, kind: CommandKind, message_id:
         found = await read_message(desk, message_id)
     except Unavailable as error:
         if not partner_id:
-            raise Unavailable(f"{error.words} Name the message's partner to ask for it all the same.", error.retry_after_s) from error
+            raise Unavailable(f"{error.words} Name the message's partner to ask for it all the same", error.retry_after_s) from error
         found = None
     if found is None and len(message_id) > LONGEST_ID:
         raise Problem(404, "Unknown message", f"no message has an id of {len(message_id)} characters")

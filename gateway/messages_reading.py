@@ -39,7 +39,8 @@ class FoundMessage:
 
 def reasons_at(desk: Desk, instant: Callable[[datetime], str] = rfc3339, lines: Iterable[MessageLine] = ()) -> Reasons:
     """Why messages wait now."""
-    return Reasons(desk.pictures.current(), desk.config.current(), desk.clock.now(), desk.clock.at_wall, instant=instant, lines=lines)
+    picture, config, now = desk.pictures.current(), desk.config.current(), desk.clock.now()
+    return Reasons(picture, config, now, desk.clock.at_wall, instant=instant, lines=lines, wall=desk.wall.now())
 
 
 async def read_messages(desk: Desk, wish: MessageWish, limit: int) -> FoundMessages:

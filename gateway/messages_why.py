@@ -5,6 +5,7 @@ from datetime import datetime
 
 from gateway import wording as say
 from gateway.messages_model import Lane, Stand, lane_of, place_of, stand_of, waits
+from gateway.partner_queue import OLD_AFTER
 from gateway.picture import MessageLine, Picture
 from gateway.redaction import clean
 from schemas.config import Configuration
@@ -25,7 +26,8 @@ _FAILING = frozenset({Stand.RETRY, Stand.HELD})
 
 class Reasons:
     """What makes messages wait now. `at_wall` is the clock's reading at an instant of the wall; `instant` how instants are written;
-    `lines` are messages known beside those of the picture: one may be before another in its turn."""
+    `lines` are messages known beside those of the picture: one may be before another in its turn. With the `wall`'s present it is
+    noticed when dispatch is silent."""
 
     def __init__(
         self,
@@ -36,7 +38,9 @@ class Reasons:
         *,
         instant: Callable[[datetime], str] = rfc3339,
         lines: Iterable[MessageLine] = (),
+        wall: datetime | None = None,
     ) -> None:
+        self._unheard = None if wall is None or picture.queues_at is None else wall - picture.queues_at
         self._picture, self._now, self._at_wall, self._instant = picture, now, at_wall, instant
         self._rates = {partner.id: partner.max_rate for partner in config.partners}
         self._heads: dict[Lane, tuple[int, str]] = {}
@@ -64,6 +68,8 @@ class Reasons:
             return stopped
         if line.message is not None and line.message.not_before > self._now:
             return f"not before {self._instant(line.message.not_before)}"
+        if self._unheard is not None and self._unheard > OLD_AFTER:
+            return f"dispatch has not been heard of for {say.length(self._unheard)}: nothing is sent before it runs again"
         if about.action == Action.HEARTBEAT:
             return "heartbeats wait for nothing but a pause after a failure"
         if queue is not None and (found := self._of_the_queue(queue)) is not None:

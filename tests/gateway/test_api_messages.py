@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,13 @@ def test_why_the_queue_makes_a_message_wait(tmp_path: Path, standing: QueueStand
     (why,) = whys(tmp_path, owed(MINUTE), standing=[standing])
     assert why.startswith("not tried yet; ")
     assert words in why
+
+
+def test_a_dispatch_that_is_silent_is_why_everything_waits(tmp_path: Path) -> None:
+    said = replace(queues(Q(partner_id="vector", held="answered 401")), appended_at=WALL - 2 * MINUTE)
+    world = World(tmp_path, records=[record(connection()), record(owed(MINUTE)), said])
+    (item,) = listed(world)["items"]
+    assert item["why"] == "not tried yet; dispatch has not been heard of for 2\u00a0min: nothing is sent before it runs again"
 
 
 def test_why_the_message_or_the_connection_make_it_wait(tmp_path: Path) -> None:
