@@ -26,7 +26,7 @@ SITE = {
     "circuits": [{"id": "feeder-1", "rated_import_kw": 250, "rated_export_kw": 100}],
     "scopes": [{"id": "mg-1", "circuit_id": "feeder-1", "time_zone": "Pacific/Auckland"}],
     "assets": [{"id": "mg-1-grid", "scope_id": "mg-1", "category": "CONSUMPTION", "connection_meter": True}],
-    "partners": [{"id": "vector", "allow_private_addresses": True, "wants": {"heartbeat_interval": "PT1H"}}],
+    "partners": [{"id": "vector", "allow_private_addresses": True, "wants": {"heartbeat_interval": "PT1H"}, "max_body": 1024}],
     "groups": [{"partner_id": "vector", "group_id": "V-1", "scope_id": "mg-1"}],
 }
 
@@ -124,6 +124,24 @@ def test_a_wish_nobody_answers_is_over_with_its_time(world: World, tmp_path: Pat
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1].startswith("expired: no forecast answered it by")
     assert api(world.endpoints, "GET", "/adjustments?state=EXPIRED")["items"][0]["group_id"] == "V-1"
+
+
+def test_a_wish_too_long_for_the_partner_arrives_whole_in_segments(world: World, tmp_path: Path) -> None:
+    world.peer("/switches", {"max_body": 1024})
+    now, before = world.now(), world.peer("/report")["segmented"]
+    starts = [now + number * HOUR for number in range(1, 21)]
+    blocks = [
+        {"capacity": 90, "phase": "ALL", "unit": "KW", "start_time": rfc3339(start), "end_time": rfc3339(start + HOUR)} for start in starts
+    ]
+    (tmp_path / "blocks.yaml").write_text(yaml.safe_dump(blocks))
+    asked = derms("adjust", "vector", "V-1", "--type", "CONSUMPTION", "--file", str(tmp_path / "blocks.yaml"), data=world.directory)
+    assert asked.returncode == 0, asked.stderr
+    report = until(lambda: (found := world.peer("/report"))["segmented"] == before + 1 and found, "the wish arrived")
+    assert len(report["adjustments"][-1]["body"]["forecasted_blocks"]) == 20
+    assert report["problems"] == []
+    sent = until(lambda: api(world.endpoints, "GET", "/messages?action=AdjustGroupCapacityForecast&outcome=DELIVERED")["items"], "known")
+    until(lambda: "segments" in sent[0]["words"], sent[0]["words"], 1)
+    world.peer("/switches", {})
 
 
 def test_an_error_by_hand_names_its_forecast(world: World) -> None:
