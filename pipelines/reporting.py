@@ -35,7 +35,8 @@ READS = (QUARTER_HOURS, CONNECTIONS, COMPLIANCE, INBOUND, COMMANDS, DELIVERIES)
 BARRIER = (CONNECTIONS, INBOUND)
 """Read up to their ends before the other topics' records of the same poll: what a row or a verdict is judged by."""
 SETTLE = timedelta(seconds=5)
-"""How long after a start, and after late news, no wish for another capacity is given up: its answer may still be on its way."""
+"""How long after a start no timer acts, since what it waits for may have been written meanwhile; and how long after late news no
+wish for another capacity is given up."""
 _BY_HAND = frozenset({CommandKind.ADJUST, CommandKind.COMPLIANCE_ERROR})
 
 
@@ -59,11 +60,11 @@ def reporting_flow(
     by_scope = op.filter_map("by_scope", routed, _item)
     unknown = op.filter_map("unknown", routed, _out)
 
-    rule = ReportingRule(config.current, waits_of(clock, config.current()), _connection_of(connections))
+    patience = Patience(clock.now(), clock.allowance(SETTLE))
+    rule = ReportingRule(config.current, waits_of(clock, config.current()), _connection_of(connections), patience)
     owed = run_rule("reporting", by_scope, rule, clock, told=True)
 
     wishes = op.filter_map("wishes", readable, partial(_of_wishes, plans))
-    patience = Patience(clock.now(), clock.allowance(SETTLE))
     lives = run_rule("adjustments", wishes, AdjustmentRule(patience), clock, told=True)
     op.output("out", op.merge("outs", dead, unknown, op.map("addressed", owed, addressed), lives), out)
     return flow

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.records import Tick
+from pipelines.rules.patience import AT_ONCE, Patience
 from pipelines.rules.reporting_compliance import Told, by_hand, compliance_errors, keep_forecast
-from pipelines.rules.reporting_entries import Marks, Row, asset_entries, bodies, group_entries, kept, marks_of, news, row_of, text_of, whole
-from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, message, owed
+from pipelines.rules.reporting_entries import Marks, Row, asset_entries, group_entries, kept, marks_of, news, row_of, text_of, whole
+from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, Changed, measurements, owed
 from pipelines.rules.reporting_past import chained, noted
 from pipelines.rules.reporting_plan import Plan, Plans, reported
 from pipelines.rules.reporting_quarters import GroupQuarter, Waits, complete, first_seen, forgettable, next_batch, stands_alone, take
@@ -26,12 +27,10 @@ from schemas.oscp.v20 import Action
 from schemas.outbound import OutboundMessage
 from schemas.telemetry import Level, QuarterHour
 from schemas.topology import Group
-from schemas.units import Phase, from_ms, rfc3339
+from schemas.units import Phase, from_ms, to_ms
 
 Item = QuarterHour | Verdict | Connection | InboundMessage | Command
 Owed = OutboundMessage | Event
-Changed = tuple[list[Row], str]
-"""An entry as text, and the rows it is of."""
 _MS = timedelta(milliseconds=1)
 
 
@@ -57,7 +56,7 @@ class ReportingRule:
     """From rows, verdicts, connections, forecasts and commands of one scope to messages owed.
 
     `connection_of` gives a partner's present connection for a scope that has seen no change of it yet
-    (a group bound after the partner came online).
+    (a group bound after the partner came online). `patience`: what was waited for before a restart is still to be read.
     """
 
     def __init__(
@@ -65,10 +64,11 @@ class ReportingRule:
         configuration: Callable[[], Configuration],
         waits: Waits | None = None,
         connection_of: Callable[[str], Connection | None] = lambda partner_id: None,
+        patience: Patience = AT_ONCE,
     ) -> None:
         self._plans = Plans(configuration)
         self._waits = waits or Waits()
-        self._connection_of = connection_of
+        self._connection_of, self._begin_ms = connection_of, patience.at_first()
         self._of_use = MEASUREMENTS_OWED + self._waits.recent + self._waits.apart
 
     @property
@@ -82,7 +82,8 @@ class ReportingRule:
 
     def due(self, state: ScopeState) -> datetime | None:
         """When the next message has waited long enough."""
-        return min((quarter.due for quarter in state.quarters.values() if quarter.due), default=None)
+        first = min((quarter.due for quarter in state.quarters.values() if quarter.due), default=None)
+        return None if first is None else max(first, from_ms(self._begin_ms))
 
     def step(self, state: ScopeState, item: Item | Tick, now: datetime) -> Iterable[Owed]:
         """Take in one item and say what is owed to whom."""
@@ -164,6 +165,8 @@ class ReportingRule:
 
     def _due(self, state: ScopeState, now: datetime) -> list[Owed]:
         messages: list[Owed] = []
+        if to_ms(now) < self._begin_ms:
+            return messages
         for (group_id, start_ms), quarter in sorted(state.quarters.items(), key=lambda pair: pair[0][1]):
             while quarter.due is not None and quarter.due <= now:
                 group = self.plan.group_in(group_id, state.scope_id, start_ms)
@@ -195,12 +198,12 @@ class ReportingRule:
         marks, told = marks_of(quarter.told), list[OutboundMessage]()
         if ReportMessage.ASSET in wanted.messages:
             changed = self._changed_assets(state, quarter, marks, rows, wanted, style)
-            told += _messages(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
+            told += measurements(group, Action.UPDATE_ASSET_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
         if ReportMessage.GROUP in wanted.messages:
             own = [row for row in rows if row.level == Level.GROUP.value]
             found = ((row, key, text_of(entry)) for row in own for key, entry in group_entries(row, style, wanted))
             changed = [([row], text) for row, key, text in found if news(marks, key, text)]
-            told += _messages(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
+            told += measurements(group, Action.UPDATE_GROUP_MEASUREMENTS, start_ms, quarter.after, rows, changed, now)
         if told:
             quarter.told, quarter.after, quarter.after_ms = kept(marks), chained(told), max(row.at_ms for row in rows)
         return owed(*told)
@@ -233,29 +236,3 @@ def _with_phases(quarter: GroupQuarter, found: list[Row]) -> list[Row]:
         return found
     quarter.phased |= {(asset_id, row.phase): row for row in found}
     return [*(known | {row.phase: row for row in found}).values()]
-
-
-def _messages(
-    group: Group, action: Action, start_ms: int, after: str, batch: list[Row], changed: list[Changed], now: datetime
-) -> list[OutboundMessage]:
-    """The changed entries as messages, expired ones too.
-
-    They are about the group's quarter in just these revisions, so that a value that returns is told again, and `after` just what was
-    told before: a replay that puts rows together differently tells all from there on anew, and ends with the newest.
-    """
-    of = [row for rows, _ in changed for row in rows]
-    revisions = ";".join(sorted({f"{row.id}:{row.phase}:{row.revision}" for row in of}))
-    return [
-        message(
-            partner_id=group.partner_id,
-            group_id=group.group_id,
-            action=action.value,
-            about=f"{group.group_id}/{rfc3339(from_ms(start_ms))}/{revisions}{after and f'/{after}'}",
-            body=body,
-            now=now,
-            stated_at=from_ms(max(row.at_ms for row in of)),
-            owed_for=MEASUREMENTS_OWED,
-            cause_id=next((row.event_id for row in batch if row.level == Level.GROUP.value), batch[0].event_id),
-        )
-        for body in bodies(group.group_id, [text for _, text in changed])
-    ]

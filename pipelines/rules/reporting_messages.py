@@ -2,12 +2,19 @@
 
 from datetime import datetime, timedelta
 
+from pipelines.rules.reporting_entries import Row, bodies
 from schemas.facts import derived_id, digest
+from schemas.oscp.v20 import Action
 from schemas.outbound import OutboundMessage
+from schemas.telemetry import Level
+from schemas.topology import Group
+from schemas.units import from_ms, rfc3339
 
 MEASUREMENTS_OWED = timedelta(days=7)
 WORDS_OWED = timedelta(hours=24)
 """Compliance errors and adjustments are of no use to the partner after this."""
+Changed = tuple[list[Row], str]
+"""An entry as text, and the rows it is of."""
 
 
 def message(
@@ -47,3 +54,29 @@ def message(
 def owed(*messages: OutboundMessage) -> list[OutboundMessage]:
     """Those of the messages that are still of use when they are made."""
     return [each for each in messages if each.expires_at > each.at]
+
+
+def measurements(
+    group: Group, action: Action, start_ms: int, after: str, batch: list[Row], changed: list[Changed], now: datetime
+) -> list[OutboundMessage]:
+    """The changed entries as messages, expired ones too.
+
+    They are about the group's quarter in just these revisions, so that a value that returns is told again, and `after` just what was
+    told before: a replay that puts rows together differently tells all from there on anew, and ends with the newest.
+    """
+    of = [row for rows, _ in changed for row in rows]
+    revisions = ";".join(sorted({f"{row.id}:{row.phase}:{row.revision}" for row in of}))
+    return [
+        message(
+            partner_id=group.partner_id,
+            group_id=group.group_id,
+            action=action.value,
+            about=f"{group.group_id}/{rfc3339(from_ms(start_ms))}/{revisions}{after and f'/{after}'}",
+            body=body,
+            now=now,
+            stated_at=from_ms(max(row.at_ms for row in of)),
+            owed_for=MEASUREMENTS_OWED,
+            cause_id=next((row.event_id for row in batch if row.level == Level.GROUP.value), batch[0].event_id),
+        )
+        for body in bodies(group.group_id, [text for _, text in changed])
+    ]

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.records import Tick
-from pipelines.rules.reporting import Owed
+from pipelines.rules.patience import Patience
+from pipelines.rules.reporting import Owed, ReportingRule
 from pipelines.rules.reporting_past import last_about, noted
 from pipelines.rules.reporting_quarters import GroupQuarter, Waits
 from schemas.intervals import QUARTER, QUARTER_MS
 from schemas.outbound import OutboundMessage
 from schemas.telemetry import Method, QuarterHour
 from tests.builders import T0, configuration
-from tests.rules.test_reporting import WRITTEN, Reporting, group_row, row
+from tests.rules.test_reporting import WRITTEN, Reporting, connection, group_row, row
 
 ASSETS = ("mg-1-a", "mg-1-b")
 CONFIG = configuration(assets=[{"id": name, "scope_id": "mg-1", "category": "CONSUMPTION"} for name in ASSETS])
@@ -185,3 +186,20 @@ def test_what_went_last_about_a_quarter_is_kept_for_as_long_as_it_may_be_correct
     past = noted(past, 900 * QUARTER_MS, "f" * 16, 0)
     assert (len(past), last_about(past, 999 * QUARTER_MS)) == (12 * 674, f"{999:016x}")
     assert (last_about(past, 900 * QUARTER_MS), last_about(past, 1001 * QUARTER_MS), last_about(past, 3 * QUARTER_MS)) == ("f" * 16, "", "")
+
+
+def test_after_a_restart_rows_that_were_written_meanwhile_are_read_before_a_timer_acts() -> None:
+    """Killed between the asset's row and its group's: what was waited for is there by now."""
+    first, second, group = row("b"), row("c", import_wh=7), group_row(method=Method.SUM)
+    config = configuration(assets=[{"id": name, "scope_id": "mg-1", "category": "CONSUMPTION"} for name in "bc"])
+    reporting = Reporting(config)
+    reporting.feed(first)
+    kept = pickle.dumps(reporting.state)
+    again = Reporting(config, online=False)
+    again.state, again.now = pickle.loads(kept), reporting.now + HOUR
+    again.rule = ReportingRule(lambda: config, patience=Patience(again.now, timedelta(seconds=5)))
+    assert again.rule.due(again.state) == again.now + timedelta(seconds=5)
+    assert again.feed(Tick(), connection()) == []
+    assert [message.message_id for message in again.feed(second, group) if isinstance(message, OutboundMessage)] == [
+        message.message_id for message in reporting.feed(second, group) if isinstance(message, OutboundMessage)
+    ]
