@@ -120,7 +120,7 @@ def test_a_wish_is_followed_to_the_forecast_that_answers_it(world: World, tmp_pa
 
 
 def test_a_wish_nobody_answers_is_over_with_its_time(world: World, tmp_path: Path) -> None:
-    ended = wish(world, tmp_path, timedelta(0), timedelta(seconds=3 * SPEED), 120, "--follow")
+    ended = wish(world, tmp_path, timedelta(0), timedelta(seconds=6 * SPEED), 120, "--follow")
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1].startswith("expired: no forecast answered it by")
     assert api(world.endpoints, "GET", "/adjustments?state=EXPIRED")["items"][0]["group_id"] == "V-1"
