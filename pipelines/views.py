@@ -17,14 +17,14 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from pydantic import ValidationError
 
 from pipelines.rules.configuration import Held, configuration_held, configuration_of, followed, held_after
-from schemas.clock import Clock
+from schemas.clock import Clock, wall_seconds
 from schemas.config import ConfigChange, Configuration
 from schemas.connection import Connection
 from schemas.errors import Undecodable
 from schemas.facts import Value
 from schemas.topics import CONFIG, CONNECTIONS, Topic
 from sinks.codec import decode
-from sinks.errors import Unavailable
+from sinks.errors import Misconfigured, Unavailable
 from sinks.kafka import LOGGER, Follower, RawRecord
 from sinks.settings import KafkaSettings
 
@@ -35,6 +35,9 @@ V = TypeVar("V")
 CONFIG_WAIT_MS = 250
 """On the embedded broker news of the configuration may take this long: it changes rarely, and each fetch costs."""
 CONNECTIONS_WAIT_MS = 100
+RIGHT_WITHIN_S = 3.0
+"""So long (wall) a start waits where the items do not fit together: they may just be being applied, one record each."""
+CURE = "write them right and apply them: derms config apply FILE, with --prune to remove what the file does not have"
 MANY = 500
 """So many records in one poll only come while a topic is read from its beginning: what follows from them is derived at its end."""
 
@@ -155,13 +158,20 @@ class _Config(_TopicView[V]):
 
     Items come one record each, in the order of their references, so between two records of one `apply` the whole may
     be inconsistent for an instant (a scope has left a circuit that another has yet to take). Then the last consistent
-    configuration stays in force, and `problem` says why the newer one is not (None when it is).
+    configuration stays in force, and `problem` says why the newer one is not (None when it is). `begun` says whether there was
+    one at all since the topic was read to its end: without, to go on would be to know of no partner and no asset.
     """
 
     def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
         super().__init__(settings, clock, CONFIG, ConfigChange, CONFIG_WAIT_MS)
         self._configuration = Configuration()
         self.problem: str | None = None
+        self.begun = False
+
+    async def check(self) -> None:
+        """For `/health/ready`. Raises Unavailable if no configuration has been consistent since the start."""
+        if not self.begun:
+            raise Unavailable(f"no configuration is in force: {self.problem}")
 
     def current(self) -> Configuration:
         """The last consistent configuration; empty if there never was an item. Raises `Unavailable` before `wait_ready`."""
@@ -175,6 +185,7 @@ class _Config(_TopicView[V]):
     def _changed(self, latest: Mapping[str, V]) -> None:
         try:
             self._configuration, self.problem = self._configured(latest), None
+            self.begun = self._ready
         except ValidationError as error:
             self._refused("; ".join(str(each["msg"]) for each in error.errors(include_url=False, include_input=False)))
         except ValueError as error:
@@ -195,6 +206,15 @@ class ConfigView(_Config[Held]):
     def __init__(self, settings: KafkaSettings, clock: Clock, kinds: Collection[str] | None = None) -> None:
         super().__init__(settings, clock)
         self._kinds = None if kinds is None else frozenset(kinds)
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """As of every view. Raises Misconfigured where the items are not valid or do not fit together."""
+        super().wait_ready(timeout_s)
+        until = wall_seconds() + RIGHT_WITHIN_S
+        while not self.begun and wall_seconds() < until:
+            threading.Event().wait(0.1)
+        if not self.begun:
+            raise Misconfigured(self._topic.name, f"its items are no configuration: {self.problem}", CURE)
 
     def _wanted(self, key: str) -> bool:
         return self._kinds is None or key.partition("/")[0] in self._kinds

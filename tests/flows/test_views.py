@@ -12,7 +12,7 @@ from schemas.clock import FrozenClock
 from schemas.config import KINDS, ConfigChange, Configuration
 from schemas.connection import Connection, ConnectionState
 from schemas.topics import CONFIG, CONNECTIONS
-from sinks.errors import Unavailable
+from sinks.errors import Misconfigured, Unavailable
 from sinks.kafka import Producer, create_topics
 from sinks.settings import KafkaSettings
 from tests.builders import T0, configuration
@@ -120,6 +120,30 @@ def test_a_state_that_does_not_fit_together_never_shows(embedded_settings: Kafka
     asyncio.run(view.catch_up(5))
     assert view.current() == good
     assert view.problem is None
+
+
+@pytest.mark.parametrize("kinds", [None, {"partners", "timing"}])
+def test_flows_do_not_begin_without_a_configuration(
+    embedded_settings: KafkaSettings, closing: Register, monkeypatch: pytest.MonkeyPatch, kinds: set[str] | None
+):
+    """They would know of no partner and no asset, and pass over all that concerns one."""
+    create_topics(embedded_settings, [CONFIG])
+    producer = Producer(embedded_settings, "test")
+    changes = changes_between({}, configuration(), by="test", at=T0)
+    (partner,) = [change for change in changes if change.kind == "partners"]
+    publish(producer, [*changes, partner.model_copy(update={"body": '{"id":"vector","max_rate":0}', "revision": 2})])
+    monkeypatch.setattr("pipelines.views.RIGHT_WITHIN_S", 0.2)
+    view = closing(ConfigView(embedded_settings, CLOCK, kinds))
+    view.start()
+    with pytest.raises(Misconfigured, match=r"derms\.config: its items are no configuration: .*vector.*max_rate"):
+        view.wait_ready(10)
+    whole = started(ConfigChangesView(embedded_settings, CLOCK), closing)  # who changes it may begin
+    with pytest.raises(Unavailable, match="no configuration is in force"):
+        asyncio.run(whole.check())
+    publish(producer, [partner.model_copy(update={"revision": 3})])
+    asyncio.run(whole.catch_up(5))
+    asyncio.run(whole.check())
+    assert whole.current().partners == configuration().partners
 
 
 def test_nothing_is_said_before_all_has_been_read(embedded_settings: KafkaSettings, closing: Register):
