@@ -12,8 +12,9 @@ from typing import Any
 
 from pipelines.records import Tick
 from pipelines.rules.patience import AT_ONCE, Patience
-from pipelines.rules.reporting_compliance import Told, by_hand, compliance_errors, keep_forecast
+from pipelines.rules.reporting_compliance import Told, by_hand, compliance_errors
 from pipelines.rules.reporting_entries import Marks, Row, asset_entries, group_entries, kept, marks_of, news, row_of, text_of, whole
+from pipelines.rules.reporting_forecasts import keep_forecast
 from pipelines.rules.reporting_messages import MEASUREMENTS_OWED, Changed, measurements, owed
 from pipelines.rules.reporting_past import chained, noted
 from pipelines.rules.reporting_plan import Plan, Plans, reported
@@ -93,7 +94,9 @@ class ReportingRule:
             case Verdict():
                 return self._verdict(state, item, now)
             case InboundMessage():
-                keep_forecast(state.told, item)
+                if (partner := self.plan.partners.get(item.partner_id)) is not None:  # where nothing is metered no verdict does it
+                    state.told.prune(partner.id, now - partner.measurements.report_horizon)
+                keep_forecast(state.told.forecasts, item)
                 return []
             case Command():
                 return by_hand(item, now)

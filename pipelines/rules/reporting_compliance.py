@@ -1,33 +1,31 @@
 """Breaches in words to the partner, and what operators tell it by hand (semantics 7.3, 7.4)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.rules.reporting_forecasts import Block as Block  # recovery stores have it by this name
+from pipelines.rules.reporting_forecasts import Forecasts, blocks_within
 from pipelines.rules.reporting_messages import WORDS_OWED, message, owed
 from schemas.compliance import Verdict, VerdictKind
 from schemas.config import ComplianceErrors
-from schemas.connection import Command, CommandKind, Event, InboundMessage, refused_command
-from schemas.intervals import QUARTER, overlap
+from schemas.connection import Command, CommandKind, Event, refused_command
+from schemas.intervals import QUARTER
 from schemas.oscp.v20 import (
     Action,
     AdjustGroupCapacityForecast,
-    CapacityUnit,
     ForecastedBlock,
     ForecastType,
     GroupCapacityComplianceError,
-    UpdateGroupCapacityForecast,
 )
 from schemas.outbound import OutboundMessage
-from schemas.units import W_PER_KW, Phase, from_ms, mean_w, rfc3339, to_ms
+from schemas.units import W_PER_KW, Phase, mean_w, rfc3339, to_ms
 from schemas.web import HEADER_VALUE
 
 BREACH_GAP = timedelta(hours=2)
 """A breach stays open over quarters nobody can judge, at most this long (semantics 5)."""
-_ENERGY = frozenset({CapacityUnit.WH.value, CapacityUnit.KWH.value})
 
 
 class OpenBreach(NamedTuple):
@@ -45,16 +43,6 @@ class OpenBreach(NamedTuple):
         return near and (self.ended is None or quarter < self.ended)
 
 
-class Block(NamedTuple):
-    """A forecasted block as received."""
-
-    start_ms: int
-    end_ms: int
-    capacity: float
-    unit: str
-    phase: str
-
-
 @dataclass(slots=True)
 class Told:
     """What compliance errors need to remember for one scope.
@@ -64,7 +52,7 @@ class Told:
     which nothing is remembered of it.
     """
 
-    forecasts: dict[tuple[str, str, str], tuple[Block, ...]] = field(default_factory=dict)
+    forecasts: Forecasts = field(default_factory=dict)
     errors: dict[int, set[tuple[str, str, str]]] = field(default_factory=dict)
     breached: dict[tuple[str, str, str], list[OpenBreach]] = field(default_factory=dict)
     since_ms: dict[str, int] = field(default_factory=dict)
@@ -83,36 +71,6 @@ class Told:
             self.errors[quarter] = {identity for identity in self.errors[quarter] if identity[0] != partner_id}
             if not self.errors[quarter]:
                 del self.errors[quarter]
-
-
-def keep_forecast(told: Told, message: InboundMessage) -> None:
-    """Keep a forecast's blocks under its request id; what is no forecast (the gateway lets none pass) is left alone."""
-    try:
-        forecast = UpdateGroupCapacityForecast.model_validate_json(message.body)
-    except ValidationError:
-        return
-    blocks = tuple(
-        Block(to_ms(b.start_time), to_ms(b.end_time), b.capacity, b.unit.value, b.phase.value) for b in forecast.forecasted_blocks
-    )
-    told.forecasts[message.partner_id, message.request_id, forecast.group_id] = blocks
-
-
-def blocks_within(blocks: Iterable[Block], quarter: datetime, phase: Phase = Phase.ALL) -> list[ForecastedBlock]:
-    """The part of the blocks inside the quarter, in their own unit; an energy is shared out by duration.
-
-    About a single phase only the blocks for it are asked.
-    """
-    parts = []
-    for block in blocks:
-        start, end = from_ms(block.start_ms), from_ms(block.end_ms)
-        inside = overlap(start, end, quarter, quarter + QUARTER)
-        if not inside or (phase is not Phase.ALL and block.phase != phase.value):
-            continue
-        share = inside / (end - start) if block.unit in _ENERGY else 1.0
-        part = {"capacity": round(block.capacity * share, 6) if share < 1 else block.capacity, "phase": block.phase, "unit": block.unit}
-        times = {"start_time": max(start, quarter), "end_time": min(end, quarter + QUARTER)}
-        parts.append(ForecastedBlock.model_validate({**part, **times}))
-    return parts
 
 
 def words(verdict: Verdict) -> str:

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipelines.rules.reporting_compliance import Block, Told, blocks_within, compliance_errors
+from pipelines.rules.reporting_compliance import Told, compliance_errors
+from pipelines.rules.reporting_forecasts import Block, Forecasts, blocks_within, keep_forecast
 from schemas.compliance import Verdict, VerdictKind
 from schemas.config import ComplianceErrors
 from schemas.intervals import QUARTER
 from schemas.outbound import OutboundMessage
 from schemas.units import Direction, Phase, to_ms
 from tests.builders import T0
+from tests.rules.test_reporting import forecast
 
 EACH, ONCE = ComplianceErrors.EACH_QUARTER, ComplianceErrors.ONCE_PER_BREACH
 WITHIN, BREACHED, UNKNOWN = VerdictKind.WITHIN, VerdictKind.BREACHED, VerdictKind.UNKNOWN
@@ -97,3 +99,31 @@ def test_what_is_forgotten_is_not_told_again():
     again = verdict(0, revision=3, used_wh=5000.0, at=T0 + 8 * DAY)
     assert [len(found) for found in errors(told, EACH, again)] == [0]
     assert [len(found) for found in errors(told, EACH, verdict(96 * 3))] == [1]
+
+
+def test_blocks_that_a_later_forecast_replaces_are_not_kept_but_of_the_quarter_it_came_in() -> None:
+    """A partner that sends two days ahead every hour would else fill memory with what was never in force."""
+    forecasts: Forecasts = {}
+    hours = [(60 * n, 60 * n + 60, float(n), "KW") for n in range(48)]
+    first = forecast("f-1", *hours)
+    second = forecast("f-2", *hours[2:], (48 * 60, 49 * 60, 48.0, "KW")).model_copy(update={"received_at": T0 + timedelta(minutes=130)})
+    for message in (first, second, first):
+        keep_forecast(forecasts, message)
+    left = {request_id: [block.capacity for block in blocks] for (_, request_id, _), blocks in forecasts.items()}
+    assert left == {"f-1": [0.0, 1.0, 2.0], "f-2": [float(n) for n in range(2, 49)]}
+    quarter = T0 + timedelta(minutes=120)
+    assert [blocks_within(blocks, quarter)[0].capacity for blocks in forecasts.values()] == [2.0, 2.0]
+    third = forecast("f-3", *hours, (48 * 60, 49 * 60, 48.0, "KW")).model_copy(update={"received_at": T0 - timedelta(days=1)})
+    keep_forecast(forecasts, third)
+    assert [len(blocks) for blocks in forecasts.values()] == [1, 1, 49]  # that they are known is still
+
+
+def test_only_blocks_of_the_same_kind_wholly_covered_are_replaced() -> None:
+    forecasts: Forecasts = {}
+    first = forecast("f-1", (0, 60, 1.0, "KW"), (60, 120, 2.0, "KW"))
+    keep_forecast(forecasts, first)
+    other = first.model_copy(update={"request_id": "f-2", "body": first.body.replace('"CONSUMPTION"', '"GENERATION"')})
+    partly = forecast("f-3", (0, 59, 9.0, "KW"), (61, 200, 9.0, "KW"))
+    for message in (other, partly, forecast("f-4", (60, 120, 2.0, "KW"), partner="wel")):
+        keep_forecast(forecasts, message)
+    assert [len(blocks) for blocks in forecasts.values()] == [2, 2, 2, 1]
