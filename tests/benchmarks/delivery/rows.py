@@ -12,7 +12,7 @@ from schemas.config import Configuration
 from schemas.facts import made
 from schemas.intervals import QUARTER, quarter_of
 from schemas.telemetry import Level, Method, Origin, QuarterHour
-from schemas.topics import QUARTER_HOURS
+from schemas.topics import QUARTER_HOURS, Topic
 from schemas.units import Phase
 from sinks.codec import encode
 from sinks.kafka import topic_name
@@ -71,11 +71,11 @@ def _row(level: Level, name: str, group: int, start: datetime, now: datetime, wh
 
 
 class Writer:
-    """Appends rows; `appended` is when (s since 1970) the broker had each group's own row."""
+    """Appends rows, or what else is told of; `appended` is when (s since 1970) the broker had each group's own row."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, topic: Topic = QUARTER_HOURS) -> None:
         self._client: Any = Producer(producer_config(settings, "bench-rows", 30.0) | {"linger.ms": 2})
-        self._topic = topic_name(settings, QUARTER_HOURS)
+        self._topic = topic_name(settings, topic)
         self.appended: dict[str, float] = {}
 
     def write(self, payloads: list[tuple[str, bytes]]) -> None:

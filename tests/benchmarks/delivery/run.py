@@ -17,7 +17,6 @@ import uvloop
 from schemas.outbound import OutboundMessage
 from schemas.topics import OUTBOUND
 from sinks.codec import encode
-from sinks.kafka import Producer
 from sinks.settings import KafkaSettings
 from tests.benchmarks.delivery.partners import Accepted, Partners, Told
 from tests.benchmarks.delivery.rows import Fleet, Writer, payloads_of
@@ -195,18 +194,12 @@ class _Course:
 
     async def _messages_alone(self, scene: Scene, told: Told) -> None:
         """What was told, as new messages that only have to be sent."""
-        now = datetime.now(UTC)
-        messages = [_message(one, now) for one in told.accepted]
+        messages = [_message(one, datetime.now(UTC)) for one in told.accepted]
+        payloads = [(message.partner_id, encode(message)) for message in messages]
+        writer = await asyncio.to_thread(Writer, self._installation.settings, OUTBOUND)
         again = self._partners.begin()
         began = time.time()
-
-        def append() -> None:
-            producer = Producer(self._installation.settings, "bench-messages", many=True)
-            for message in messages:
-                producer.send(OUTBOUND, message.partner_id, message)
-            producer.close()
-
-        await asyncio.to_thread(append)
+        await asyncio.to_thread(writer.write, payloads)
         await self._until(len(messages))
         scene.sent_s = max(one.answered for one in again.accepted) - began
         await asyncio.sleep(1.0)  # what is sent twice comes later
