@@ -13,7 +13,7 @@ install: .venv/.installed
 test: .venv/.installed-dev check
 	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || echo "note: no Chromium here (apt-get install chromium): the browser tests will be skipped by name"
 	@command -v mvn >/dev/null 2>&1 && command -v java >/dev/null 2>&1 || echo "note: no java and mvn here: the tests over Apache Kafka will be skipped by name"
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadgroup --durations=40 --durations-min=3 $(ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q .
