@@ -77,10 +77,12 @@ def build(port: int, folder: Path) -> Flask:
 
     @app.post("/control/say")
     def say() -> tuple[object, int]:
-        """Send any message to the other side with the token it gave us."""
+        """Send any message to the other side with the token it gave us; status 0 while it has given none."""
         wanted = request.json
         with lock:
-            endpoint = next(iter(manager.readJson().values()))["register"]
+            endpoint = next((known["register"] for known in manager.readJson().values() if "register" in known), None)
+        if endpoint is None:
+            return jsonify(status=0), 200
         headers = createOscpHeader(endpoint["token"])
         answer = requests.post(endpoint["base_url"] + wanted["path"], headers=headers, json=wanted["body"], timeout=10)
         return jsonify(status=answer.status_code, request_id=headers["X-Request-ID"], text=answer.text), 200
