@@ -18,13 +18,12 @@ from gateway.api_asked import asked_for, drafted
 from gateway.api_body import Problem
 from gateway.auth import Right
 from gateway.desk import Desk, caller_of
-from gateway.guard import Caller, Denied, demand, demand_own_page
+from gateway.guard import Caller, Denied, demand
 from gateway.hand_model import HandForm, Looked
 from gateway.hand_requests import rows_of
 from gateway.orders import order_limit
 from gateway.overview import page_zone
-from gateway.page_frame import framed, reader_of
-from gateway.rendering import form
+from gateway.page_frame import act_of, framed, reader_of
 from schemas.oscp.v20 import PATHS, Action, ForecastType
 from schemas.topology import Group, Scope
 
@@ -106,12 +105,10 @@ async def _shown(request: Request, kind: str) -> Response:
 
 
 async def _taken(request: Request, kind: str) -> Response:
-    caller = caller_of(request)
-    if caller is None:
-        return RedirectResponse("/sign-in", status_code=303)
-    fields = await form(request)
-    demand_own_page(request, caller, fields.get("csrf", ""))
-    demand(caller, Right.ACT)
+    asked = await act_of(request)
+    if isinstance(asked, Response):
+        return asked
+    caller, fields = asked
     desk: Desk = request.app.state.desk
     site = _site(desk, kind, fields)
     if site is None:

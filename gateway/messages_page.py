@@ -14,8 +14,8 @@ from fastapi.responses import RedirectResponse, Response
 from gateway import wording as say
 from gateway.api_body import Problem
 from gateway.auth import Right
-from gateway.desk import Desk, caller_of
-from gateway.guard import Caller, Denied, demand, demand_own_page
+from gateway.desk import Desk
+from gateway.guard import Caller, Denied, demand
 from gateway.messages_acts import asked_about
 from gateway.messages_model import MessageWish, Stand, read_cursor
 from gateway.messages_reading import FoundMessage, read_message, read_messages, reasons_at
@@ -23,8 +23,7 @@ from gateway.messages_rows import Rows
 from gateway.messages_standing import count_rows, queue_cards, stale_words
 from gateway.messages_summary import read_summary
 from gateway.overview import page_zone
-from gateway.page_frame import framed, reader_of
-from gateway.rendering import form
+from gateway.page_frame import act_of, framed, reader_of
 from gateway.scope_day import day_bounds
 from schemas.connection import CommandKind
 from schemas.oscp.v20 import Action
@@ -179,12 +178,10 @@ async def message_page(request: Request, message_id: str, confirm: str = "", don
 @router.post("/messages/{message_id:path}")
 async def act_on(request: Request, message_id: str) -> Response:
     """What a button of the page asks for."""
-    caller = caller_of(request)
-    if caller is None:
-        return RedirectResponse("/sign-in", status_code=303)
-    fields = await form(request)
-    demand_own_page(request, caller, fields.get("csrf", ""))
-    demand(caller, Right.ACT)
+    asked = await act_of(request)
+    if isinstance(asked, Response):
+        return asked
+    caller, fields = asked
     desk: Desk = request.app.state.desk
     name = fields.get("action", "")
     act = ACTS.get(name)

@@ -12,10 +12,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from gateway import wording as say
 from gateway.auth import Right
 from gateway.desk import Desk, caller_of
-from gateway.guard import Caller, demand
+from gateway.guard import Caller, demand, demand_own_page
 from gateway.overview import page_zone
 from gateway.page_model import When
-from gateway.rendering import refresh_s, render
+from gateway.rendering import form, refresh_s, render
 
 T = TypeVar("T")
 
@@ -55,6 +55,17 @@ def reader_of(request: Request) -> Caller | RedirectResponse:
     if caller is None:
         return RedirectResponse("/sign-in", status_code=303)
     return demand(caller, Right.READ)
+
+
+async def act_of(request: Request) -> tuple[Caller, dict[str, str]] | RedirectResponse:
+    """Who pressed a button of one of our own pages, and the form's fields; or the way to sign in. Raises Denied 403 for another's page
+    and for a role that may not act."""
+    caller = caller_of(request)
+    if caller is None:
+        return RedirectResponse("/sign-in", status_code=303)
+    fields = await form(request)
+    demand_own_page(request, caller, fields.get("csrf", ""))
+    return demand(caller, Right.ACT), fields
 
 
 def framed(

@@ -14,12 +14,13 @@ from gateway.api_body import Problem
 from gateway.api_partners import RegisterRequest, new_token, order_registration
 from gateway.auth import Right
 from gateway.desk import Desk, caller_of
-from gateway.guard import Caller, Denied, demand, demand_own_page
+from gateway.guard import Caller, Denied, demand
 from gateway.orders import order
+from gateway.page_frame import act_of
 from gateway.partner_actions import ACTIONS
 from gateway.partner_detail import detail
 from gateway.problems import FieldError
-from gateway.rendering import form, refresh_s, render
+from gateway.rendering import refresh_s, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -49,12 +50,10 @@ async def partner_page(
 @router.post("/partners/{partner_id:path}")
 async def act(request: Request, partner_id: str) -> Response:
     """What a button of the page asks for."""
-    caller = caller_of(request)
-    if caller is None:
-        return RedirectResponse("/sign-in", status_code=303)
-    fields = await form(request)
-    demand_own_page(request, caller, fields.get("csrf", ""))
-    demand(caller, Right.ACT)
+    asked = await act_of(request)
+    if isinstance(asked, Response):
+        return asked
+    caller, fields = asked
     desk: Desk = request.app.state.desk
     name = _demand_known(desk, partner_id)
     action = ACTIONS.get(fields.get("action", ""))
