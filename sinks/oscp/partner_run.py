@@ -24,6 +24,7 @@ LOOK_S = 1.0
 """While something waits, the connection and the configuration are looked at this often (wall)."""
 BEAT_AT_LEAST_S = 1.0
 """So long (wall) a heartbeat may take, however short its interval."""
+OVERDUE = "not sent before the next heartbeat was due"
 _ONLY: dict[ConnectionState, frozenset[str]] = {
     ConnectionState.SUSPENDED: frozenset(),
     ConnectionState.FAILED: frozenset(),
@@ -145,15 +146,18 @@ class PartnerRun:
         self._news.set()
 
     async def _sent(self, waiting: Waiting, message: OutboundMessage) -> Judgement:
-        """One attempt. A heartbeat is given up when it expires: nobody needs its answer, and the next one waits behind it."""
+        """One attempt. A heartbeat is given up when it expires: nobody needs its answer, and the next one waits behind it. One that
+        expired while its body was read again would vouch for a time that is past."""
         left_s, under_way = None, UnderWay()
         if waiting.beat:
             left_s = (waiting.expires_ms - self._office.now().clock_ms) / 1000 / self._office.clock.speed
+            if left_s <= 0:
+                return under_way.cut_off(OVERDUE)
         try:
             async with asyncio.timeout(None if left_s is None else max(left_s, BEAT_AT_LEAST_S)):
                 return await self._office.sender.attempt(message, under_way)
         except TimeoutError:
-            return under_way.cut_off(f"{'no answer' if under_way.url else 'not sent'} before the next heartbeat was due")
+            return under_way.cut_off("no answer before the next heartbeat was due" if under_way.url else OVERDUE)
 
     async def _gone(self, waiting: Waiting, outcome: Outcome, words: str, about: str = "") -> None:
         """A message ends without an attempt."""

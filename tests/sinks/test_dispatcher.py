@@ -420,6 +420,25 @@ def test_a_heartbeat_nobody_answers_does_not_keep_the_next_one_waiting(cp: FakeP
     assert given_up.words == "no answer before the next heartbeat was due"
 
 
+def test_a_heartbeat_whose_time_passes_while_its_body_is_read_again_is_not_sent(cp: FakePartner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would tell the partner an `offline_mode_at` that is past; the broker may have been away for longer than the interval."""
+    world = World(speed=1.0, vector=cp.url)
+    stored = world.kafka.fetch
+
+    def slow(partition: int, offset: int) -> OutboundMessage:
+        if offset == 0:
+            world.clock.advance(timedelta(seconds=2))
+        return stored(partition, offset)
+
+    monkeypatch.setattr(world.kafka, "fetch", slow)
+    beat = {"action": "Heartbeat", "group_id": None, "body": oscp_example("Heartbeat"), "expires_at": T0 + timedelta(seconds=1)}
+    world.owe(message(0, **beat), message(1, **{**beat, "expires_at": T0 + timedelta(hours=1)}))
+    with world.dispatching(window=Window(limit=1)):
+        eventually(lambda: world.delivered(1), within_s=10)
+    assert [request.id for request in cp.requests] == ["m1"]
+    assert world.kafka.of("m0")[-1] is Outcome.EXPIRED
+
+
 def test_a_refusal_of_an_old_token_that_comes_late_does_not_hold_what_goes_with_the_new_one(cp: FakePartner) -> None:
     slow, under_way = threading.Event(), threading.Event()
 
