@@ -21,7 +21,8 @@ from schemas.units import Direction
 from sinks.oscp.client import body_of, token_cause
 from tests.builders import T0, configuration
 from tests.rules.lifecycle_world import World, seconds
-from tests.rules.test_reporting import BLOCK, Reporting, command, connection, forecast, group_row, row, verdict
+from tests.rules.test_reporting import Reporting, connection, group_row, row
+from tests.rules.test_reporting_breaches import BLOCK, command, forecast, verdict
 from tests.schemas.oca import complaints, schema_name
 
 TOKEN = "our-token"

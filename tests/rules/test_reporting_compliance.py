@@ -14,7 +14,7 @@ from schemas.intervals import QUARTER
 from schemas.outbound import OutboundMessage
 from schemas.units import Direction, Phase, to_ms
 from tests.builders import T0
-from tests.rules.test_reporting import forecast
+from tests.rules.test_reporting_breaches import forecast
 
 EACH, ONCE = ComplianceErrors.EACH_QUARTER, ComplianceErrors.ONCE_PER_BREACH
 WITHIN, BREACHED, UNKNOWN = VerdictKind.WITHIN, VerdictKind.BREACHED, VerdictKind.UNKNOWN
