@@ -1,6 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Nothing but python3 (3.11 or 3.12), pip, make and git is needed.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # a test run starts hundreds of processes, and each would compile all of our modules again
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .PHONY: demo install test check docs lock kafka bench soak soak-delivery soak-lives clean python

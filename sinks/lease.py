@@ -62,6 +62,9 @@ class Lease(Protocol):
     def held(self) -> bool:
         """Whether `good_for` says anything above 0."""
 
+    def write_within_s(self) -> float:
+        """What a write may take (wall) so that it cannot arrive when another already has it; infinite where nobody takes it away."""
+
     def lost(self) -> bool:
         """Whether it was held and another has had it since: it does not come back."""
 

@@ -50,6 +50,10 @@ class FileLease:
         """Whether it is held."""
         return self._handle is not None
 
+    def write_within_s(self) -> float:
+        """As long as it likes: the lock goes with the process, and what it was writing with it."""
+        return math.inf
+
     def lost(self) -> bool:
         """Never."""
         return False

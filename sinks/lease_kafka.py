@@ -83,6 +83,10 @@ class KafkaLease:
         """As `Lease.held`."""
         return self.good_for() > 0.0
 
+    def write_within_s(self) -> float:
+        """As `Lease.write_within_s`."""
+        return self._timing.margin_s
+
     def lost(self) -> bool:
         """As `Lease.lost`."""
         return self._lost.is_set()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from sinks.http import fetch
 
@@ -29,6 +29,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=15_000)  # a machine that is busy takes its time; what is there is seen at once
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -84,6 +85,14 @@ def enter(context: BrowserContext, operations_url: str, token: str) -> Page:
     page.goto(one_time_link(operations_url, token))
     page.wait_for_url(f"{operations_url}/")
     return page
+
+
+def sign_in(page: Page, operations_url: str, token: str) -> None:
+    """Signs in by the form and waits for the live page: going on before the answer has come would leave without its cookie."""
+    page.goto(f"{operations_url}/sign-in")
+    page.get_by_label("Operator token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{operations_url}/")
 
 
 def picture(operations_url: str, token: str, path: Path, *, width: int = 1280, height: int = 1060, scheme: str = "light") -> None:

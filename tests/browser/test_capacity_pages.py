@@ -5,10 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from gateway.auth import Role
-from tests.browser.driving import browser, enter, served
+from tests.browser.driving import browser, enter, served, sign_in
 from tests.browser.test_page import Scene, listened
 from tests.gateway import story
 from tests.gateway.facts import NOW, event, record, row
@@ -39,11 +39,11 @@ def test_an_operator_goes_from_the_overview_to_a_day_and_back_in_time(scene: Sce
     page.get_by_role("heading", name="House in Sceaux").get_by_role("link").click()
     page.wait_for_url(f"{scene.url}/scopes/sceaux-house")
     drawing = page.get_by_role("img", name="House in Sceaux, Sat 9 Jun: mean power of each quarter hour against its limit").first
-    assert drawing.is_visible()
+    expect(drawing).to_be_visible()
     assert page.locator("figure .wide rect.band").count() == 1
     quarters = page.get_by_role("table", name="All quarter hours of Saturday 9 June 2007")
     assert quarters.locator("tbody tr").count() == 96
-    assert quarters.get_by_role("row", name="20:00–20:15").get_by_text("over the limit").is_visible()
+    expect(quarters.get_by_role("row", name="20:00–20:15").get_by_text("over the limit")).to_be_visible()
     assert page.get_by_role("link", name="Set a limit").get_attribute("href") == "/limit?scope=sceaux-house"
     page.get_by_role("link", name="Day before").click()
     page.get_by_role("heading", name="Friday 8 June 2007").wait_for()
@@ -57,7 +57,7 @@ def test_an_operator_goes_from_the_overview_to_a_day_and_back_in_time(scene: Sce
     assert "state=open" in page.url
     page.get_by_role("navigation", name="Sections").get_by_role("link", name="Circuits").click()
     page.get_by_role("link", name="Sceaux connection", exact=True).click()
-    assert page.get_by_role("img", name="Sceaux connection: available capacity over the last 24 hours").first.is_visible()
+    expect(page.get_by_role("img", name="Sceaux connection: available capacity over the last 24 hours").first).to_be_visible()
     assert complaints == []
     context.close()
 
@@ -65,15 +65,13 @@ def test_an_operator_goes_from_the_overview_to_a_day_and_back_in_time(scene: Sce
 def test_without_javascript_a_day_is_chosen_by_its_form(scene: Scene) -> None:
     context = scene.browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{scene.url}/sign-in")
-    page.get_by_label("Operator token").fill(scene.token)
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, scene.url, scene.token)
     page.goto(f"{scene.url}/scopes/sceaux-house")
     assert "9.280\u00a0kWh" in page.locator("main").inner_text()
     page.get_by_label("Day", exact=True).fill("2007-06-10")
     page.get_by_role("button", name="Show").click()
     page.wait_for_url(f"{scene.url}/scopes/sceaux-house?day=2007-06-10")
-    assert page.get_by_role("link", name="Today").is_visible()
+    expect(page.get_by_role("link", name="Today")).to_be_visible()
     context.close()
 
 
@@ -91,7 +89,7 @@ def test_news_reach_the_day_while_the_chosen_field_stays(scene: Scene) -> None:
     )
     page.clock.run_for(11_000)
     page.get_by_text("41 of 96 quarter hours closed").wait_for()
-    assert page.get_by_text("The circuit was told").is_visible()
+    expect(page.get_by_text("The circuit was told")).to_be_visible()
     assert page.get_by_label("Day", exact=True).input_value() == "2007-06-01"
     context.close()
 

@@ -11,7 +11,7 @@ from gateway.auth import Role
 from schemas.connection import CommandKind
 from schemas.outbound import Outcome
 from schemas.topics import COMMANDS
-from tests.browser.driving import browser, enter, served
+from tests.browser.driving import browser, enter, served, sign_in
 from tests.browser.test_page import Scene, listened
 from tests.gateway.facts import NOW, delivery, record
 from tests.gateway.test_api_messages import MINUTE, MessagePast, owed, world_of
@@ -72,9 +72,7 @@ def test_an_operator_finds_what_is_set_aside_and_sends_it_again(scene: Scene) ->
 def test_without_javascript_one_is_given_up_after_a_question(scene: Scene) -> None:
     context = scene.browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{scene.url}/sign-in")
-    page.get_by_label("Operator token").fill(scene.world.tokens[Role.OPERATOR])
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, scene.url, scene.world.tokens[Role.OPERATOR])
     page.goto(f"{scene.url}/messages?id={BACKLOG[-1].message_id}")
     page.get_by_role("link", name="UpdateAssetMeasurements").click()
     page.get_by_role("button", name="Give up…").click()

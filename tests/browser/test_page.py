@@ -6,10 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from gateway.auth import Role, remove_operator
-from tests.browser.driving import browser, enter, one_time_link, served
+from tests.browser.driving import browser, enter, one_time_link, served, sign_in
 from tests.gateway import story
 from tests.gateway.facts import NOW, connection, event, record
 from tests.gateway.operations_world import World
@@ -60,13 +60,13 @@ def test_a_person_with_a_link_sees_how_things_stand(scene: Scene) -> None:
     page.goto(one_time_link(scene.url, scene.token))
     page.wait_for_url(f"{scene.url}/")
     assert page.title() == "Vector DERMS"
-    assert page.get_by_role("heading", name="House in Sceaux").is_visible()
-    assert page.get_by_text("Over the limit", exact=True).is_visible()
-    assert page.get_by_role("img", name="House in Sceaux: mean power of each quarter hour against its limit").first.is_visible()
-    assert page.get_by_role("article", name="Vector vector").get_by_text("Online", exact=True).is_visible()
-    assert page.get_by_role("row", name="GroupCapacityComplianceError").first.get_by_text("delivered 204").is_visible()
+    expect(page.get_by_role("heading", name="House in Sceaux")).to_be_visible()
+    expect(page.get_by_text("Over the limit", exact=True)).to_be_visible()
+    expect(page.get_by_role("img", name="House in Sceaux: mean power of each quarter hour against its limit").first).to_be_visible()
+    expect(page.get_by_role("article", name="Vector vector").get_by_text("Online", exact=True)).to_be_visible()
+    expect(page.get_by_role("row", name="GroupCapacityComplianceError").first.get_by_text("delivered 204")).to_be_visible()
     page.get_by_text("The chart as a table").click()
-    assert page.get_by_role("row", name="20:00–20:15").first.get_by_text("over the limit").is_visible()
+    expect(page.get_by_role("row", name="20:00–20:15").first.get_by_text("over the limit")).to_be_visible()
     assert complaints == []
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url(f"{scene.url}/sign-in")
@@ -79,10 +79,10 @@ def test_a_quarters_start_is_not_blind(scene: Scene) -> None:
     scene.world.clock.advance(timedelta(minutes=3, seconds=28))
     context = scene.browser.new_context()
     page = enter(context, scene.url, scene.token)
-    assert page.get_by_text("Quarter 20:15–20:30, not closed yet").is_visible()
-    assert page.locator("figcaption").get_by_text("not closed yet").is_visible()
+    expect(page.get_by_text("Quarter 20:15–20:30, not closed yet")).to_be_visible()
+    expect(page.locator("figcaption").get_by_text("not closed yet")).to_be_visible()
     bar = page.locator("figure .wide .bar.unclosed .import")
-    assert bar.is_visible()
+    expect(bar).to_be_visible()
     fills = {
         bar.evaluate("bar => getComputedStyle(bar).fill"),
         page.locator("figure .wide .bar.measured .import").first.evaluate("bar => getComputedStyle(bar).fill"),
@@ -101,17 +101,14 @@ def test_a_person_with_a_token_signs_in_by_form(scene: Scene) -> None:
     page.get_by_label("Operator token").fill(scene.token)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{scene.url}/")
-    assert page.get_by_text("viewer-1").is_visible()
+    expect(page.get_by_text("viewer-1")).to_be_visible()
     context.close()
 
 
 def test_without_javascript_it_reads_the_same(scene: Scene) -> None:
     context = scene.browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{scene.url}/sign-in")
-    page.get_by_label("Operator token").fill(scene.token)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{scene.url}/")
+    sign_in(page, scene.url, scene.token)
     text = page.locator("main").inner_text()
     for words in ("House in Sceaux", "1.38\u00a0kW", "Online", "delivered 204", "unknown asset", "Sceaux connection", story.ATTRIBUTION):
         assert words in text
@@ -130,7 +127,7 @@ def test_news_come_without_loading_again_and_open_tables_stay_open(scene: Scene)
     scene.world.projection.take([record(event(NOW, "news", "Something new has happened")), record(connection(words="Quite another word"))])
     page.clock.run_for(11_000)
     page.get_by_text("Something new has happened").wait_for()
-    assert page.get_by_text("Quite another word").is_visible()
+    expect(page.get_by_text("Quite another word")).to_be_visible()
     assert page.locator("#table-1").get_attribute("open") is not None
     assert complaints == []
     remove_operator(scene.world.operators_file, "viewer-1")
@@ -163,5 +160,5 @@ def test_hostile_names_stay_text(tmp_path: Path, running: Browser) -> None:
         context = running.new_context()
         page = enter(context, url, world.tokens[Role.VIEWER])
         assert page.title() == "Vector DERMS"
-        assert page.get_by_role("heading", name="<img src=x").first.is_visible()
+        expect(page.get_by_role("heading", name="<img src=x").first).to_be_visible()
         context.close()

@@ -5,12 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from gateway.auth import Role
 from schemas.connection import Command
 from schemas.topics import COMMANDS
-from tests.browser.driving import browser, enter, served
+from tests.browser.driving import browser, enter, served, sign_in
 from tests.browser.test_page import Scene, listened
 from tests.gateway.exchanges import PEER_TOKEN, asked, came, told
 from tests.gateway.facts import NOW, connection, record
@@ -49,16 +49,16 @@ def test_a_person_reads_what_passed(scene: Scene) -> None:
     page = opened(scene, context, Role.VIEWER)
     complaints = listened(page)
     assert page.title() == "Vector · Vector DERMS"
-    assert page.get_by_text("Connected: both sides have shaken hands.").is_visible()
+    expect(page.get_by_text("Connected: both sides have shaken hands.")).to_be_visible()
     assert page.get_by_role("button", name="Register").count() == 0
     row = page.get_by_role("row").filter(has_text="no connection: connection refused")
-    assert row.get_by_text("POST Register").is_visible()
-    assert row.get_by_text("we ask it").is_visible()
+    expect(row.get_by_text("POST Register")).to_be_visible()
+    expect(row.get_by_text("we ask it")).to_be_visible()
     row.get_by_text("Body", exact=True).click()
-    assert row.locator("pre").get_by_text('"token": "(removed)"').is_visible()
+    expect(row.locator("pre").get_by_text('"token": "(removed)"')).to_be_visible()
     assert page.get_by_text("POST Heartbeat").count() == 0
     page.get_by_role("link", name="with heartbeats").click()
-    assert page.get_by_text("POST Heartbeat").first.is_visible()
+    expect(page.get_by_text("POST Heartbeat").first).to_be_visible()
     assert complaints == []
     context.close()
 
@@ -77,12 +77,12 @@ def test_news_come_by_themselves_open_bodies_stay_open_and_forms_in_use_are_left
     scene.world.projection.take([record(came(at, "Handshake", "req-news", {})), record(asked(at, "Handshake", "req-news"))])
     page.clock.run_for(11_000)
     page.get_by_text("req-news").wait_for()
-    assert row.locator("pre").is_visible()
+    expect(row.locator("pre")).to_be_visible()
     assert page.get_by_label("The token it gave us").input_value() == PEER_TOKEN
     assert complaints == []
     page.get_by_role("button", name="Register", exact=True).click()
     page.wait_for_url("**?done=register")
-    assert page.get_by_role("status").get_by_text("The registration was asked for.").is_visible()
+    expect(page.get_by_role("status").get_by_text("The registration was asked for.")).to_be_visible()
     assert scene.world.secrets.decrypt(commands(scene)[0].payload.split('"')[3], "vector") == PEER_TOKEN
     context.close()
 
@@ -90,9 +90,7 @@ def test_news_come_by_themselves_open_bodies_stay_open_and_forms_in_use_are_left
 def test_a_token_is_issued_after_a_question_and_shown_once_without_javascript(scene: Scene) -> None:
     context = scene.browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{scene.url}/sign-in")
-    page.get_by_label("Operator token").fill(scene.world.tokens[Role.OPERATOR])
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, scene.url, scene.world.tokens[Role.OPERATOR])
     page.goto(f"{scene.url}/partners/vector")
     assert "POST UpdateGroupCapacityForecast" in page.locator("main").inner_text()
     page.get_by_role("button", name="Issue a token…").click()
@@ -109,14 +107,14 @@ def test_what_is_held_back_is_mended_by_a_click(scene: Scene) -> None:
     context = scene.browser.new_context()
     page = opened(scene, context)
     complaints = listened(page)
-    assert page.get_by_text("The partner answers 403 to what we send").is_visible()
+    expect(page.get_by_text("The partner answers 403 to what we send")).to_be_visible()
     assert page.get_by_role("button", name="Issue a token…").get_attribute("class") == ""
     resume = page.get_by_role("button", name="Resume")
     assert resume.get_attribute("class") == "quiet"
-    assert page.get_by_text("tries at once what failed or is held back").is_visible()
+    expect(page.get_by_text("tries at once what failed or is held back")).to_be_visible()
     resume.click()
     page.wait_for_url("**?done=resume")
-    assert page.get_by_role("status").get_by_text("Resuming was asked for.").is_visible()
+    expect(page.get_by_role("status").get_by_text("Resuming was asked for.")).to_be_visible()
     assert [command.kind.value for command in commands(scene)] == ["RESUME"]
     assert complaints == []
     context.close()

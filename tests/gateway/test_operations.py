@@ -10,7 +10,7 @@ from gateway.auth import Role
 from gateway.operations import openapi_document
 from schemas.compliance import Verdict
 from schemas.connection import CommandKind
-from schemas.facts import digest
+from schemas.facts import Value, digest
 from schemas.topics import COMMANDS
 from schemas.units import Phase
 from tests.gateway import story
@@ -140,6 +140,30 @@ def test_a_registration_token_is_shown_once_the_connection_knows_it(world: World
     assert digest(token) == world.connections.known["vector"].credentials[0].digest
     assert answer.headers["cache-control"] == "no-store"
     assert token not in command.model_dump_json()
+
+
+def test_a_broker_that_is_slow_for_a_moment_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.lifecycle_answers()
+    answers, look = world.appender.then, world.connections.catch_up
+    late: list[tuple[str, Value]] = []
+    world.appender.then = lambda key, value: late.append((key, value))
+
+    async def catch_up(timeout_s: float) -> None:
+        assert 0 < timeout_s <= 10
+        world.connections.away = world.connections.caught_up < 2
+        await look(timeout_s)
+        answers(*late[0])
+
+    monkeypatch.setattr(world.connections, "catch_up", catch_up)
+    answer = world.ask("POST", "/api/v1/partners/vector/token", Role.OPERATOR)
+    assert answer.status_code == 201
+    assert world.connections.caught_up == 3
+
+
+def test_a_broker_that_stays_away_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api_partners.TOKEN_WITHIN_S", 0.1)
+    world.connections.away = True
+    assert "the broker does not answer" in problem(world.ask("POST", "/api/v1/partners/vector/token", Role.OPERATOR), 503)["detail"]
 
 
 def test_without_a_lifecycle_no_token_is_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from schemas.units import rfc3339
 from tests.integration.running import api, derms, reserved_port, until
 
 T = TypeVar("T")
-INTERVAL_S = 2
+INTERVAL_S = 4
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,9 @@ class Given:
     def held(self) -> bool:
         return self.good_for() > 0
 
+    def write_within_s(self) -> float:
+        return 2.0
+
     def lost(self) -> bool:
         return self.gone
 

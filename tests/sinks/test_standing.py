@@ -185,6 +185,9 @@ class Uncertain:
     def held(self) -> bool:
         return self.certain
 
+    def write_within_s(self) -> float:
+        return 2.0
+
     def lost(self) -> bool:
         return False
 
