@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
 from gateway.circuit_owed import OWED_CATALOGUE, OwedMetered
-from gateway.cli import app
+from gateway.cli import command_line
 from gateway.flow_metrics import FLOW_CATALOGUE, FlowMetered
 from gateway.metrics import CATALOGUE, Metered
 from gateway.partner_metrics import PARTNER_CATALOGUE, PartnerMetered
@@ -76,7 +76,7 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 def commands_page() -> str:
     """Every command with its arguments and options."""
     lines = ["# Commands\n", "Exit code 0: done; 1: failed, with one sentence of cause and one of cure; 2: wrong usage.\n"]
-    for path, command in _commands(typer.main.get_command(app), "derms"):
+    for path, command in _commands(typer.main.get_command(command_line()), "derms"):
         lines.append(f"## `{path}`\n")
         lines.append(f"{(command.help or '').strip()}\n")
         rows = []

@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gateway.auth import Role
-from gateway.cli import app
+from gateway.cli import command_line
 from gateway.commands import asking
 from schemas.capacity import EnvelopeCommand
 from schemas.connection import Command, CommandKind, refused_command
@@ -40,7 +40,7 @@ def run(world: World) -> Iterator[Run]:
         settings = {"DERMS_GATEWAY__OPERATIONS_URL": url, "DERMS_OPERATOR_TOKEN": world.tokens[Role.OPERATOR], "DERMS_DATA": ""}
 
         def run(*arguments: str, **more: Any) -> Result:
-            return CliRunner().invoke(app, list(arguments), env={**settings, "COLUMNS": "200"}, **more)
+            return CliRunner().invoke(command_line(), list(arguments), env={**settings, "COLUMNS": "200"}, **more)
 
         yield run
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from gateway.cli import app, words_of
+from gateway.cli import FAMILIES, command_line, words_of
 from sinks.errors import Misconfigured, Refused, Unavailable
 from tests.integration.running import CLEAN
 
@@ -71,4 +71,15 @@ def test_every_command_has_help() -> None:
         for name, below in getattr(command, "commands", {}).items():
             walk(below, f"{path} {name}")
 
-    walk(typer.main.get_command(app), "derms")
+    walk(typer.main.get_command(command_line()), "derms")
+
+
+def test_a_command_loads_only_its_own_family_and_help_has_all() -> None:
+    whole = typer.main.get_command(command_line()).commands  # type: ignore[attr-defined]
+    assert set(whole) == {name for names in FAMILIES.values() for name in names}
+    for family, names in FAMILIES.items():
+        for name in names:
+            only = typer.main.get_command(command_line(name)).commands  # type: ignore[attr-defined]
+            assert set(only) == set(names), family
+            assert only[name].get_short_help_str() == whole[name].get_short_help_str()
+    assert set(typer.main.get_command(command_line("unknown")).commands) == set(whole)  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from typer.testing import CliRunner
 
 from gateway import cluster
-from gateway.cli import app
+from gateway.cli import command_line
 from gateway.cluster import Cluster
 from gateway.heard import listen
 from gateway.hosting import Host, PeerGone, Place
@@ -130,13 +130,13 @@ def test_another_run_waits_until_the_last_member_is_gone(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("flow", [flow for flow in FLOWS if flow != "telemetry"])
 def test_flows_with_one_reader_refuse_more_processes(flow: str) -> None:
-    found = CliRunner().invoke(app, ["run", flow, "--processes", "2"])
+    found = CliRunner().invoke(command_line(), ["run", flow, "--processes", "2"])
     assert found.exit_code == 2
     assert f"{flow} keeps one order" in " ".join(found.output.replace("│", " ").split())
 
 
 def test_no_processes_is_wrong_usage() -> None:
-    assert CliRunner().invoke(app, ["run", "telemetry", "--processes", "0"]).exit_code == 2
+    assert CliRunner().invoke(command_line(), ["run", "telemetry", "--processes", "0"]).exit_code == 2
 
 
 def failing(step: str) -> Dataflow:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.auth import Role
-from gateway.cli import app
+from gateway.cli import command_line
 from gateway.commands import messages
 from schemas.connection import Command, CommandKind, refused_command
 from schemas.facts import Value
@@ -40,7 +40,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         settings = {"DERMS_GATEWAY__OPERATIONS_URL": url, "DERMS_OPERATOR_TOKEN": world.tokens[Role.OPERATOR], "DERMS_DATA": ""}
 
         def run(*arguments: str, **more: Any) -> Result:
-            return CliRunner().invoke(app, ["messages", *arguments], env={**settings, "COLUMNS": "200"}, **more)
+            return CliRunner().invoke(command_line(), ["messages", *arguments], env={**settings, "COLUMNS": "200"}, **more)
 
         yield run
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.auth import Role, read_operators
-from gateway.cli import app
+from gateway.cli import command_line
 from sinks.errors import Misconfigured
 from tests.gateway.listening import QUICK, ask, closing, connected, listening, status_of, until
 from tests.gateway.operations_world import World
@@ -23,7 +23,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def derms(*arguments: str) -> tuple[int, str, BaseException | None]:
-    ended = CliRunner().invoke(app, list(arguments))
+    ended = CliRunner().invoke(command_line(), list(arguments))
     return ended.exit_code, ended.stdout, ended.exception
 
 

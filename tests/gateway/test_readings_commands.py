@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway import recompute
-from gateway.cli import app
+from gateway.cli import command_line
 from schemas.telemetry import Origin
 from schemas.units import from_ms, rfc3339
 from sinks.errors import Misconfigured
@@ -34,7 +34,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def derms(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["telemetry", *arguments], catch_exceptions=True)
+    return CliRunner().invoke(command_line(), ["telemetry", *arguments], catch_exceptions=True)
 
 
 def cause(result: Result) -> Misconfigured:

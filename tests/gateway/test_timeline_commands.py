@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.auth import Role
-from gateway.cli import app
+from gateway.cli import command_line
 from gateway.commands import timelines
 from tests.browser.driving import served
 from tests.gateway import story
@@ -30,7 +30,7 @@ def world() -> Iterator[tuple[World, dict[str, str]]]:
 
 
 def ran(environment: dict[str, str], *arguments: str) -> str:
-    found = runner.invoke(app, ["partner", *arguments], env={**environment, "COLUMNS": "160"}, catch_exceptions=False)
+    found = runner.invoke(command_line(), ["partner", *arguments], env={**environment, "COLUMNS": "160"}, catch_exceptions=False)
     assert found.exit_code == 0, found.output
     return found.output
 
@@ -67,7 +67,7 @@ def test_who_follows_sees_what_comes_once(world: tuple[World, dict[str, str]], m
         world[0].projection.take([record(asked(NOW, "Handshake", f"late-{rounds}"))])
 
     monkeypatch.setattr(timelines.time, "sleep", pause)
-    found = runner.invoke(app, ["partner", "timeline", "vector", "--limit", "2", "--follow"], env=world[1])
+    found = runner.invoke(command_line(), ["partner", "timeline", "vector", "--limit", "2", "--follow"], env=world[1])
     assert found.output.count("late-1") == 1
     assert found.output.count("late-2") == 1
 
