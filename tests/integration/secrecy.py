@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import clickhouse_connect
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from gateway.instance_files import Endpoints
 from sinks.http import fetch
@@ -19,12 +19,21 @@ SHOWN = (
 )  # fmt: skip
 
 
-def found_in(endpoints: Endpoints, directory: Path, secrets: Collection[str], also: Collection[Path] = ()) -> list[str]:
-    """Where any of `secrets` stands, in words; `also` are more files. Blocks until all has been read."""
-    known = [secret.encode() for secret in secrets]
-    places = (*_files(directory, also), *_topics(endpoints), *_history(endpoints), *_shown(endpoints))
+Place = tuple[str, bytes]
+"""In words where it is, and what stands there."""
+
+
+def places_of(endpoints: Endpoints, directory: Path, also: Collection[Path] = ()) -> list[Place]:
+    """Everything a system wrote and shows; `also` are more files. Blocks until all has been read."""
+    places = [*_files(directory, also), *_topics(endpoints), *_history(endpoints), *_shown(endpoints)]
     assert len(places) > 50, "there was too little to look at"
-    return [name for name, content in places if any(secret in content for secret in known)]
+    return places
+
+
+def found_in(places: Collection[Place], words: Collection[str]) -> list[str]:
+    """Where any of `words` stands."""
+    known = [word.encode() for word in words]
+    return [name for name, content in places if any(word in content for word in known)]
 
 
 def _files(directory: Path, also: Collection[Path]) -> Iterator[tuple[str, bytes]]:
@@ -43,19 +52,19 @@ def _files(directory: Path, also: Collection[Path]) -> Iterator[tuple[str, bytes
 def _topics(endpoints: Endpoints) -> Iterator[tuple[str, bytes]]:
     consumer = Consumer({"bootstrap.servers": endpoints.kafka_bootstrap, "group.id": "secrecy", "enable.partition.eof": True})
     try:
-        names = [name for name in consumer.list_topics(timeout=10).topics if name.startswith(f"{endpoints.topic_prefix}derms.")]
+        known = consumer.list_topics(timeout=10).topics
+        names = [name for name in known if name.startswith(f"{endpoints.topic_prefix}derms.")]
         assert names
-        for name in names:
-            partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
-            consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in partitions])
-            ended = 0
-            while ended < len(partitions):
-                message = consumer.poll(10)
-                assert message is not None, f"{name} does not end"
-                if message.error() is not None:
-                    ended += 1
-                else:
-                    yield f"{name} at {message.offset()}", (message.key() or b"") + b"\0" + (message.value() or b"")
+        open_ = {(name, number) for name in names for number in known[name].partitions}
+        consumer.assign([TopicPartition(*part, OFFSET_BEGINNING) for part in open_])
+        while open_:
+            message = consumer.poll(10)
+            assert message is not None, f"{open_} do not end"
+            if message.error() is None:
+                yield f"{message.topic()} at {message.offset()}", (message.key() or b"") + b"\0" + (message.value() or b"")
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                open_.discard((message.topic(), message.partition()))
     finally:
         consumer.close()
 

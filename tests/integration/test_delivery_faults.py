@@ -22,7 +22,7 @@ from tests.integration.owed import Request
 from tests.soak.running import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.xdist_group("delivery-faults")]
-SPEED = 300.0
+SPEED = 240.0
 HOUR = timedelta(hours=1)
 RATE = 8.0
 UNDER_WAY = 7
