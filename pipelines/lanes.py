@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.clock import wall_seconds
 from schemas.topics import Topic
@@ -107,7 +107,8 @@ class Lane:
         self.read = {part: self._wanted.get(part, low) for part, (low, _) in bounds.items()}
         self.done = dict(self.read)
         self.parts, self.every = tuple(sorted(share)), tuple(every)
-        self._consumer.assign([self._where(part, self._wanted.get(part, OFFSET_BEGINNING)) for part in share])
+        # Not OFFSET_BEGINNING: the client would ask the broker for it, and that answer may come when it has another assignment.
+        self.fetch(share)
         self.opened = True
         return True
 
@@ -171,12 +172,26 @@ class Lane:
         messages = records = self._consumer.consume(most, wait_s)
         if wrong := any(map(_ERROR, messages)):
             records = [message for message in messages if message.error() is None]
-        stretches = self._stretches(records)
-        for part, found in stretches:
-            self.read[part] = found[-1].offset() + 1
+        stretches = [stretch for stretch in map(self._unread, self._stretches(records)) if stretch[1]]
         if wrong:
             self._heed([message for message in messages if message.error() is not None])
         return stretches
+
+    def _unread(self, stretch: tuple[Part, list[Any]]) -> tuple[Part, list[Any]]:
+        """A stretch without what had been polled before: whatever the client does, nothing is emitted twice or out of order."""
+        part, found = stretch
+        first, last = found[0].offset(), found[-1].offset()
+        if first < self.read[part] or last - first + 1 != len(found):  # the latter also where a topic has gaps
+            newest = self.read[part] - 1
+            fresh = []
+            for message in found:
+                if message.offset() > newest:
+                    newest = message.offset()
+                    fresh.append(message)
+            found = fresh
+        if found:
+            self.read[part] = found[-1].offset() + 1
+        return part, found
 
     def _stretches(self, records: list[Any]) -> list[tuple[Part, list[Any]]]:
         if len(self._topics) == 1:  # telemetry: no call in Python for any message

@@ -13,6 +13,7 @@ from bytewax.testing import TestingSink, run_main
 
 from gateway.embedded import EmbeddedBroker
 from pipelines import sources
+from pipelines.lanes import Lane
 from pipelines.sources import PayloadSource, RecordSource
 from schemas.clock import FrozenClock
 from schemas.topics import COMMANDS, EVENTS, INBOUND, TELEMETRY
@@ -20,6 +21,7 @@ from sinks.errors import Misconfigured
 from sinks.kafka import create_topics
 from sinks.settings import KafkaSettings
 from tests.builders import T0
+from tests.integration.running import until
 from tests.kafka.driving import drive, event, publish, publish_events, quiet, records_of, words
 
 Register = Callable[[Any], Any]
@@ -208,3 +210,28 @@ def test_what_a_replay_lets_go_leaves_in_portions_and_the_snapshot_is_behind_eac
         assert part.snapshot()["next"][EVENTS.name, 0] == sum(map(len, polls))
     assert [len(poll) for poll in polls] == [10, 10, 5]
     assert [each for poll in polls for each in poll] == list(range(25))
+
+
+def test_what_the_client_hands_over_again_is_not_polled_again(embedded_settings: KafkaSettings, closing: Register):
+    """On a busy machine the client was seen to begin anew after an assignment that said where to go on."""
+    create_topics(embedded_settings, [EVENTS])
+    publish_events(embedded_settings, range(10))
+    lane = closing(Lane(embedded_settings, [EVENTS], "derms-test"))
+    until(lane.open, "the lane is open")
+
+    def polled(count: int) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+
+        def enough() -> bool:
+            found.extend((part[1], message.offset()) for part, messages in lane.poll(100, 0.1) for message in messages)
+            return len(found) >= count
+
+        until(enough, f"{count} records")
+        return sorted(found)
+
+    before = polled(10)
+    lane._consumer.assign([lane._where(part, 0) for part in lane.parts])
+    publish_events(embedded_settings, range(10, 15))
+    after = polled(5)
+    assert len(set(before + after)) == len(before + after) == 15
+    assert sum(lane.read.values()) == 15

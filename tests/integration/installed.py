@@ -20,7 +20,7 @@ from sinks.codec import decode
 from sinks.kafka import Follower, RawRecord, create_topics
 from sinks.secrets import Secrets
 from sinks.settings import KafkaSettings
-from tests.integration.running import CLEAN
+from tests.integration.running import CLEAN, stand_still
 from tests.kafka.driving import publish
 from tests.soak.running import SECRET, configure, until
 
@@ -105,7 +105,10 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
-        self.process.send_signal(number)
+        if number == signal.SIGSTOP:
+            stand_still(self.process.pid)
+        else:
+            self.process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL, also of one that is held."""

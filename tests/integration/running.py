@@ -44,6 +44,17 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = LIMIT_S) -
     raise AssertionError(f"not within {timeout_s:g} s: {what}; last seen: {last!r}")
 
 
+def stand_still(pid: int) -> None:
+    """SIGSTOP, and wait until it has stopped: on a busy machine some of its threads go on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def stopped() -> bool:
+        states = [file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return all(state in "TZ" for state in states)
+
+    until(stopped, f"process {pid} stands still")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

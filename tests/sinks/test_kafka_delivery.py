@@ -18,6 +18,7 @@ from schemas.topics import CONFIG, EVENTS, INBOUND, Topic
 from sinks.errors import Refused, Unavailable
 from sinks.kafka import AsyncAppender, Follower, KafkaSink, Producer, RawRecord, create_topics
 from sinks.settings import KafkaSettings
+from tests.integration.running import stand_still
 
 pytestmark = pytest.mark.usefixtures("closing")
 Register = Callable[[Any], Any]
@@ -274,7 +275,7 @@ def test_a_broker_that_stood_still_is_appended_to_again(own_broker: EmbeddedBrok
         try:
             await appender.append(INBOUND, "p", b"0")
             assert own_broker.pid is not None
-            os.kill(own_broker.pid, signal.SIGSTOP)
+            stand_still(own_broker.pid)
             try:
                 for number in range(2):
                     with pytest.raises(Unavailable):

@@ -23,6 +23,7 @@ from sinks.lease_file import FileLease
 from sinks.lease_kafka import KafkaLease
 from sinks.settings import KafkaSettings
 from tests.conftest import unique
+from tests.integration.running import stand_still
 
 OTHER = Holder("p-other", "s-other", "host-b, process 9")
 
@@ -367,7 +368,7 @@ def test_processes_on_kafka_act_one_at_a_time_whatever_happens_to_them(processes
 
     third = processes()
     third.until("stands by")
-    second.process.send_signal(signal.SIGSTOP)
+    stand_still(second.process.pid)
     stopped = time.monotonic()
     third.until("acts")
     second.process.send_signal(signal.SIGCONT)
