@@ -29,6 +29,7 @@ from sinks.errors import Unavailable
 router = APIRouter(prefix="/partners", tags=["partners"])
 
 TOKEN_WITHIN_S = 10.0
+ASK_S = 1.0
 _LOOK_EVERY_S = 0.05
 
 
@@ -133,21 +134,13 @@ async def new_token(desk: Desk, caller: Caller, partner_id: str) -> str:
 
 async def _accepted(desk: Desk, partner_id: str, token_digest: str) -> None:
     deadline = wall_seconds() + TOKEN_WITHIN_S
-    trouble: Unavailable | None = None
-    while (left_s := deadline - wall_seconds()) > 0:
-        # The command is in: where the broker is slow for a moment, asking the caller to order another token helps nobody.
-        try:
-            await desk.connections.catch_up(left_s)
-        except Unavailable as error:
-            trouble = error
-        else:
-            trouble = None
+    while wall_seconds() < deadline:
+        # The view follows by itself. The broker is not asked meanwhile: partners' requests would wait for that answer, too.
         connection = desk.connections.current().get(partner_id)
         if connection is not None and any(credential.digest == token_digest for credential in connection.credentials):
             return
         await asyncio.sleep(_LOOK_EVERY_S)
-    if trouble is not None:
-        raise trouble
+    await desk.connections.catch_up(ASK_S)  # says so where it is the broker that does not answer
     words = f"no token yet: the lifecycle flow did not take the request within {TOKEN_WITHIN_S:g} s; see that it runs and ask again"
     raise Unavailable(words, TOKEN_WITHIN_S)
 

@@ -29,7 +29,7 @@ class Life:
         self, config: SimulatorConfig, clock: Clock, ledger: Ledger, reception: Reception, *, begin: Begin, url: Callable[[], str]
     ) -> None:
         self._config, self._clock, self._ledger, self._reception = config, clock, ledger, reception
-        self._voice = Voice(ledger, lambda: reception.switches)
+        self._voice = Voice(ledger, lambda: reception.switches, lambda: reception.peer)
         self._begin, self._url = begin, url
         self._beating = False
         self.phase = "STARTING"

@@ -45,10 +45,11 @@ class Message:
 
 
 class Voice:
-    """Sends to the Flexibility Provider; counts the answers by `<Action> <status>` in the ledger's `said`."""
+    """Sends to the Flexibility Provider; counts the answers by `<Action> <status>` in the ledger's `said`. `newest` is where and with
+    which token it wants to be spoken to by now."""
 
-    def __init__(self, ledger: Ledger, switches: Callable[[], Switches]) -> None:
-        self._ledger, self._switches = ledger, switches
+    def __init__(self, ledger: Ledger, switches: Callable[[], Switches], newest: Callable[[], Peer | None] = lambda: None) -> None:
+        self._ledger, self._switches, self._newest = ledger, switches, newest
         self._client = HttpClient(allow_private=True)
 
     async def close(self) -> None:
@@ -59,12 +60,16 @@ class Voice:
         """Send until it is answered, always with this request id: connection trouble, 5xx and 429 are tried again.
 
         Any other answer than the expected one is a problem, and the message is given up. Waits as long as that takes. One that was
-        taken is repeated as the switches say, and must be taken again.
+        taken is repeated as the switches say, and must be taken again. One that was on its way when it told us another token goes again
+        with that; a registration does not: it has happened.
         """
         pause = FIRST_PAUSE_S
         while True:
             status, retry_after_s = await self._send(message, to)
-            if status is not None and not _again(status):
+            newest = self._overtaken(status, to)
+            if newest is not None and message.action is not Action.REGISTER:
+                to = newest
+            elif status is not None and not _again(status):
                 break
             await asyncio.sleep(max(pause, retry_after_s))
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -72,6 +77,11 @@ class Voice:
         if status == 204 and manners.request_ids:
             for _ in range(manners.repeat):
                 await self._send(message, to, another=manners.other_body)
+
+    def _overtaken(self, status: int | None, used: Peer) -> Peer | None:
+        """Where a refusal was for the token alone, and we were told another meanwhile: whom to speak to."""
+        newest = self._newest()
+        return newest if status in (401, 403) and newest is not None and newest.token != used.token else None
 
     async def say(self, message: Message, to: Peer) -> None:
         """Send once, whatever becomes of it."""
@@ -101,7 +111,7 @@ class Voice:
             self._ledger.problem(f"our {action}: {refusal.words}")
             return refusal.status, 0.0
         self._ledger.said[f"{action} {answer.status}"] += 1
-        if answer.status != message.expected and not _again(answer.status):
+        if answer.status != message.expected and not _again(answer.status) and self._overtaken(answer.status, to) is None:
             self._ledger.problem(f"our {action} was answered {answer.status}: {_words(answer.body)}")
         elif answer.status == 204 and answer.body:
             self._ledger.problem(f"our {action} was answered 204 with a body")

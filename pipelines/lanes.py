@@ -75,6 +75,8 @@ class Lane:
         self.opened = False
         self.parts: tuple[Part, ...] = ()
         self.every: tuple[Part, ...] = ()
+        self._fetched: tuple[Part, ...] = ()
+        self._begins: set[Part] = set()
         self.done: dict[Part, int] = dict(resumed or {})
         self.read: dict[Part, int] = {}
 
@@ -107,6 +109,7 @@ class Lane:
         self.read = {part: self._wanted.get(part, low) for part, (low, _) in bounds.items()}
         self.done = dict(self.read)
         self.parts, self.every = tuple(sorted(share)), tuple(every)
+        self._begins = {part for part in share if part not in self._wanted}
         # Not OFFSET_BEGINNING: the client would ask the broker for it, and that answer may come when it has another assignment.
         self.fetch(share)
         self.opened = True
@@ -114,7 +117,8 @@ class Lane:
 
     def fetch(self, parts: Iterable[Part]) -> None:
         """From now on read only these partitions, each from where `poll` left off; nothing is lost or comes twice."""
-        self._consumer.assign([self._where(part, self.read[part]) for part in parts])
+        self._fetched = tuple(parts)
+        self._consumer.assign([self._where(part, self.read[part]) for part in self._fetched])
 
     def _where(self, part: Part, offset: int) -> TopicPartition:
         return TopicPartition(self._names[part[0]], part[1], offset)
@@ -172,16 +176,21 @@ class Lane:
         messages = records = self._consumer.consume(most, wait_s)
         if wrong := any(map(_ERROR, messages)):
             records = [message for message in messages if message.error() is None]
-        stretches = [stretch for stretch in map(self._unread, self._stretches(records)) if stretch[1]]
+        polled = self._stretches(records)
+        stretches = [stretch for stretch in map(self._unread, polled) if stretch[1]]
+        if sum(len(found) for _, found in stretches) < len(records):
+            LOGGER.warning("%s [%s] what had been polled came again, and is left out", "REWIND", self._who)
+            self.fetch(self._fetched)
         if wrong:
             self._heed([message for message in messages if message.error() is not None])
         return stretches
 
     def _unread(self, stretch: tuple[Part, list[Any]]) -> tuple[Part, list[Any]]:
-        """A stretch without what had been polled before: whatever the client does, nothing is emitted twice or out of order."""
+        """A stretch without what had been polled before, which the client was seen to hand over again; emitted twice, it would come
+        after what followed from it. One look at the ends of a stretch tells, but for a rewind within it that makes up for a gap."""
         part, found = stretch
         first, last = found[0].offset(), found[-1].offset()
-        if first < self.read[part] or last - first + 1 != len(found):  # the latter also where a topic has gaps
+        if first < self.read[part] or last - first + 1 != len(found):  # the latter mostly where a topic has gaps
             newest = self.read[part] - 1
             fresh = []
             for message in found:
@@ -191,6 +200,7 @@ class Lane:
             found = fresh
         if found:
             self.read[part] = found[-1].offset() + 1
+            self._begins.discard(part)
         return part, found
 
     def _stretches(self, records: list[Any]) -> list[tuple[Part, list[Any]]]:
@@ -214,6 +224,10 @@ class Lane:
     def _out_of_range(self, part: Part, error: KafkaError) -> None:
         bound = self.bounds(part)
         if bound is not None:
+            if part in self._begins and self.read[part] < bound[0]:  # retention was quicker than our first fetch
+                self.read[part] = self.done[part] = bound[0]
+                self.fetch(self._fetched)
+                return
             self._check(part, self.read[part], *bound)
         # In range by now, or nobody can say: then the broker's own words.
         problem = f"stands at offset {self.read[part]} of {self._names[part[0]]}[{part[1]}]: {error.str()}"

@@ -19,6 +19,7 @@ from sinks.settings import KafkaSettings
 
 APPEND_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 2.0
+CLOSE_S = 2.0
 _POLL_S = 0.2
 _LOST_PLACE = frozenset(
     {
@@ -146,8 +147,8 @@ class AsyncAppender:
             raise Unavailable(broker_words(self._settings, f"acknowledge within {self._timeout_s:g} s"), RETRY_AFTER_S)
 
     def close(self) -> None:
-        """Wait (at most the time-out) for what is on its way, then end. Harmless twice."""
+        """Wait (at most `CLOSE_S`) for what is on its way, then end. Harmless twice."""
         if not self._closing.is_set():
             self._closing.set()
             self._thread.join()
-            self._client.flush(self._timeout_s)
+            self._client.flush(min(self._timeout_s, CLOSE_S))

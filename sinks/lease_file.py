@@ -51,7 +51,7 @@ class FileLease:
         return self._handle is not None
 
     def write_within_s(self) -> float:
-        """As long as it likes: the lock goes with the process, and what it was writing with it."""
+        """As long as it likes: the lock goes with the process. What is in the broker's hands by then may still arrive."""
         return math.inf
 
     def lost(self) -> bool:

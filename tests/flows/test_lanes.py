@@ -5,13 +5,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import barrier, silence
 from pipelines.barrier import Gate
+from pipelines.lanes import Lane
 from pipelines.silence import Silence
 from schemas.clock import FrozenClock
+from schemas.topics import EVENTS
+from sinks.errors import Misconfigured
+from sinks.settings import KafkaSettings
 from tests.builders import T0
 
 Part = tuple[str, int]
@@ -303,3 +308,49 @@ def test_a_replay_in_order_is_not_waited_for_for_ever(monkeypatch: pytest.Monkey
     gate.admit([])
     assert [len(found) for _, found in gate.admit(lane.take((CAME, 0), 4))] == [4]
     assert [len(found) for _, found in gate.admit(lane.take((BECAME, 0), 9))] == [9]
+
+
+class At:
+    """A message of which only the offset counts."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def offset(self) -> int:
+        return self._offset
+
+
+@pytest.mark.parametrize(
+    ("read", "came", "left", "next_"),
+    [
+        (5, [5, 6, 7], [5, 6, 7], 8),
+        (5, [7, 9, 10], [7, 9, 10], 11),  # compacted, or a transaction's marks: nothing is lost
+        (5, [0, 1, 2], [], 5),
+        (5, [3, 4, 5, 6], [5, 6], 7),
+        (5, [5, 6, 5, 6, 7], [5, 6, 7], 8),
+        (5, [5, 6, 0, 1], [5, 6], 7),
+    ],
+)
+def test_only_what_was_not_polled_before_leaves_a_lane(read: int, came: list[int], left: list[int], next_: int) -> None:
+    lane = Lane(KafkaSettings(bootstrap="127.0.0.1:1"), [EVENTS], "derms-test")
+    try:
+        part = (EVENTS.name, 0)
+        lane.read = {part: read}
+        assert [each.offset() for each in lane._unread((part, [At(offset) for offset in came]))[1]] == left
+        assert lane.read == {part: next_}
+    finally:
+        lane.close()
+
+
+def test_a_lane_that_begins_where_retention_just_was_goes_on_at_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = Lane(KafkaSettings(bootstrap="127.0.0.1:1"), [EVENTS], "derms-test")
+    try:
+        begins, resumed = (EVENTS.name, 0), (EVENTS.name, 1)
+        lane.read, lane.done, lane._begins = {begins: 3, resumed: 3}, {begins: 3, resumed: 3}, {begins}
+        monkeypatch.setattr(lane, "bounds", lambda part: (8, 20))
+        lane._out_of_range(begins, KafkaError(KafkaError.OFFSET_OUT_OF_RANGE))
+        assert (lane.read[begins], lane.done[begins]) == (8, 8)
+        with pytest.raises(Misconfigured, match="stands at offset 3"):
+            lane._out_of_range(resumed, KafkaError(KafkaError.OFFSET_OUT_OF_RANGE))
+    finally:
+        lane.close()

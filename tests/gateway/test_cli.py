@@ -83,3 +83,10 @@ def test_a_command_loads_only_its_own_family_and_help_has_all() -> None:
             assert set(only) == set(names), family
             assert only[name].get_short_help_str() == whole[name].get_short_help_str()
     assert set(typer.main.get_command(command_line("unknown")).commands) == set(whole)  # type: ignore[attr-defined]
+
+
+def test_a_command_does_not_load_what_others_need() -> None:
+    program = "import sys; from gateway.cli import command_line; command_line('partner'); print(sorted({*sys.argv} & {*sys.modules}))"
+    others = ["fastapi", "clickhouse_connect", "confluent_kafka", "gateway.commands.asking", "gateway.commands.history"]
+    done = subprocess.run([sys.executable, "-c", program, *others], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stdout + done.stderr

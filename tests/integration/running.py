@@ -50,7 +50,7 @@ def stand_still(pid: int) -> None:
 
     def stopped() -> bool:
         states = [file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{pid}/task").glob("*/stat")]
-        return all(state in "TZ" for state in states)
+        return bool(states) and all(state == "T" for state in states)
 
     until(stopped, f"process {pid} stands still")
 

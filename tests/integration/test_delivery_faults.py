@@ -75,12 +75,17 @@ def faults_begin(scene: Scene, folder: Path) -> None:
 
 
 def faults_end(scene: Scene, folder: Path) -> None:
-    """Everything is put right; whose fault it was if a heartbeat did not come."""
+    """Everything is put right; whose fault it was if a heartbeat did not come, which may be heard from then on."""
+    excused(scene)
     scene.switch("down", heartbeat_horizon=1.5)
     scene.do(lambda: scene.fronts["tls"].show(folder / "good"))
     scene.peers["dns"].public_url = None
     scene.call(scene.peers["dns"].life.renew())
     scene.switch("tokens")
+    excused(scene)
+
+
+def excused(scene: Scene) -> None:
     for name in DEAF:
         scene.do(scene.peers[name].ledger.excuse)
 

@@ -139,8 +139,8 @@ def test_a_wish_too_long_for_the_partner_arrives_whole_in_segments(world: World,
     report = until(lambda: (found := world.peer("/report"))["segmented"] == before + 1 and found, "the wish arrived")
     assert len(report["adjustments"][-1]["body"]["forecasted_blocks"]) == 20
     assert report["problems"] == []
-    sent = until(lambda: api(world.endpoints, "GET", "/messages?action=AdjustGroupCapacityForecast&outcome=DELIVERED")["items"], "known")
-    until(lambda: "segments" in sent[0]["words"], sent[0]["words"], 1)
+    delivered = "/messages?action=AdjustGroupCapacityForecast&outcome=DELIVERED"
+    until(lambda: "segments" in api(world.endpoints, "GET", delivered)["items"][0]["words"], "the newest is known to have gone in segments")
     world.peer("/switches", {})
 
 
