@@ -21,7 +21,7 @@ from schemas.clock import Clock
 from schemas.topics import TELEMETRY, Topic
 from sinks.kafka import KafkaSink, Producer
 from sinks.kafka_producer import DELIVERY_TIMEOUT_S
-from sinks.lease import Lease
+from sinks.lease import Lease, write_within_s
 from sinks.lease_sink import LeasedSink
 from sinks.secrets import Secrets
 
@@ -119,7 +119,7 @@ class Wiring:
         """The sink to Kafka, of `Out` and `Outs`, that waits for acknowledgements and raises on any failure; `many` as in
         `sinks.kafka.Producer`. It is under the flow's lease, if there is one."""
         lease, kafka = self.leases.get(flow), self.settings.kafka
-        timeout_s = DELIVERY_TIMEOUT_S if lease is None else min(DELIVERY_TIMEOUT_S, lease.write_within_s())
+        timeout_s = write_within_s(lease, DELIVERY_TIMEOUT_S)
         sink: DynamicSink[Any] = KafkaSink(kafka, f"derms-{flow}", timeout_s=timeout_s, many=many)
         if lease is not None:
             sink = LeasedSink(sink, lease, self.stop)

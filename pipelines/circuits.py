@@ -28,8 +28,8 @@ from sinks.circuit_history import CircuitHistory
 from sinks.circuit_requests import checked
 from sinks.circuits import CircuitWriter as HttpCircuitWriter
 from sinks.kafka import AsyncAppender
-from sinks.kafka_appender import write_within_s
-from sinks.lease import Lease
+from sinks.kafka_appender import APPEND_TIMEOUT_S
+from sinks.lease import Lease, write_within_s
 from sinks.settings import CircuitsSettings, KafkaSettings
 
 READS = (CIRCUIT_CAPACITY,)
@@ -100,7 +100,7 @@ def open_writer(
     """
     platform = checked(settings)
     # A result that cannot be recorded before the lease may end must not arrive after it.
-    appender = AsyncAppender(kafka, "derms-circuit-writer", timeout_s=write_within_s(lease))
+    appender = AsyncAppender(kafka, "derms-circuit-writer", timeout_s=write_within_s(lease, APPEND_TIMEOUT_S))
     try:
         writer = HttpCircuitWriter(
             platform=platform,

@@ -23,8 +23,8 @@ from schemas.connection import Command, Connection
 from schemas.outbound import OutboundMessage
 from schemas.topics import COMMANDS, OUTBOUND
 from sinks.kafka import AsyncAppender, Positions
-from sinks.kafka_appender import write_within_s
-from sinks.lease import Lease
+from sinks.kafka_appender import APPEND_TIMEOUT_S
+from sinks.lease import Lease, write_within_s
 from sinks.oscp.bodies import BodyReader
 from sinks.oscp.client import OscpClient
 from sinks.oscp.dispatcher import Dispatcher
@@ -105,7 +105,7 @@ def open_dispatch(
     keeper = Keeper(settings, positions)
     bodies = BodyReader(settings)
     # An outcome that cannot be recorded before the lease may end must not arrive after it: another has read them by then.
-    appender = AsyncAppender(settings, "derms-dispatch", timeout_s=write_within_s(lease))
+    appender = AsyncAppender(settings, "derms-dispatch", timeout_s=write_within_s(lease, APPEND_TIMEOUT_S))
     try:
         start = read_start(settings, positions)
         client = OscpClient(config.current, connections.current, secrets)

@@ -14,7 +14,6 @@ from schemas.topics import Topic
 from sinks.errors import Refused, Unavailable
 from sinks.kafka_clients import broker_words, producer_config, topic_name
 from sinks.kafka_producer import Appendable, failure, payload
-from sinks.lease import Lease
 from sinks.settings import KafkaSettings
 
 APPEND_TIMEOUT_S = 10.0
@@ -34,11 +33,6 @@ _LOST_PLACE = frozenset(
 )
 """An idempotent client of which the broker says so takes nothing any more, though not every time does it say that itself: the embedded
 broker fences one whose messages had timed out while it stood still."""
-
-
-def write_within_s(lease: Lease | None) -> float:
-    """The time-out (wall) for appends of who holds `lease`, or of who needs none."""
-    return APPEND_TIMEOUT_S if lease is None else min(APPEND_TIMEOUT_S, lease.write_within_s())
 
 
 class AsyncAppender:

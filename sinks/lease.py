@@ -72,6 +72,11 @@ class Lease(Protocol):
         """Give it up, so that another has it at once. Harmless twice; blocks at most a few seconds."""
 
 
+def write_within_s(lease: Lease | None, most_s: float) -> float:
+    """The time-out (wall) for writes of who holds `lease`, or of who needs none: `most_s`, or less where the lease asks for it."""
+    return most_s if lease is None else min(most_s, lease.write_within_s())
+
+
 @dataclass(frozen=True, slots=True)
 class Spokesman:
     """Whom a lease tells what happens to it. All are called from the lease's own thread (or `acquire`'s) and must not block long.

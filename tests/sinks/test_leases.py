@@ -17,8 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from schemas.topics import CONFIG
 from sinks.errors import Misconfigured
 from sinks.kafka import create_topics
-from sinks.kafka_appender import APPEND_TIMEOUT_S, write_within_s
-from sinks.lease import Holder, Spokesman, Timing
+from sinks.lease import Holder, Spokesman, Timing, write_within_s
 from sinks.lease_file import FileLease
 from sinks.lease_kafka import KafkaLease
 from sinks.settings import KafkaSettings
@@ -267,9 +266,9 @@ time.sleep(60)
 
 def test_writes_hurry_only_under_a_lease_that_ends_by_itself(tmp_path: Path) -> None:
     # On the embedded broker a time-out of 2 s made a slow broker slower: each that passed cost a client, and another took its place.
-    assert write_within_s(None) == APPEND_TIMEOUT_S
-    assert write_within_s(FileLease(tmp_path / "dispatch.lease")) == APPEND_TIMEOUT_S
-    assert write_within_s(Stepped().lease) == Timing().margin_s
+    assert write_within_s(None, 10.0) == 10.0
+    assert write_within_s(FileLease(tmp_path / "dispatch.lease"), 10.0) == 10.0
+    assert write_within_s(Stepped().lease, 10.0) == Timing().margin_s == 2.0
 
 
 def test_the_kernel_gives_a_dead_ones_file_lease_to_the_next(tmp_path: Path) -> None:
