@@ -1,5 +1,6 @@
 """What is wired to what: each flow with its sources and sinks (architecture, "The way of data")."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -10,10 +11,13 @@ from gateway.settings import Settings, public_url
 from gateway.wiring import HISTORY_MS, Start, Wiring
 from pipelines import circuits, compliance, dispatch, envelopes, lifecycle, reporting
 from pipelines.settled import SettledView
+from schemas.config import Configuration
 from schemas.topics import ENVELOPES
 from sinks.heap import keep_heap
 from sinks.lease import Lease
 from sinks.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
 
 TELEMETRY_LANES = 8
 """Consumers the 16 partitions of telemetry are read by: as many processes as can share the reading, and one process is no
@@ -43,9 +47,13 @@ def _telemetry(w: Wiring) -> Dataflow:
     closed = None if data is None else closed_quarters(data, life)
     written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life), partial(still_open, w.config))
     return telemetry_flow(
-        polls=polls, out=out, clock=w.clock, config=SettledView(w.config), closed=closed, written=written, meters=meters,
-        beside=Beside(threads), ahead=ahead,
+        polls=polls, out=out, clock=w.clock, config=SettledView(w.config, told=_goes_by), closed=closed, written=written, meters=meters,
+        beside=Beside(threads), ahead=ahead, assets_then=w.config.assets_then,
     )  # fmt: skip
+
+
+def _goes_by(config: Configuration) -> None:
+    log.info("telemetry goes by a configuration of %d assets and %d groups", len(config.assets), len(config.groups))
 
 
 def _lifecycle(w: Wiring) -> Dataflow:

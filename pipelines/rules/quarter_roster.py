@@ -1,13 +1,14 @@
 """What the metering engine needs of the configuration: who is measured, and whose energy groups report (semantics 1.8, 2)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
+from operator import attrgetter
 from zlib import crc32
 
 import numpy as np
 
+from pipelines.rules.editions import edition_of
 from pipelines.rules.group_bindings import FOREVER, Before, Site, assets_said, groups_said, marks_of, scope_hash
 from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_readings import Floats, Ints
@@ -30,8 +31,8 @@ def _hash(asset_id: str) -> int:
 
 @dataclass(frozen=True)
 class Roster:
-    """A configuration's assets by id, each scope's assets, the groups of scopes that have any, the timing in force, and what was
-    bound otherwise `earlier` (`Configuration.earlier`)."""
+    """A configuration's assets by id (and in that order), each scope's assets, the groups of scopes that have any, the timing in
+    force, and what was bound otherwise `earlier` (`Configuration.earlier`)."""
 
     assets: dict[str, Asset]
     by_scope: dict[str, list[Asset]]
@@ -42,13 +43,18 @@ class Roster:
     @classmethod
     def of(cls, config: Configuration, clock: Clock) -> "Roster":
         """Look the configuration through once."""
-        by_scope: dict[str, list[Asset]] = {}
         groups: dict[str, list[Group]] = {}
-        for asset in config.assets:
-            by_scope.setdefault(asset.scope_id, []).append(asset)
         for group in config.groups:
             groups.setdefault(group.scope_id, []).append(group)
-        return cls({asset.id: asset for asset in config.assets}, by_scope, groups, MeterTiming.of(config.timing, clock), config.earlier)
+        return cls({}, {}, groups, MeterTiming.of(config.timing, clock), config.earlier).with_assets(config.assets)
+
+    def with_assets(self, assets: Iterable[Asset]) -> "Roster":
+        """The same with other assets."""
+        by_scope: dict[str, list[Asset]] = {}
+        by_id = {asset.id: asset for asset in sorted(assets, key=attrgetter("id"))}
+        for asset in by_id.values():
+            by_scope.setdefault(asset.scope_id, []).append(asset)
+        return Roster(by_id, by_scope, self.groups, self.timing, self.earlier)
 
     def max_w(self, asset_id: str) -> float | None:
         """The asset's `max_w`; None where it has none or is unknown."""
@@ -63,7 +69,7 @@ class Roster:
     @cached_property
     def edition(self) -> str:
         """Names this order of ids: workers that have the same configuration have the same rows."""
-        return blake2b("\n".join(self.assets).encode(), digest_size=8).hexdigest()
+        return edition_of(self.assets)
 
     @cached_property
     def hashes(self) -> Ints:
@@ -142,11 +148,21 @@ class Roster:
         return Site(self.assets_before.within(scope_id, assets, first, until), self.groups_before.within(scope_id, groups, first, until))
 
 
-class Rosters:
-    """The roster of the present configuration, made again only when that is another one; and the last few before it."""
+def unheard_of(_edition: str) -> list[Asset] | None:
+    """Nothing is known of other editions."""
+    return None
 
-    def __init__(self, config: Callable[[], Configuration], clock: Clock) -> None:
-        self._config, self._clock = config, clock
+
+class Rosters:
+    """The roster of the present configuration, made again only when that is another one; and the last few before it.
+
+    `assets_then` says which assets there were when they had an edition (`Editions`), for those this worker never went by itself.
+    """
+
+    def __init__(
+        self, config: Callable[[], Configuration], clock: Clock, assets_then: Callable[[str], list[Asset] | None] = unheard_of
+    ) -> None:
+        self._config, self._clock, self._assets_then = config, clock, assets_then
         self._seen: tuple[Configuration, Roster] | None = None
         self._editions: dict[str, Roster] = {}
 
@@ -154,15 +170,19 @@ class Rosters:
         """The same object as long as the configuration is."""
         config = self._config()
         if self._seen is None or self._seen[0] is not config:
-            roster = Roster.of(config, self._clock)
-            self._seen = (config, roster)
-            self._editions.pop(roster.edition, None)
-            self._editions[roster.edition] = roster
-            if len(self._editions) > EDITIONS:
-                del self._editions[next(iter(self._editions))]
+            self._seen = (config, self._kept(Roster.of(config, self._clock)))
         return self._seen[1]
 
     def of(self, edition: str) -> Roster | None:
         """The newest roster of that edition; None if this worker has not (yet) seen the configuration it belongs to."""
-        self.current()
+        roster = self.current()
+        if edition not in self._editions and (assets := self._assets_then(edition)) is not None:
+            self._kept(roster.with_assets(assets))
         return self._editions.get(edition)
+
+    def _kept(self, roster: Roster) -> Roster:
+        self._editions.pop(roster.edition, None)
+        self._editions[roster.edition] = roster
+        if len(self._editions) > EDITIONS:
+            del self._editions[next(iter(self._editions))]
+        return roster

@@ -4,11 +4,12 @@ import pytest
 
 from pipelines.meters import Meters
 from pipelines.rules.quarter_parts import Part
-from pipelines.rules.quarter_roster import Rosters
+from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.telemetry_intake import DeadLetterLimit, Intake, uncounted
 from pipelines.telemetry_shards import ShardLogic
 from schemas.clock import FrozenClock
 from schemas.config import Configuration
+from schemas.topology import Asset
 from sinks.errors import Unavailable
 from tests.builders import T0, configuration
 from tests.flows.polls import Topic, reading
@@ -78,3 +79,19 @@ def test_parts_of_a_configuration_of_before_are_taken_by_that() -> None:
     shard.on_item((part_by(after, "a"),))
     shard.on_item((part_by(before, "c"),))
     assert assets_of(shard) == ["b", "a", "c"]
+
+
+def test_a_configuration_this_worker_never_went_by_is_made_again() -> None:
+    """While somebody goes on changing the configuration, each worker takes over what it sees at a moment of its own."""
+    then, now = sites("b", "c"), sites("a", "c", "d")
+    asked = []
+
+    def assets_then(edition: str) -> list[Asset] | None:
+        asked.append(edition)
+        return list(then.assets) if edition == Roster.of(then, CLOCK).edition else None
+
+    shard = ShardLogic(None, Rosters(lambda: now, CLOCK, assets_then), None, Meters("telemetry", clock=CLOCK))
+    for config, names in ((then, "c"), (now, "cd"), (then, "bc")):
+        shard.on_item((part_by(config, *names),))
+    assert assets_of(shard) == ["c", "d", "b"]
+    assert asked == [Roster.of(then, CLOCK).edition]  # made once

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.composition import NEEDS, kinds_for
 from pipelines.rules.configuration import changes_between
+from pipelines.rules.editions import edition_of
 from pipelines.views import ConfigChangesView, ConfigView, ConnectionsView, FixedView
 from schemas.clock import FrozenClock
 from schemas.config import KINDS, ConfigChange, Configuration
@@ -120,6 +121,32 @@ def test_a_state_that_does_not_fit_together_never_shows(embedded_settings: Kafka
     asyncio.run(view.catch_up(5))
     assert view.current() == good
     assert view.problem is None
+
+
+def test_the_assets_of_a_moment_ago_are_told_to_who_knows_their_edition(embedded_settings: KafkaSettings, closing: Register) -> None:
+    """As other workers took them over: also where this one's view went past them in one poll, or before it was ready."""
+    create_topics(embedded_settings, [CONFIG])
+    producer = Producer(embedded_settings, "test")
+    whole = configuration()
+    names = [asset.id for asset in whole.assets]
+    apply(producer, {}, whole)
+    view = started(ConfigView(embedded_settings, CLOCK), closing)
+    changes = {f"{each.kind}/{each.id}": each for each in changes_between({}, whole, by="test", at=T0)}
+    grown = changes[f"assets/{names[1]}"]
+    wider = whole.asset(names[1]).model_copy(update={"max_w": 7.0})
+    producer.send(CONFIG, f"assets/{names[0]}", b"")
+    publish(producer, [grown.model_copy(update={"body": wider.model_dump_json(), "revision": 2})])
+    asyncio.run(view.catch_up(5))
+
+    def then(*ids: str) -> dict[str, float | None] | None:
+        found = view.assets_then(edition_of(ids))
+        return None if found is None else {asset.id: asset.max_w for asset in found}
+
+    said = {asset.id: asset.max_w for asset in whole.assets} | {names[1]: 7.0}
+    assert then(*names) == said
+    assert then(*names[1:]) == {name: said[name] for name in names[1:]}
+    assert then(names[0]) == {names[0]: said[names[0]]}  # as the first of them came
+    assert then(names[2]) is None
 
 
 @pytest.mark.parametrize("kinds", [None, {"partners", "timing"}])
