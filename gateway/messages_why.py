@@ -85,6 +85,8 @@ class Reasons:
             return "dispatch has not said yet how its queues stand"
         if connection is None or connection.peer_base_url is None:
             return "the partner's address is not known yet"
+        if queue is not None and queue.under_way:
+            return f"it is on its way or comes next: {say.count(queue.under_way)} of the partner's messages wait for an answer now"
         return "its turn comes now"
 
     def _of_the_queue(self, queue: QueueStanding) -> str | None:

@@ -32,6 +32,8 @@ TOO_SLOW = (
     "not sent, since the first one went {:.0f} s ago and may be thrown away by now: all go again "
     "(a partner that takes so long for each needs a larger max_body, or none)"
 )
+MANY = 50
+TOO_MANY = "max_body of partners/{} makes so many of them; with a larger one, or none, the message takes less time"
 log = logging.getLogger(__name__)
 
 
@@ -123,6 +125,8 @@ class OscpClient:
         """One after the other until one is not taken: what became of that one became of the message."""
         before, since = self._taken.of(segments, way.url, wall_seconds())
         notes = [f"in {len(segments)} segments" + (f", of which {before} went before" if before else "")]
+        if len(segments) > MANY:
+            notes.append(TOO_MANY.format(way.peer.partner.id))
         for segment in segments[before:]:
             if (passed := wall_seconds() - since) > WHOLE_S:
                 found = Judgement(Outcome.RETRY, None, TOO_SLOW.format(passed))

@@ -110,6 +110,10 @@ Q = QueueStanding
         (Q(partner_id="vector", waiting=3, held="answered 403: who are you"), "until this is mended"),
         (Q(partner_id="vector", waiting=1000, draining=True), "a backlog of 1000 drains, the oldest first, at most 20 a second"),
         (Q(partner_id="vector", waiting=1), "its turn comes now"),
+        (
+            Q(partner_id="vector", waiting=9, under_way=8),
+            "it is on its way or comes next: 8 of the partner's messages wait for an answer now",
+        ),
         (Q(partner_id="other"), "its turn comes now"),
     ],
 )

@@ -216,6 +216,13 @@ def test_segments_go_one_after_the_other_and_all_of_them_are_the_message(cp: Fak
         assert request.path == "/update_asset_measurements"
 
 
+def test_a_max_body_that_is_far_too_small_is_told(cp: FakePartner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sinks.oscp.client.MANY", 3)
+    (judgement,) = Sending(cp).tries(large())
+    told = "max_body of partners/vector makes so many of them; with a larger one, or none, the message takes less time"
+    assert (judgement.outcome, judgement.words) == (Outcome.DELIVERED, f"in 4 segments; {told}")
+
+
 def test_without_max_body_a_message_goes_whole(cp: FakePartner) -> None:
     (judgement,) = Sending(cp, partner()).tries(large())
     (request,) = cp.requests
