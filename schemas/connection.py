@@ -36,6 +36,13 @@ class Credential(Value):
     role: str
 
 
+class Pause(Value):
+    """A time of which nothing is reported: quarters that end after `since` and not after `until` (None: it lasts)."""
+
+    since: Instant
+    until: Instant | None = None
+
+
 class Connection(Fact):
     """Where a partner's connection stands; the last value of its key holds.
 
@@ -43,7 +50,9 @@ class Connection(Fact):
     of us, `our_required_*` what our acknowledgement asked of it. `handshake_id` is the message id of a handshake
     of ours that waits for its acknowledgement (else one is refused with 409). `taken` are the repeat keys of the last
     registrations and acknowledgements that took effect: the gateway waits for them (semantics 6.3). `memory`
-    is the lifecycle's own notes as JSON text, so that it can go on from here where its recovery store is gone.
+    is the lifecycle's own notes as JSON text, so that it can go on from here where its recovery store is gone. `silences` are the
+    times it was suspended or deregistered, `withheld` those in which measurements were withheld, as far back as partners are told
+    of repairs (semantics 7.1): reporting goes by them where earlier values of the key have been compacted away.
     """
 
     partner_id: str
@@ -65,6 +74,8 @@ class Connection(Fact):
     handshake_id: str | None = None
     taken: list[str] = []
     memory: str = ""
+    silences: list[Pause] = []
+    withheld: list[Pause] = []
 
 
 class InboundMessage(Fact):

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.rules.heartbeats import Grid
+from pipelines.rules.pauses import Pause, Pauses
 from schemas.connection import Connection, ConnectionState, Credential
 from schemas.facts import derived_id, digest
 
@@ -92,6 +93,7 @@ class PartnerState:
     `said_at` is when a `Connection` was last said. `said_later` is the id and instant of one that an earlier life said after this
     state was kept: until what led to it has come again, what was said before it is not said again.
     `unrenewed` names the installation secret under which a token could not be put since the one it was made with is missing.
+    `silences` and `withheld` are the connection's pauses.
     """
 
     partner_id: str
@@ -124,6 +126,13 @@ class PartnerState:
     said_at: datetime | None = None
     said_later: tuple[str, datetime] | None = None
     unrenewed: str = ""
+    silences: list[Pause] = field(default_factory=list)
+    withheld: list[Pause] = field(default_factory=list)
+
+    @property
+    def pauses(self) -> Pauses:
+        """The connection's pauses: what is done to them is done to the state."""
+        return Pauses(self.silences, self.withheld)
 
     def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
         """What a recovery store of an earlier version kept: fields it did not know have their defaults."""
@@ -201,6 +210,8 @@ def adopt(state: PartnerState, connection: Connection) -> None:
     state.skip_inbound_through, state.skip_commands_through = notes.inbound_through, notes.commands_through
     instants = [at for _, at in notes.seen.values()]
     state.known_since = _known_since(notes.inbound_through, instants), _known_since(notes.commands_through, list(notes.obeyed.values()))
+    state.silences, state.withheld = [], []
+    state.pauses.take(connection)  # one of an earlier version tells of none but its own
     state.adopted, state.said_at = True, connection.at
     state.announced = fingerprint(state)
 

@@ -191,11 +191,12 @@ class Turn:
         state, before, later = self.state, self.state.announced, self.state.said_later
         replayed, state.announced = self.replayed, fingerprint(state)
         said = connection_of(state, self.now, self.cause_id)
+        state.pauses.take(said, self.partner.measurements.report_horizon)
         if later is not None and replayed and said.event_id != later[0]:
             state.announced = before
             return []
         state.said_later, state.said_at = None, self.now
-        return [Out(CONNECTIONS, state.partner_id, said)]
+        return [Out(CONNECTIONS, state.partner_id, state.pauses.told(said))]
 
 
 def message_id(partner_id: str, action: Action, about: str) -> str:

@@ -120,8 +120,8 @@ class ReportingRule:
 
     def _standing(self, state: ScopeState, partner_id: str) -> Standing:
         if partner_id not in state.standings and (connection := self._connection_of(partner_id)) is not None:
-            standing = Standing()
-            standing.take(connection, timedelta(0))
+            standing, partner = Standing(), self.plan.partners.get(partner_id)
+            standing.take(connection, timedelta(0) if partner is None else partner.measurements.report_horizon)
             state.standings[partner_id] = standing
         return state.standings.get(partner_id, Standing())
 

@@ -39,6 +39,7 @@ UNARCHIVED_OF_CONNECTION = frozenset(
     {
         "peer_base_url", "peer_token", "credentials", "peer_required_measurements", "our_required_measurements",
         "registered_at", "first_acknowledged_at", "handshake_id", "taken", "memory",
+        "silences", "withheld",
     }
 )  # fmt: skip
 """Credentials, and what the lifecycle keeps for itself."""
