@@ -42,7 +42,7 @@ class Ledger:
     we refused without reason, which need not. `unnamed` are the messages we sent without X-Request-ID, so that any correlation
     will do. `expects_start`: the Flexibility Provider may register first. `lapses` counts its heartbeats that came after the
     instant until which the one before had vouched for it. `segmented` counts the messages that came in segments; `unfinished` says of
-    which some have not come.
+    which some have not come. `reused` are the request ids we used for two messages: each of the two may be answered.
     """
 
     group_id: str
@@ -71,6 +71,7 @@ class Ledger:
     segmented: int = 0
     unfinished: list[str] = field(default_factory=list)
     more_groups: frozenset[str] = frozenset()
+    reused: set[str] = field(default_factory=set)
 
     def problem(self, words: str) -> None:
         """Note something wrong; the same words once."""
@@ -85,7 +86,9 @@ class Ledger:
 
     def once(self, action: Action, request_id: str, correlation_id: str | None, content: str) -> None:
         """Note what a message holds (a digest); the same again under another request id is one message sent as two."""
-        if action is not Action.HEARTBEAT and self.contents.setdefault((action, correlation_id, content), request_id) != request_id:
+        if action is Action.HEARTBEAT or correlation_id in self.reused:
+            return
+        if self.contents.setdefault((action, correlation_id, content), request_id) != request_id:
             self.problem(f"{action}: {request_id} is the same message as {self.contents[action, correlation_id, content]}")
 
     def take(self, heard: Heard) -> No | None:

@@ -75,6 +75,8 @@ class Voice:
             pause = min(2 * pause, LONGEST_PAUSE_S)
         manners = self._switches()
         if status == 204 and manners.request_ids:
+            if manners.repeat and manners.other_body:
+                self._ledger.reused.add(message.request_id)
             for _ in range(manners.repeat):
                 await self._send(message, to, another=manners.other_body)
 

@@ -30,11 +30,11 @@ class Line:
         return Answer(204 if known else 403, {}, b"" if known else b'{"message":"the token is not valid"}', 1)
 
 
-def told(action: Action, line: Line, newest: Peer) -> Ledger:
+def told(action: Action, line: Line, newest: Peer, switches: Switches | None = None) -> Ledger:
     ledger = Ledger("VEC-0001", FrozenClock(T0), 300.0, frozenset({MeasurementConfiguration.INTERMITTENT}))
 
     async def story() -> None:
-        voice = Voice(ledger, Switches, lambda: newest)
+        voice = Voice(ledger, lambda: switches or Switches(), lambda: newest)
         await voice.close()
         voice._client = line  # type: ignore[assignment]
         await asyncio.wait_for(voice.tell(Message(action, {}, "request-1"), OLD), 10)
@@ -48,6 +48,14 @@ def test_what_another_token_overtook_goes_again_with_that_and_is_no_problem() ->
     ledger = told(Action.HANDSHAKE, line, NEW)
     assert line.came == [("Token old", "request-1"), ("Token new", "request-1")]
     assert ledger.problems == []
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_it_knows_which_of_its_ids_it_used_for_two_messages(other: bool) -> None:
+    line = Line(NEW)
+    ledger = told(Action.HANDSHAKE, line, NEW, Switches(repeat=1, other_body=other))
+    assert [request_id for _, request_id in line.came] == ["request-1"] * 3  # refused, taken, repeated
+    assert ledger.reused == ({"request-1"} if other else set())
 
 
 def test_a_registration_that_was_overtaken_has_happened() -> None:

@@ -187,7 +187,7 @@ def test_a_half_open_connection_holds_back_its_own_group_for_half_a_minute_and_n
 def test_an_answer_that_drips_is_waited_for(scene: Scene) -> None:
     assert scene.fronts["drips"].met == 3
     assert {each.outcome for each in outcomes(scene, "drips")} == {Outcome.DELIVERED}
-    assert sum(each.duration_ms > 1_500 for each in outcomes(scene, "drips")) == 3
+    assert sum(each.duration_ms > 1_500 for each in outcomes(scene, "drips")) >= 3  # on a busy machine others take as long
 
 
 @pytest.mark.parametrize(
