@@ -48,7 +48,7 @@ def _telemetry(w: Wiring) -> Dataflow:
     written = None if data is None else EarlierRows(w.settings.kafka, begun(data, "telemetry", life), partial(still_open, w.config))
     return telemetry_flow(
         polls=polls, out=out, clock=w.clock, config=SettledView(w.config, told=_goes_by), closed=closed, written=written, meters=meters,
-        beside=Beside(threads), ahead=ahead, assets_then=w.config.assets_then,
+        beside=Beside(threads), ahead=ahead, config_at=w.config.at,
     )  # fmt: skip
 
 

@@ -142,7 +142,8 @@ def wiring(
     Blocks while they are read. Raises Misconfigured for a missing secret, Unavailable where Kafka does not answer.
     """
     clock = clock_of(settings)
-    config, connections = ConfigView(settings.kafka, clock, kinds), ConnectionsView(settings.kafka, clock)
+    config = ConfigView(settings.kafka, clock, kinds, remembers=workers > 1)
+    connections = ConnectionsView(settings.kafka, clock)
     secrets = secrets_of(settings)
     wired = Wiring(settings, clock, stop, config, connections, secrets, worker, workers)
     with wired.open:

@@ -23,7 +23,7 @@ from pipelines.operators import run_rule, stateful_together
 from pipelines.records import Out, Outs, Poll
 from pipelines.rules.group_news import GroupNews
 from pipelines.rules.quarter_rejects import RejectRule
-from pipelines.rules.quarter_roster import Rosters, unheard_of
+from pipelines.rules.quarter_roster import Rosters, not_known
 from pipelines.spread import SHARD_KEYS, shard_key
 from pipelines.telemetry_counts import counting
 from pipelines.telemetry_intake import Count, DeadLetterLimit, Intake, Taken
@@ -32,7 +32,6 @@ from pipelines.views import View
 from schemas.clock import Clock
 from schemas.config import Configuration
 from schemas.topics import TELEMETRY
-from schemas.topology import Asset
 
 SHARDS = len(SHARD_KEYS)
 """State is kept under so many keys, of assets and again of groups. The number is part of the recovery store: another one begins
@@ -52,20 +51,20 @@ def telemetry_flow(
     written: EarlierRows | None = None,
     beside: Beside | None = None,
     ahead: Ahead | None = None,
-    assets_then: Callable[[str], list[Asset] | None] = unheard_of,
+    config_at: Callable[[int], Configuration | None] = not_known,
 ) -> Dataflow:
     """Reads `Poll`s of derms.telemetry; writes `QuarterHour` (key asset or group), `LateMeasurement` (key asset),
     `DeadLetter` (key origin topic) and `Event` (key scope).
 
     Timers are the polls: a source brings one about every second, with marks for silent partitions. Raises
     `TooManyDeadLetters` past the limit. Every worker must see the same changes of the configuration, each at a moment of its own;
-    `assets_then` says which assets there were when they had an edition (`Editions`). `closed` is a directory beside the
+    `config_at` says what another one went by (`ConfigView.at`). `closed` is a directory beside the
     recovery store for quarters that are closed; without it they are part of every snapshot. `written` knows the rows an earlier
     life wrote since its last snapshot, so that what comes again is not numbered below them. `beside` are the threads in which a
     worker's shards take their parts, side by side; without it they do one after the other. `ahead` is who takes
     `polls` in before their turn, if anybody does. `meters` hear what is counted, what stages take and how far event time has come.
     """
-    rosters, meters = Rosters(config.current, clock, assets_then), meters or Meters("telemetry", clock=clock)
+    rosters, meters = Rosters(config.current, clock, config_at), meters or Meters("telemetry", clock=clock)
     count = counting(meters)
     intake = Intake(rosters, shards, limit or DeadLetterLimit(), count)
     take = _Taking(intake, meters)

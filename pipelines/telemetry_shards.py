@@ -26,7 +26,7 @@ from pipelines.rules.quarter_closing import take_step
 from pipelines.rules.quarter_earlier import Earlier, overtake, overtake_groups
 from pipelines.rules.quarter_news import Teller, Told
 from pipelines.rules.quarter_out import late_readings, oddities, strays
-from pipelines.rules.quarter_parts import Part, joined_parts
+from pipelines.rules.quarter_parts import Edition, Part, joined_parts
 from pipelines.rules.quarter_roster import Roster, Rosters
 from pipelines.rules.quarter_snapshot import dump, load
 from pipelines.rules.quarter_state import Shard, Step
@@ -86,10 +86,10 @@ class ShardLogic(op.StatefulLogic[Parts, Due[Found], bytes]):
 
         Raises `Unavailable` where this worker does not learn of the configuration they were made by.
         """
-        roster = self._roster(value[0].edition)
+        roster, ids = self._by(value[0].edition)
         earlier = self._before.of(value[0].shard, value[0].shards)
         self._wait()
-        self._due = self._beside.do(lambda: self._taken(value, roster, earlier))
+        self._due = self._beside.do(lambda: self._taken(value, roster, ids, earlier))
         return [self._due], op.StatefulLogic.RETAIN
 
     def _wait(self) -> None:
@@ -97,10 +97,10 @@ class ShardLogic(op.StatefulLogic[Parts, Due[Found], bytes]):
         if self._due is not None:
             self._due.result()
 
-    def _taken(self, parts: Parts, roster: Roster, earlier: Earlier | None) -> Found:
+    def _taken(self, parts: Parts, roster: Roster, ids: list[str], earlier: Earlier | None) -> Found:
         with self._meters.timed("aggregate"):
             part = joined_parts(parts)
-            step = take_step(self._shard, part, roster)
+            step = take_step(self._shard, part, roster, ids)
             if earlier is not None:
                 overtake(self._shard, step, earlier)
             found = Found(self._outs(part, roster, step), self._teller.tell(self._shard, part, roster, step))
@@ -133,14 +133,15 @@ class ShardLogic(op.StatefulLogic[Parts, Due[Found], bytes]):
     def _watermarks(self) -> dict[int, int]:
         return dict(enumerate(self._shard.watermark.tolist()))
 
-    def _roster(self, edition: str) -> Roster:
-        """The roster a part was made by; another worker may have read the configuration a moment earlier."""
+    def _by(self, edition: Edition) -> tuple[Roster, list[str]]:
+        """The roster to take parts of that edition by, and the ids their rows are of; another worker may have read the configuration
+        a moment earlier."""
         deadline = wall_seconds() + EDITION_WITHIN_S
-        while (roster := self._rosters.of(edition)) is None:
+        while (roster := self._rosters.reached(edition)) is None or (ids := self._rosters.ids(edition)) is None:
             if wall_seconds() > deadline:
                 raise Unavailable(f"this worker has not seen the configuration another one works by within {EDITION_WITHIN_S:g} s", 1.0)
             time.sleep(0.01)
-        return roster
+        return roster, ids
 
     def snapshot(self) -> bytes:
         """The state by value, or the name of the file that has it; blocks while it and closed quarters are stored."""

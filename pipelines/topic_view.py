@@ -36,6 +36,7 @@ class TopicView(ABC, Generic[V]):
         self._shown: Mapping[str, V] = MappingProxyType(self._latest)
         self._lock = threading.Lock()
         self._follower = Follower(settings, [topic], self._take, client_id=f"{topic.name}-view", fetch_wait_ms=fetch_wait_ms)
+        self._place = -1
         self._deriving = threading.Lock()
         self._ready = False
         self.changed_at: datetime | None = None
@@ -66,14 +67,14 @@ class TopicView(ABC, Generic[V]):
 
     def _take(self, records: list[RawRecord]) -> None:
         latest = dict(self._latest)  # a new one each time: who holds the old one may go on reading it
-        passed: list[tuple[V | None, V | None]] = []
+        passed: list[tuple[int, str, V | None]] = []
         for record in records:
             if not self._wanted(record.key):
                 continue
             old = latest.get(record.key)
             if not record.raw:
                 latest.pop(record.key, None)
-                passed.append((old, None))
+                passed.append((record.offset, record.key, old))
                 continue
             try:
                 value = decode(record.raw, self._topic)
@@ -82,9 +83,9 @@ class TopicView(ABC, Generic[V]):
                 continue
             if isinstance(value, self._model):
                 latest[record.key] = self._kept(old, value)
-                passed.append((old, latest[record.key]))
+                passed.append((record.offset, record.key, old))
         with self._lock:
-            self._latest, self.changed_at = latest, self._clock.now()
+            self._latest, self._place, self.changed_at = latest, records[-1].offset, self._clock.now()
             self._passed(passed)
             self._shown = MappingProxyType(latest)  # the same object as long as nothing changes: readers keep what they derive from it
         if self._ready or len(records) < MANY:
@@ -94,8 +95,8 @@ class TopicView(ABC, Generic[V]):
         """Whether a value of that key is kept."""
         return True
 
-    def _passed(self, changes: list[tuple[V | None, V | None]]) -> None:
-        """What a poll replaced (None: nothing) by what (None: it is gone), in order; called with the lock held."""
+    def _passed(self, changes: list[tuple[int, str, V | None]]) -> None:
+        """The changes of a poll in order: offset, key, and the value before (None: there was none). Called with the lock held."""
 
     @abstractmethod
     def _kept(self, old: V | None, new: Any) -> V:
@@ -103,9 +104,14 @@ class TopicView(ABC, Generic[V]):
 
     def _derive(self) -> None:
         with self._deriving:
-            self._changed(self._latest)
+            with self._lock:
+                latest, place = self._latest, self._place
+            self._changed(latest, place)
 
     @abstractmethod
-    def _changed(self, latest: Mapping[str, V]) -> None:
-        """The values are others now; called by one thread at a time, after each poll, but not for the large ones of the start:
-        to derive a configuration of 100,000 assets anew for each thousand of them would take minutes."""
+    def _changed(self, latest: Mapping[str, V], place: int) -> None:
+        """The values are others now: those after the record at the offset `place` (of a topic of one partition).
+
+        Called by one thread at a time, after each poll, but not for the large ones of the start: to derive a configuration of 100,000
+        assets anew for each thousand of them would take minutes.
+        """

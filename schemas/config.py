@@ -78,10 +78,17 @@ class Configuration(Item):
         """
         return {}
 
-    def after(self, earlier: Mapping[str, tuple[EarlierBinding, ...]]) -> Self:
-        """The same, with what held before."""
+    @cached_property
+    def place(self) -> int:
+        """The offset on derms.config of the last change that led here; -1 where it did not come from there. As `earlier`, it is no
+        part of what is written or compared.
+        """
+        return -1
+
+    def after(self, earlier: Mapping[str, tuple[EarlierBinding, ...]], place: int = -1) -> Self:
+        """The same, with what held before and the place of the last change."""
         found = self.model_copy()
-        found.__dict__["earlier"] = dict(earlier)  # where a cached property keeps its value
+        found.__dict__["earlier"], found.__dict__["place"] = dict(earlier), place  # where a cached property keeps its value
         return found
 
     @model_validator(mode="after")

@@ -95,8 +95,9 @@ def configuration_of(changes: Mapping[str, ConfigChange]) -> Configuration:
     return Configuration.model_validate(plain).after(_before(bound))
 
 
-def configuration_held(held: Mapping[str, Held]) -> Configuration:
-    """As `configuration_of`, of the items (by `kind/id`) themselves. Raises ValueError with the paths of those that are not valid."""
+def configuration_held(held: Mapping[str, Held], place: int = -1) -> Configuration:
+    """As `configuration_of`, of the items (by `kind/id`) themselves after the change at `place`. Raises ValueError with the paths of
+    those that are not valid."""
     plain: dict[str, Any] = {}
     wrong: list[str] = []
     for _, one in sorted(held.items()):
@@ -108,7 +109,7 @@ def configuration_held(held: Mapping[str, Held]) -> Configuration:
             plain.setdefault(one.kind, []).append(one.item)
     if wrong:
         raise ValueError("; ".join(wrong))
-    return Configuration.model_validate(plain).after(_before(held))
+    return Configuration.model_validate(plain).after(_before(held), place)
 
 
 def _words(path: str, error: ValidationError) -> str:

@@ -28,10 +28,10 @@ _CHUNK = 8192
 """So many keys are computed at once: enough for numpy, and little memory."""
 
 
-def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
+def take_step(shard: Shard, part: Part, roster: Roster, ids: list[str] | None = None) -> Step:
     """Take in a part; says what follows. Deterministic: the same parts in the same order give the same.
 
-    `roster` is that of the part's edition.
+    `roster` is what holds, of the part's edition or a newer one; `ids` are those of the part's edition (None: the roster's).
     """
     timing, step = roster.timing, Step()
     shard.expire(max(timing.expiry, timing.horizon + 2 * QUARTER_MS))
@@ -39,7 +39,7 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
     shard.follow(roster)
     shard.know(part)
     if len(part.readings):
-        _take(shard, part, roster, step)
+        _take(shard, part, roster, roster.ids if ids is None else ids, step)
     shard.times.see(part.newest, part.clocks.newest())
     for silence in part.silences:
         shard.times.silent(silence.partition, silence.since, silence.now, timing.idle_after)
@@ -53,8 +53,8 @@ def take_step(shard: Shard, part: Part, roster: Roster) -> Step:
     return step
 
 
-def _take(shard: Shard, part: Part, roster: Roster, step: Step) -> None:
-    key = shard.seat(part, roster, step)
+def _take(shard: Shard, part: Part, roster: Roster, ids: list[str], step: Step) -> None:
+    key = shard.seat(part, ids, step)
     met_at, cuts = shard.meet(part, key, roster.timing)
     home = shard.keys.home[key]
     later = cuts > shard.cut[home]

@@ -1,15 +1,28 @@
 """What a shard is given of polls: its readings, and the progress of all partitions (semantics 1.9, engine.md 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.rules.append_times import Clocks
 from pipelines.rules.quarter_readings import Ints, Table, no_readings
+
+
+class Edition(NamedTuple):
+    """A configuration by its place (a larger one is newer; -1 for one without), and a digest of its assets' ids in their order."""
+
+    place: int
+    order: str
+
+
+def order_of(ids: Iterable[str]) -> str:
+    """The digest of ids in their order."""
+    return blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +36,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One shard's part of a poll. The `key` of its `readings` is the asset's row in the roster of that `edition` (see `Roster`).
+    """One shard's part of a poll. The `key` of its `readings` is the asset's row in the roster of that `edition` (`Rosters.ids`).
 
     Instants are ms. `before` is the newest instant among the earlier readings of the poll in the reading's partition (all shards'),
     `newest` each partition's newest instant in the poll (by partition, 0: none), `clocks` by what clock its messages are judged; `now`
@@ -32,7 +45,7 @@ class Part:
 
     shard: int
     shards: int
-    edition: str
+    edition: Edition
     now: int
     partitions: tuple[int, ...]
     newest: Ints

@@ -1,23 +1,22 @@
 """What the metering engine needs of the configuration: who is measured, and whose energy groups report (semantics 1.8, 2)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from zlib import crc32
 
 import numpy as np
 
-from pipelines.rules.editions import edition_of
 from pipelines.rules.group_bindings import FOREVER, Before, Site, assets_said, groups_said, marks_of, scope_hash
 from pipelines.rules.quarter_hours import MeterTiming
+from pipelines.rules.quarter_parts import Edition, order_of
 from pipelines.rules.quarter_readings import Floats, Ints
 from schemas.clock import Clock
 from schemas.config import Configuration, EarlierBinding
 from schemas.topology import Asset, Group
 
 EDITIONS = 16
-"""So many past orders of assets are remembered: other workers may be a few changes behind."""
+"""So many orders of assets that this worker does not go by are remembered: others may be a few changes behind."""
 
 
 def shard_of(asset_id: str, shards: int) -> int:
@@ -31,30 +30,28 @@ def _hash(asset_id: str) -> int:
 
 @dataclass(frozen=True)
 class Roster:
-    """A configuration's assets by id (and in that order), each scope's assets, the groups of scopes that have any, the timing in
-    force, and what was bound otherwise `earlier` (`Configuration.earlier`)."""
+    """A configuration's assets by id, each scope's assets, the groups of scopes that have any, the timing in force, and what was
+    bound otherwise `earlier` (`Configuration.earlier`)."""
 
     assets: dict[str, Asset]
     by_scope: dict[str, list[Asset]]
     groups: dict[str, list[Group]]
     timing: MeterTiming
     earlier: Mapping[str, tuple[EarlierBinding, ...]] = field(default_factory=dict)
+    place: int = -1
+    """The configuration's."""
 
     @classmethod
     def of(cls, config: Configuration, clock: Clock) -> "Roster":
         """Look the configuration through once."""
+        by_scope: dict[str, list[Asset]] = {}
         groups: dict[str, list[Group]] = {}
+        for asset in config.assets:
+            by_scope.setdefault(asset.scope_id, []).append(asset)
         for group in config.groups:
             groups.setdefault(group.scope_id, []).append(group)
-        return cls({}, {}, groups, MeterTiming.of(config.timing, clock), config.earlier).with_assets(config.assets)
-
-    def with_assets(self, assets: Iterable[Asset]) -> "Roster":
-        """The same with other assets."""
-        by_scope: dict[str, list[Asset]] = {}
-        by_id = {asset.id: asset for asset in sorted(assets, key=attrgetter("id"))}
-        for asset in by_id.values():
-            by_scope.setdefault(asset.scope_id, []).append(asset)
-        return Roster(by_id, by_scope, self.groups, self.timing, self.earlier)
+        assets, timing = {asset.id: asset for asset in config.assets}, MeterTiming.of(config.timing, clock)
+        return cls(assets, by_scope, groups, timing, config.earlier, config.place)
 
     def max_w(self, asset_id: str) -> float | None:
         """The asset's `max_w`; None where it has none or is unknown."""
@@ -67,9 +64,9 @@ class Roster:
         return list(self.assets)
 
     @cached_property
-    def edition(self) -> str:
-        """Names this order of ids: workers that have the same configuration have the same rows."""
-        return edition_of(self.assets)
+    def edition(self) -> Edition:
+        """Names this configuration and the order of its ids."""
+        return Edition(self.place, order_of(self.ids))
 
     @cached_property
     def hashes(self) -> Ints:
@@ -148,41 +145,72 @@ class Roster:
         return Site(self.assets_before.within(scope_id, assets, first, until), self.groups_before.within(scope_id, groups, first, until))
 
 
-def unheard_of(_edition: str) -> list[Asset] | None:
-    """Nothing is known of other editions."""
+def not_known(_place: int) -> Configuration | None:
+    """Nothing is known of other configurations."""
     return None
 
 
 class Rosters:
-    """The roster of the present configuration, made again only when that is another one; and the last few before it.
+    """The roster this worker goes by, made again only when the configuration is another one; it never goes back to an older one.
 
-    `assets_then` says which assets there were when they had an edition (`Editions`), for those this worker never went by itself.
+    Workers take a configuration over each at a moment of its own, but no part is taken by an older one than it was made by:
+    `config_at` says what another worker went by, None where that is not known (yet).
     """
 
     def __init__(
-        self, config: Callable[[], Configuration], clock: Clock, assets_then: Callable[[str], list[Asset] | None] = unheard_of
+        self, config: Callable[[], Configuration], clock: Clock, config_at: Callable[[int], Configuration | None] = not_known
     ) -> None:
-        self._config, self._clock, self._assets_then = config, clock, assets_then
+        self._config, self._clock, self._config_at = config, clock, config_at
         self._seen: tuple[Configuration, Roster] | None = None
-        self._editions: dict[str, Roster] = {}
+        self._others: dict[Edition, list[str]] = {}
 
     def current(self) -> Roster:
         """The same object as long as the configuration is."""
         config = self._config()
-        if self._seen is None or self._seen[0] is not config:
-            self._seen = (config, self._kept(Roster.of(config, self._clock)))
+        if self._seen is None or (config is not self._seen[0] and not self._has(config)):
+            return self._taken(config)
         return self._seen[1]
 
-    def of(self, edition: str) -> Roster | None:
-        """The newest roster of that edition; None if this worker has not (yet) seen the configuration it belongs to."""
+    def reached(self, edition: Edition) -> Roster | None:
+        """The roster to go by where a part was made by that edition: the present one, or that, if it is newer; None if this worker
+        has not come so far yet."""
         roster = self.current()
-        if edition not in self._editions and (assets := self._assets_then(edition)) is not None:
-            self._kept(roster.with_assets(assets))
-        return self._editions.get(edition)
+        if roster.place >= edition.place:
+            return roster
+        config = self._config_at(edition.place)
+        if config is None or _order(config) != edition.order:
+            return None
+        return self._taken(config)
 
-    def _kept(self, roster: Roster) -> Roster:
-        self._editions.pop(roster.edition, None)
-        self._editions[roster.edition] = roster
-        if len(self._editions) > EDITIONS:
-            del self._editions[next(iter(self._editions))]
-        return roster
+    def ids(self, edition: Edition) -> list[str] | None:
+        """The assets' ids in the order of that edition, the present one or an older one; None if that is not known."""
+        roster = self.current()
+        if edition == roster.edition:
+            return roster.ids
+        if edition not in self._others:
+            config = self._config_at(edition.place)
+            if config is None or _order(config) != edition.order:
+                return None
+            self._keep(edition, [asset.id for asset in config.assets])
+        return self._others[edition]
+
+    def _has(self, config: Configuration) -> bool:
+        """Whether what this worker goes by is at least as new (a configuration without a place is always new)."""
+        return self._seen is not None and 0 <= config.place <= self._seen[1].place
+
+    def _taken(self, config: Configuration) -> Roster:
+        if self._seen is not None:
+            self._keep(self._seen[1].edition, self._seen[1].ids)
+        self._seen = (config, Roster.of(config, self._clock))
+        return self._seen[1]
+
+    def _keep(self, edition: Edition, ids: list[str]) -> None:
+        self._others.pop(edition, None)
+        self._others[edition] = ids
+        if len(self._others) > EDITIONS:
+            del self._others[next(iter(self._others))]
+
+
+def _order(config: Configuration) -> str:
+    """The order of its assets: another than another worker's where records are gone that it read, and rows would be other assets'."""
+    return order_of(asset.id for asset in config.assets)

@@ -15,9 +15,9 @@ from pipelines.rules.quarter_hours import MeterTiming
 from pipelines.rules.quarter_kept import merged
 from pipelines.rules.quarter_keys import Keys
 from pipelines.rules.quarter_minutes import ACCEPTED, CONFLICT, in_order
-from pipelines.rules.quarter_parts import Part
-from pipelines.rules.quarter_readings import EXPORT, IMPORT, Flags, Ints, Table, no_readings, position
-from pipelines.rules.quarter_roster import Roster
+from pipelines.rules.quarter_parts import Edition, Part
+from pipelines.rules.quarter_readings import EXPORT, IMPORT, Flags, Floats, Ints, Table, no_readings, position
+from pipelines.rules.quarter_roster import EDITIONS, Roster
 from pipelines.rules.quarter_slots import Slots
 from pipelines.rules.watermarks import Watermarks
 from schemas.intervals import QUARTER_MS
@@ -79,13 +79,18 @@ class Shard:
         self._residue = 0
         self._roster: Roster | None = None
         self._seats: Ints = np.zeros(0, np.int64)
+        self._others: dict[Edition, tuple[Ints, Floats]] = {}
+        """Of the editions of parts from workers that are behind, by row: where the asset stands among `keys.assets`, and its `max_w`."""
 
     def follow(self, roster: Roster) -> None:
         """The configuration in force; another one has other rows for its assets, perhaps another `max_w`."""
         if roster is not self._roster:
             self._roster = roster
-            self._seats = np.array([self.home.get(asset_id, -1) for asset_id in roster.ids], np.int64)
+            self._seats, self._others = self._seats_of(roster.ids), {}
             self.keys.bound_by(roster.max_w)
+
+    def _seats_of(self, ids: list[str]) -> Ints:
+        return np.array([self.home.get(asset_id, -1) for asset_id in ids], np.int64)
 
     def seated(self, rows: Flags) -> Flags:
         """By asset of this shard what `rows` says by row of the roster that is followed; False for assets it does not have."""
@@ -101,21 +106,39 @@ class Shard:
             for name in ("watermark", "cut", "next_close", "folded"):
                 setattr(self, name, np.concatenate((getattr(self, name), np.zeros(more, np.int64))))
 
-    def seat(self, part: Part, roster: Roster, step: Step) -> NDArray[np.int32]:
-        """The keys of the part's readings in this shard; assets heard for the first time get theirs."""
-        row = part.readings["key"]
-        asset = self._seats[row]
+    def seat(self, part: Part, ids: list[str], step: Step) -> NDArray[np.int32]:
+        """The keys of the part's readings in this shard, whose rows are of `ids`; assets heard for the first time get theirs."""
+        row, (seats, limits) = part.readings["key"], self._by(part.edition, ids)
+        asset = seats[row]
         strange = np.flatnonzero(asset < 0)
         if len(strange):
             rows, first = np.unique(row[strange], return_index=True)
             for each, partition in zip(rows.tolist(), part.partition[strange[first]].tolist(), strict=True):
-                asset_id = roster.ids[each]
-                self._seats[each] = self.home[asset_id] = self.keys.add_asset(asset_id, partition)
-            asset = self._seats[row]
-        key = self.keys.of(asset, part.phase, roster.limits, row)
+                asset_id = ids[each]
+                if asset_id not in self.home:
+                    self.home[asset_id] = self.keys.add_asset(asset_id, partition)
+                seats[each] = self.home[asset_id]
+            asset = seats[row]
+            if seats is not self._seats and self._roster is not None:
+                self._seats = self._seats_of(self._roster.ids)
+        key = self.keys.of(asset, part.phase, limits, row)
         self.slots.know(len(self.keys))
         self._note_strays(key, part.partition, step)
         return key
+
+    def _by(self, edition: Edition, ids: list[str]) -> tuple[Ints, Floats]:
+        """By row of an edition's `ids` where the asset stands (-1: nowhere yet), and its `max_w` by the roster that is followed."""
+        roster = self._roster
+        if roster is None:
+            raise RuntimeError("no roster is followed yet")
+        if ids is roster.ids:
+            return self._seats, roster.limits
+        if edition not in self._others:
+            if len(self._others) >= EDITIONS:
+                self._others.clear()
+            limits = np.array([roster.max_w(asset_id) or np.nan for asset_id in ids], np.float64)
+            self._others[edition] = self._seats_of(ids), limits
+        return self._others[edition]
 
     def _note_strays(self, key: NDArray[np.int32], partition: NDArray[np.int32], step: Step) -> None:
         for row in np.flatnonzero(self.keys.home[key] != partition).tolist():

@@ -7,7 +7,6 @@ import pytest
 
 from gateway.composition import NEEDS, kinds_for
 from pipelines.rules.configuration import changes_between
-from pipelines.rules.editions import edition_of
 from pipelines.views import ConfigChangesView, ConfigView, ConnectionsView, FixedView
 from schemas.clock import FrozenClock
 from schemas.config import KINDS, ConfigChange, Configuration
@@ -123,30 +122,43 @@ def test_a_state_that_does_not_fit_together_never_shows(embedded_settings: Kafka
     assert view.problem is None
 
 
-def test_the_assets_of_a_moment_ago_are_told_to_who_knows_their_edition(embedded_settings: KafkaSettings, closing: Register) -> None:
-    """As other workers took them over: also where this one's view went past them in one poll, or before it was ready."""
+def test_what_another_one_went_by_a_moment_ago_is_known(embedded_settings: KafkaSettings, closing: Register) -> None:
+    """Also where this view went past it in one poll, or before it was ready; never where the items did not fit together."""
     create_topics(embedded_settings, [CONFIG])
     producer = Producer(embedded_settings, "test")
     whole = configuration()
-    names = [asset.id for asset in whole.assets]
+    first, second, third = (asset.id for asset in whole.assets)
     apply(producer, {}, whole)
-    view = started(ConfigView(embedded_settings, CLOCK), closing)
+    view = closing(ConfigView(embedded_settings, CLOCK, remembers=True))
+    forgetful = started(ConfigView(embedded_settings, CLOCK), closing)
+    view.start()
+    view.wait_ready(10)
+    before = view.current()
     changes = {f"{each.kind}/{each.id}": each for each in changes_between({}, whole, by="test", at=T0)}
-    grown = changes[f"assets/{names[1]}"]
-    wider = whole.asset(names[1]).model_copy(update={"max_w": 7.0})
-    producer.send(CONFIG, f"assets/{names[0]}", b"")
-    publish(producer, [grown.model_copy(update={"body": wider.model_dump_json(), "revision": 2})])
+    wider = whole.asset(second).model_copy(update={"max_w": 7.0}).model_dump_json()
+    producer.send(CONFIG, f"assets/{first}", b"")
+    publish(producer, [changes[f"assets/{second}"].model_copy(update={"body": wider, "revision": 2})])
+    for each in (view, forgetful):
+        asyncio.run(each.catch_up(5))
+
+    def then(place: int) -> dict[str, float | None] | None:
+        found = view.at(place)
+        assert found is None or found.place == place
+        return None if found is None else {asset.id: asset.max_w for asset in found.assets}
+
+    said = {asset.id: asset.max_w for asset in whole.assets}
+    assert (before.place, view.current().place) == (len(changes) - 1, len(changes) + 1)
+    assert then(before.place) == said
+    assert then(before.place + 1) == {second: said[second], third: said[third]}
+    assert then(before.place + 2) == {second: 7.0, third: said[third]}
+    assert then(before.place + 3) is None
+    assert then(0) == {}  # the circuit alone
+    assert forgetful.at(before.place) is None
+    assert forgetful.at(before.place + 2) == forgetful.current()
+    (partner,) = [change for change in changes.values() if change.kind == "partners"]
+    publish(producer, [partner.model_copy(update={"body": None, "revision": 2}), partner.model_copy(update={"revision": 3})])
     asyncio.run(view.catch_up(5))
-
-    def then(*ids: str) -> dict[str, float | None] | None:
-        found = view.assets_then(edition_of(ids))
-        return None if found is None else {asset.id: asset.max_w for asset in found}
-
-    said = {asset.id: asset.max_w for asset in whole.assets} | {names[1]: 7.0}
-    assert then(*names) == said
-    assert then(*names[1:]) == {name: said[name] for name in names[1:]}
-    assert then(names[0]) == {names[0]: said[names[0]]}  # as the first of them came
-    assert then(names[2]) is None
+    assert (then(before.place + 3), then(before.place + 4)) == (None, {second: 7.0, third: said[third]})
 
 
 @pytest.mark.parametrize("kinds", [None, {"partners", "timing"}])

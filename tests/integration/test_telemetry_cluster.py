@@ -45,6 +45,9 @@ class Site:
         self.flow, self.feed = Flow(self._settings, directory / "flow", self._wanted.clock_origin, epoch_s=1), Feed(self._settings)
         self.reader = Reader(self._settings)
         self.sent: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Returns once both processes go by a configuration."""
         self.feed.send(self._wanted.messages[:PARTITIONS])
         self.flow.start(2)
         until(lambda: all(self.went_by(0)), self.flow.said, 60)
@@ -98,8 +101,9 @@ class Site:
 
 @pytest.fixture
 def site(real_kafka: KafkaSettings, tmp_path: Path) -> Iterator[Site]:
-    with closing(Site(real_kafka, tmp_path)) as started:
-        yield started
+    with closing(Site(real_kafka, tmp_path)) as made:
+        made.start()
+        yield made
 
 
 def test_assets_that_are_added_under_way_lose_nothing(site: Site) -> None:
