@@ -162,12 +162,15 @@ class Rosters:
     ) -> None:
         self._config, self._clock, self._config_at = config, clock, config_at
         self._seen: tuple[Configuration, Roster] | None = None
+        self._ahead = False
+        """Whether it goes by what another worker took over first."""
         self._others: dict[Edition, list[str]] = {}
 
     def current(self) -> Roster:
         """The same object as long as the configuration is."""
         config = self._config()
         if self._seen is None or (config is not self._seen[0] and not self._has(config)):
+            self._ahead = False
             return self._taken(config)
         return self._seen[1]
 
@@ -180,6 +183,7 @@ class Rosters:
         config = self._config_at(edition.place)
         if config is None or _order(config) != edition.order:
             return None
+        self._ahead = True
         return self._taken(config)
 
     def ids(self, edition: Edition) -> list[str] | None:
@@ -195,8 +199,12 @@ class Rosters:
         return self._others[edition]
 
     def _has(self, config: Configuration) -> bool:
-        """Whether what this worker goes by is at least as new (a configuration without a place is always new)."""
-        return self._seen is not None and 0 <= config.place <= self._seen[1].place
+        """Whether what this worker goes by is at least as new. One without a place is always new, and so is one whose place is smaller
+        than that of one it took over of its own accord: the topic was made anew."""
+        if self._seen is None:
+            return False
+        now = self._seen[1].place
+        return config.place >= 0 and (config.place == now or (self._ahead and config.place < now))
 
     def _taken(self, config: Configuration) -> Roster:
         if self._seen is not None:

@@ -186,6 +186,19 @@ def test_a_worker_goes_by_what_the_newest_part_was_made_by_and_never_back() -> N
     assert assets_of(worker.shard) == ["a"]
 
 
+def test_a_topic_that_was_made_anew_begins_anew() -> None:
+    """Its places are small again: that is no configuration of before."""
+    applied, anew = Applied(), Applied()
+    for count in (1, 2, 3):
+        newest = applied.apply(two_scopes(*((name, "mg-1") for name in "abc"[:count])))
+    worker = Worker(applied, newest)
+    worker.step(newest, T0, [reading("a", 0, power_w=1.0)])
+    worker.config = anew.apply(two_scopes(("d", "mg-1")))
+    assert worker.config.place < newest.place
+    worker.step(worker.config, T0, [reading("d", 0, power_w=1.0)])
+    assert assets_of(worker.shard) == ["a", "d"]
+
+
 def test_an_asset_that_is_heard_of_by_the_rows_of_several_editions_is_one() -> None:
     applied = Applied()
     old = applied.apply(two_scopes(("b", "mg-1"), ("c", "mg-1")))
