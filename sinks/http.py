@@ -19,7 +19,9 @@ import httpx
 from sinks.errors import Misconfigured, Refused, Unavailable
 from sinks.http_connecting import CONNECT_S, MAX_ANSWER, STARTED, TOTAL, TOTAL_S, BoundedPool, FencedBackend, tls_error_in
 
-KEEP_ALIVE_S = 60.0
+KEEP_ALIVE_S = 4.0
+"""A connection that rests for longer is not used again. Many servers close one after 5 s: a request that is just then on its way is
+lost, and nobody knows whether it was taken."""
 REST_S = 1.0
 
 

@@ -167,7 +167,8 @@ def test_too_many_requests_pause_the_whole_partner_as_long_as_it_asked(scene: Sc
 def test_a_connection_that_is_reset_before_the_body_was_read_costs_nothing(scene: Scene) -> None:
     assert scene.fronts["resets"].met == 6
     assert set(Counter(each.message_id for each in measures(scene, "resets")).values()) == {1}
-    assert sum(each.outcome is Outcome.RETRY for each in outcomes(scene, "resets")) == 6
+    again = [each.words for each in outcomes(scene, "resets") if each.outcome is Outcome.RETRY]
+    assert (len(again), len(set(again))) == (6, 1), again
 
 
 def test_an_answer_that_is_lost_brings_the_message_again_under_its_id(scene: Scene) -> None:
@@ -208,7 +209,8 @@ def test_a_revoked_token_is_renewed_within_the_attempt(scene: Scene) -> None:
 
 
 def test_a_partner_without_faults_notices_nothing_of_the_others(scene: Scene) -> None:
-    assert {(each.outcome, each.attempt) for each in outcomes(scene, "plain")} == {(Outcome.DELIVERED, 1)}
+    smooth = (Outcome.DELIVERED, 1)
+    assert [each.words for each in outcomes(scene, "plain") if (each.outcome, each.attempt) != smooth] == []
     at = {each.message_id: each.at for each in scene.books("plain").messages.values()}
     delays_s = sorted((each.clock - at[each.message_id]).total_seconds() / SPEED for each in measures(scene, "plain"))
     assert delays_s[len(delays_s) * 9 // 10] < 2.0

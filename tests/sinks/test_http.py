@@ -112,6 +112,30 @@ def test_connections_are_kept_and_bounded() -> None:
     assert 1 <= len(peers) <= 2
 
 
+@pytest.mark.parametrize(("rest_s", "connections"), [(60.0, 1), (0.0, 2)])
+def test_a_connection_that_has_rested_is_not_used_again(monkeypatch: pytest.MonkeyPatch, rest_s: float, connections: int) -> None:
+    """The server may be about to close it."""
+    monkeypatch.setattr("sinks.http.KEEP_ALIVE_S", rest_s)
+    seen: set[int] = set()
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        seen.add(handler.client_address[1])
+        answering(204)(handler)
+
+    async def both(url: str) -> None:
+        client = HttpClient(allow_private=True)
+        try:
+            for _ in range(2):
+                await client.request("POST", url, headers={}, content=b"{}")
+                await asyncio.sleep(0.01)
+        finally:
+            await client.aclose()
+
+    with server(respond) as url:
+        asyncio.run(both(url))
+    assert len(seen) == connections
+
+
 @pytest.mark.parametrize("how", ["async", "blocking"])
 def test_at_most_a_mebibyte_is_read(how: str) -> None:
     with server(answering(200, b"x" * (MAX_ANSWER + 5000))) as url:
