@@ -86,7 +86,7 @@ class Reasons:
         if connection is None or connection.peer_base_url is None:
             return "the partner's address is not known yet"
         if queue is not None and queue.under_way:
-            return f"it is on its way or comes next: {say.count(queue.under_way)} of the partner's messages wait for an answer now"
+            return f"it is on its way or comes next; waiting for an answer now, of the partner's messages: {say.count(queue.under_way)}"
         return "its turn comes now"
 
     def _of_the_queue(self, queue: QueueStanding) -> str | None:

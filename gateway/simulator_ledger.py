@@ -42,7 +42,8 @@ class Ledger:
     we refused without reason, which need not. `unnamed` are the messages we sent without X-Request-ID, so that any correlation
     will do. `expects_start`: the Flexibility Provider may register first. `lapses` counts its heartbeats that came after the
     instant until which the one before had vouched for it. `segmented` counts the messages that came in segments; `unfinished` says of
-    which some have not come. `reused` are the request ids we used for two messages: each of the two may be answered.
+    which some have not come. `reused` are the request ids we used for two messages, each of which may be answered, with the id of the
+    second answer.
     """
 
     group_id: str
@@ -71,7 +72,7 @@ class Ledger:
     segmented: int = 0
     unfinished: list[str] = field(default_factory=list)
     more_groups: frozenset[str] = frozenset()
-    reused: set[str] = field(default_factory=set)
+    reused: dict[str, str] = field(default_factory=dict)
 
     def problem(self, words: str) -> None:
         """Note something wrong; the same words once."""
@@ -86,9 +87,12 @@ class Ledger:
 
     def once(self, action: Action, request_id: str, correlation_id: str | None, content: str) -> None:
         """Note what a message holds (a digest); the same again under another request id is one message sent as two."""
-        if action is Action.HEARTBEAT or correlation_id in self.reused:
+        if action is Action.HEARTBEAT:
             return
         if self.contents.setdefault((action, correlation_id, content), request_id) != request_id:
+            if correlation_id is not None and self.reused.get(correlation_id) in ("", request_id):
+                self.reused[correlation_id] = request_id  # the second of its two answers
+                return
             self.problem(f"{action}: {request_id} is the same message as {self.contents[action, correlation_id, content]}")
 
     def take(self, heard: Heard) -> No | None:

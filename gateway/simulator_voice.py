@@ -76,7 +76,7 @@ class Voice:
         manners = self._switches()
         if status == 204 and manners.request_ids:
             if manners.repeat and manners.other_body:
-                self._ledger.reused.add(message.request_id)
+                self._ledger.reused.setdefault(message.request_id, "")
             for _ in range(manners.repeat):
                 await self._send(message, to, another=manners.other_body)
 

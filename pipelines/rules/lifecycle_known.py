@@ -40,6 +40,7 @@ def read_back(turn: Turn, connection: Connection) -> None:
     if state.touched:
         if connection.at < turn.around.started_at and (state.said_at is None or connection.at > state.said_at):
             state.said_later = connection.event_id, connection.at
+            state.pauses.join(connection)  # when they ended is not known by coming to that again, later
         return
     adopt(state, connection)
     # With the last one read nothing more is to be waited for: who takes over from another must not miss a heartbeat.

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.rules.heartbeats import Grid
-from pipelines.rules.pauses import Pause, Pauses
+from pipelines.rules.pauses import SILENT, Pause, Pauses
 from schemas.connection import Connection, ConnectionState, Credential
 from schemas.facts import derived_id, digest
 
@@ -135,8 +135,11 @@ class PartnerState:
         return Pauses(self.silences, self.withheld)
 
     def __setstate__(self, kept: tuple[None, dict[str, Any]]) -> None:
-        """What a recovery store of an earlier version kept: fields it did not know have their defaults."""
+        """What a recovery store of an earlier version kept: fields it did not know have their defaults, and pauses that last begin."""
         _restored(self, kept[1])
+        if "silences" not in kept[1]:
+            self.silences = [Pause(self.since)] if self.since is not None and shown(self) in SILENT else []
+            self.withheld = [Pause(self.withheld_since)] if self.withheld_since is not None else []
 
 
 _SHOWN = (
@@ -210,7 +213,6 @@ def adopt(state: PartnerState, connection: Connection) -> None:
     state.skip_inbound_through, state.skip_commands_through = notes.inbound_through, notes.commands_through
     instants = [at for _, at in notes.seen.values()]
     state.known_since = _known_since(notes.inbound_through, instants), _known_since(notes.commands_through, list(notes.obeyed.values()))
-    state.silences, state.withheld = [], []
     state.pauses.take(connection)  # one of an earlier version tells of none but its own
     state.adopted, state.said_at = True, connection.at
     state.announced = fingerprint(state)

@@ -191,7 +191,7 @@ class Turn:
         state, before, later = self.state, self.state.announced, self.state.said_later
         replayed, state.announced = self.replayed, fingerprint(state)
         said = connection_of(state, self.now, self.cause_id)
-        state.pauses.take(said, self.partner.measurements.report_horizon)
+        state.pauses.take(said, self.partner.measurements.report_horizon, self.at)
         if later is not None and replayed and said.event_id != later[0]:
             state.announced = before
             return []

@@ -112,7 +112,7 @@ Q = QueueStanding
         (Q(partner_id="vector", waiting=1), "its turn comes now"),
         (
             Q(partner_id="vector", waiting=9, under_way=8),
-            "it is on its way or comes next: 8 of the partner's messages wait for an answer now",
+            "it is on its way or comes next; waiting for an answer now, of the partner's messages: 8",
         ),
         (Q(partner_id="other"), "its turn comes now"),
     ],

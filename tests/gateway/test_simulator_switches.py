@@ -238,10 +238,11 @@ def test_one_message_under_two_ids_is_our_mistake_but_two_heartbeats_are_not():
 
 def test_two_messages_of_ours_under_one_id_may_be_answered_twice():
     desk = Desk()
-    desk.ledger.reused.add("ours")
-    for name, correlation in (("m1", "ours"), ("m2", "ours"), ("m3", "other"), ("m4", "other")):
+    desk.ledger.reused["ours"] = ""
+    for name, correlation in (("m1", "ours"), ("m2", "ours"), ("m2", "ours"), ("m3", "ours"), ("m4", "other"), ("m5", "other")):
         assert desk.post(MEASURE, energies(), x_request_id=name, x_correlation_id=correlation) == 204
-    assert [each for each in desk.ledger.problems if "is the same" in each] == ["UpdateAssetMeasurements: m4 is the same message as m3"]
+    told = [f"UpdateAssetMeasurements: {later} is the same message as {first}" for later, first in (("m3", "m1"), ("m5", "m4"))]
+    assert [each for each in desk.ledger.problems if "is the same" in each] == told
 
 
 def test_a_heartbeat_after_the_last_promise_is_counted():

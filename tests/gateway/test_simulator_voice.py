@@ -55,7 +55,7 @@ def test_it_knows_which_of_its_ids_it_used_for_two_messages(other: bool) -> None
     line = Line(NEW)
     ledger = told(Action.HANDSHAKE, line, NEW, Switches(repeat=1, other_body=other))
     assert [request_id for _, request_id in line.came] == ["request-1"] * 3  # refused, taken, repeated
-    assert ledger.reused == ({"request-1"} if other else set())
+    assert ledger.reused == ({"request-1": ""} if other else {})
 
 
 def test_a_registration_that_was_overtaken_has_happened() -> None:

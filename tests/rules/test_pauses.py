@@ -1,12 +1,15 @@
 """Times of which nothing is reported are known to who hears of the last connection alone (semantics 7.1), and cost little."""
 
+import dataclasses
+import pickle
 import random
 from datetime import datetime, timedelta
 
 import pytest
 
 from pipelines.records import Out
-from pipelines.rules.pauses import Pause, Pauses
+from pipelines.rules.lifecycle_state import PartnerState
+from pipelines.rules.pauses import COUNTS, Pause, Pauses
 from pipelines.rules.reporting_standing import Standing
 from schemas.connection import CommandKind, Connection, ConnectionState
 from schemas.intervals import QUARTER
@@ -117,9 +120,97 @@ def test_what_begins_and_ends_between_two_quarters_ends_costs_nothing() -> None:
     assert quarters // 4 < len(pauses.withheld) <= quarters
 
 
-def test_what_ended_longer_ago_than_anybody_is_told_of_is_forgotten() -> None:
-    pauses = Pauses([Pause(T0, T0 + 2 * QUARTER), Pause(T0 + 3 * QUARTER, T0 + 5 * QUARTER)])
-    pauses.take(connection(at=T0 + 3 * QUARTER + HORIZON), HORIZON)
-    assert pauses.silences == [Pause(T0 + 3 * QUARTER, T0 + 5 * QUARTER)]
+def test_reporting_keeps_no_more_of_them_than_the_lifecycle_tells() -> None:
+    lifecycle, reporting, at = Pauses(), Standing(), T0
+    for _ in range(2_000):
+        for withheld in (at, None):
+            at += timedelta(seconds=31)
+            said = connection(ConnectionState.ONLINE, since=T0, at=at, withheld_since=withheld and at)
+            lifecycle.take(said, HORIZON)
+            reporting.take(lifecycle.told(said), HORIZON)
+    assert len(reporting.withheld) == len(lifecycle.withheld) < 2 * (at - T0) // QUARTER
+
+
+def test_what_ended_longer_ago_than_anything_counts_is_forgotten() -> None:
+    """A repair of the last day of the horizon counts for a week itself."""
+    first, last = Pause(T0, T0 + 2 * QUARTER), Pause(T0 + 3 * QUARTER, T0 + 5 * QUARTER)
+    pauses = Pauses([first, last])
+    pauses.take(connection(at=T0 + 2 * HORIZON), HORIZON)
+    assert pauses.silences == [first, last]
+    pauses.take(connection(at=T0 + 2 * QUARTER + HORIZON + COUNTS), HORIZON)
+    assert pauses.silences == [last]
     pauses.take(connection(at=T0 + 10 * HORIZON), HORIZON)
-    assert len(pauses.silences) == 1  # the last one stays: with none, nobody would know that there ever was one
+    assert pauses.silences == [last]  # with none, nobody would know that there ever was one
+
+
+def withheld_for_a_quarter() -> tuple[World, datetime]:
+    world = World().online()
+    world.advance(QUARTER)
+    world.handshake("CONTINUOUS")
+    world.advance(QUARTER)
+    return world, world.clock.now()
+
+
+def test_measurements_are_withheld_until_the_partner_asked_for_others_however_late_we_learn_of_it() -> None:
+    world, asked_at = withheld_for_a_quarter()
+    world.advance(timedelta(hours=3))
+    world.handshake("INTERMITTENT", received_at=asked_at)
+    (pause,) = world.connection.withheld
+    assert (pause.since, pause.until) == (asked_at - QUARTER, asked_at)
+
+
+def test_a_replay_of_an_end_does_not_move_it() -> None:
+    """The lifecycle is killed, and comes back hours later with what it kept before the end."""
+    world, asked_at = withheld_for_a_quarter()
+    kept = pickle.dumps(world.state)
+    world.handshake("INTERMITTENT")
+    later, message = world.connection, world.taken_in[-1]
+    fresh = World(at=asked_at + timedelta(hours=3))
+    fresh.rule._around = dataclasses.replace(fresh.rule._around, started_at=fresh.clock.now())
+    fresh.state = pickle.loads(kept)
+    fresh.step(later)
+    fresh.step(message)
+    assert (fresh.connection.event_id, fresh.connection.withheld) == (later.event_id, later.withheld)
+
+
+def test_a_suspension_ends_also_where_the_clock_that_ends_it_is_behind() -> None:
+    world = World().online()
+    world.advance(QUARTER)
+    world.command(CommandKind.SUSPEND)
+    suspended_at = world.clock.now()
+    world.clock.set(suspended_at - seconds(20))
+    world.command(CommandKind.RESUME)
+    said = world.connection
+    assert said.state is ConnectionState.ONLINE
+    standing = Standing()
+    for each in (*world.connections, said.model_copy(update={"at": suspended_at + MINUTE})):
+        standing.take(each, HORIZON)
+    assert not standing.silent(T0 + 9 * QUARTER)
+
+
+def test_what_a_program_of_before_kept_begins_with_the_pause_under_way() -> None:
+    world = World().online()
+    world.handshake("CONTINUOUS")
+    world.command(CommandKind.SUSPEND)
+    suspended_at, withheld_at = world.clock.now(), world.connection.withheld_since
+    _, kept = world.state.__reduce_ex__(4)[2]
+    of_before = {name: value for name, value in kept.items() if name not in ("silences", "withheld")}
+    world.state = PartnerState.__new__(PartnerState)
+    world.state.__setstate__((None, of_before))
+    world.advance(timedelta(hours=1))
+    world.command(CommandKind.RESUME)
+    world.handshake("INTERMITTENT")
+    told = world.connection
+    assert [(each.since, each.until) for each in told.silences] == [(suspended_at, suspended_at + timedelta(hours=1))]
+    assert [(each.since, each.until) for each in told.withheld] == [(withheld_at, suspended_at + timedelta(hours=1))]
+
+
+def test_pauses_that_a_program_of_before_told_one_after_the_other_are_all_adopted() -> None:
+    before = World().online()
+    before.command(CommandKind.SUSPEND)
+    before.advance(timedelta(hours=1))
+    before.command(CommandKind.RESUME)
+    world = World(at=before.clock.now())
+    for each in before.connections:
+        world.step(each.model_copy(update={"silences": [], "withheld": []}))
+    assert [(each.since, each.until) for each in world.state.silences] == [(T0 + seconds(2), T0 + seconds(2) + timedelta(hours=1))]
