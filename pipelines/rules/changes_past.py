@@ -6,12 +6,12 @@ from typing import Generic, TypeVar
 
 V = TypeVar("V")
 
-MOST = 200_000
-"""So many changes are remembered: a worker that reads on while another one takes a bulk of them over is not further ahead."""
+MOST = 50_000
+"""So many changes are remembered: a worker that reads on while another one takes a bulk of them over is hardly further ahead."""
 
 
 class ChangesPast(Generic[V]):
-    """The last changes of a topic of one partition, each with what undoes it. Offsets rise."""
+    """The last changes of a topic of one partition, each with what undoes it. Where offsets begin anew, so does this."""
 
     def __init__(self, most: int = MOST) -> None:
         self._changes: deque[tuple[int, str, V | None]] = deque(maxlen=most)
@@ -19,6 +19,9 @@ class ChangesPast(Generic[V]):
 
     def note(self, offset: int, key: str, before: V | None) -> None:
         """The record at that offset changed the value of a key, which was `before` (None: there was none)."""
+        if self._changes and offset <= self._changes[-1][0]:
+            self._changes.clear()
+            self._since = offset - 1
         if len(self._changes) == self._changes.maxlen:
             self._since = self._changes[0][0]
         self._changes.append((offset, key, before))

@@ -203,10 +203,25 @@ def test_an_asset_that_is_heard_of_by_the_rows_of_several_editions_is_one() -> N
     applied = Applied()
     old = applied.apply(two_scopes(("b", "mg-1"), ("c", "mg-1")))
     new = applied.apply(two_scopes(("a", "mg-1"), ("b", "mg-1"), ("c", "mg-1")))
+    for parts in (((new, "c"), (old, "bc"), (new, "cba"), (old, "cb")), ((old, "c"), (new, "b"), (old, "bc"), (new, "ba"))):
+        worker = Worker(applied, new)
+        for number, (made_by, names) in enumerate(parts):
+            worker.step(made_by, T0, [reading(name, number / 10, power_w=1.0) for name in names])
+        assert assets_of(worker.shard) == ["c", "b", "a"]
+
+
+def test_bounds_are_those_that_hold_whatever_part_an_asset_is_first_heard_in() -> None:
+    applied = Applied()
+    bounds = [{"max_w": 5e8}, {"max_w": 7e8}]
+    old = applied.apply(two_scopes(("a", "mg-1"), ("b", "mg-1"), ("c", "mg-1"), b=bounds[0], c=bounds[0]))
+    new = applied.apply(two_scopes(("b", "mg-1"), ("c", "mg-1"), ("d", "mg-1"), b=bounds[1], c=bounds[1]))
+    newest = applied.apply(two_scopes(("b", "mg-1"), ("c", "mg-1"), ("e", "mg-1"), b=bounds[0], c=bounds[0]))
     worker = Worker(applied, new)
-    for number, (made_by, names) in enumerate(((new, "c"), (old, "bc"), (new, "cba"), (old, "cb"))):
-        worker.step(made_by, T0, [reading(name, number, power_w=1.0) for name in names])
-    assert assets_of(worker.shard) == ["c", "b", "a"]
+    for goes_by, name, max_w in ((new, "b", [7e8]), (newest, "c", [5e8, 5e8])):
+        worker.config = goes_by
+        worker.step(old, T0, [reading(name, 0, power_w=1.0)])
+        assert worker.shard.snapshot()
+        assert worker.shard._shard.keys.max_w.tolist() == max_w
 
 
 def test_rows_of_a_configuration_that_cannot_be_had_again_are_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,3 +236,4 @@ def test_rows_of_a_configuration_that_cannot_be_had_again_are_not_guessed(monkey
         monkeypatch.setattr(worker.rosters, "_config_at", lambda place, wrong=wrong: wrong)
         with pytest.raises(Unavailable, match="not seen the configuration"):
             worker.step(made_by, T0, [reading("b", 0, power_w=1.0)])
+        assert worker.rosters.current().place == goes_by.place

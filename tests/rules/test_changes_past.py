@@ -35,3 +35,11 @@ def test_what_was_longer_ago_than_is_remembered_is_not_known() -> None:
     known = [offset for offset in offsets if past.at(offset, states[offsets[-1]]) is not None]
     assert known == offsets[-11:]
     assert all(past.at(offset, states[offsets[-1]]) == states[offset] for offset in known)
+
+
+def test_a_topic_that_was_made_anew_is_remembered_from_there() -> None:
+    past = ChangesPast[int]()
+    for offset, key in ((70, "a"), (71, "b"), (5, "a"), (6, "c")):
+        past.note(offset, key, None if key in "bc" else 0)
+    latest = {"a": 2, "b": 1, "c": 3}
+    assert [past.at(offset, latest) for offset in (3, 4, 5, 6)] == [None, {"a": 0, "b": 1}, {"a": 2, "b": 1}, latest]
