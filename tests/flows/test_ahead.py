@@ -4,7 +4,7 @@ import random
 import threading
 from array import array
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from pipelines.ahead import Ahead
 from pipelines.beside import Beside, threads_for
 from pipelines.merging import merged, together
+from pipelines.meters import Meters
 from pipelines.records import Appended, Mark, Out, Outs, Poll, Run
 from pipelines.rules.quarter_parts import Part, joined_parts
 from pipelines.rules.quarter_roster import Rosters
 from pipelines.sources import PayloadSource
-from pipelines.telemetry import telemetry_flow
-from pipelines.telemetry_intake import DeadLetterLimit, Intake, TooManyDeadLetters, uncounted
+from pipelines.telemetry import _Taking, telemetry_flow
+from pipelines.telemetry_intake import DeadLetterLimit, Intake, Taken, TooManyDeadLetters, uncounted
 from pipelines.views import FixedView
 from schemas.clock import FrozenClock
 from schemas.config import Configuration
@@ -102,6 +103,31 @@ def test_no_partition_speaks_twice_in_polls_taken_together(some: list[Poll]) -> 
     for group in groups:
         partitions = [run.partition for poll in group for run in poll.runs]
         assert len(partitions) == len(set(partitions))
+
+
+@given(polls(), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_polls_taken_in_by_several_configurations_are_not_joined(some: list[Poll], chance: random.Random) -> None:
+    """Rows of the one are other assets' in the other."""
+    plain = [{"id": name, "scope_id": "mg-1", "category": "STORAGE"} for name in ASSETS if " " not in name]
+    configs = [configuration(groups=[], assets=plain[first:]).after({}, first) for first in range(3)]
+    at = [0]
+    taking = _Taking(Intake(Rosters(lambda: configs[at[0]], CLOCK), 3, DeadLetterLimit(), uncounted), Meters("telemetry", clock=CLOCK))
+    begun = list[Poll]()
+    for poll in some:
+        at[0] = max(at[0], chance.randrange(3))
+        begun.append(replace(poll, taken=_Done(taking.prepare(poll)())))
+    for group in taking.begun(begun):
+        assert len({part.edition for one in group for part in one.parts}) == 1
+    assert sum(map(len, taking.begun(begun))) == len(some)
+
+
+class _Done:
+    def __init__(self, taken: Taken) -> None:
+        self._taken = taken
+
+    def result(self) -> Taken:
+        return self._taken
 
 
 def hours() -> list[Poll]:
